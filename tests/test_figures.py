@@ -1,0 +1,234 @@
+"""Figures on made-up frames: what is drawn, what is escaped, what is refused."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from workbench import figures, look
+
+MARKS = [
+    {"mark": "recommended", "value": -0.5, "low": -0.6, "high": -0.4},
+    {"mark": "onset", "value": 0.25, "low": 0.2, "high": 0.3},
+    {"mark": "ceiling", "value": 1.0, "low": None, "high": None},
+    {"mark": "ceiling", "value": float("nan"), "low": None, "high": None},
+]
+
+
+def sweep(prompts: int = 3, coefficients: int = 5, vector: str = "vector") -> pd.DataFrame:
+    """One row per (prompt, coefficient); every measure is a plain function of both."""
+    return pd.DataFrame(
+        [
+            {
+                "prompt": f"prompt {prompt}",
+                "prompt_index": prompt,
+                "coefficient": 10 * x,
+                "coefficient_norm": x,
+                "text": f"<script>alert({prompt})</script> & more",
+                "tokens": 20,
+                "logprob_unsteered": -1 - abs(x) - prompt,
+                "logprob_steered": -1.0,
+                "distinct_2": 1.0,
+                "longest_repeat": 5,
+                "coherence": 1.0,
+                "trait": x / 2,
+                "vector": vector,
+            }
+            for prompt in range(prompts)
+            for x in np.linspace(-1, 1, coefficients)
+        ]
+    )
+
+
+def traces(figure, name: str) -> list:
+    return [trace for trace in figure.data if trace.name == name]
+
+
+def test_sweep_draws_means_over_prompts() -> None:
+    figure = figures.sweep_curves(sweep(), trait="mood")
+    (unsteered,) = traces(figure, "unsteered model")
+    assert list(unsteered.x) == [-1, -0.5, 0, 0.5, 1]
+    assert np.allclose(unsteered.y, [-3, -2.5, -2, -2.5, -3])
+    (mood,) = traces(figure, "mood")
+    assert np.allclose(mood.y, [-0.5, -0.25, 0, 0.25, 0.5])
+    (repeat,) = traces(figure, "longest repeat")
+    assert np.allclose(repeat.y, 0.25)
+
+
+def test_sweep_axes_say_what_and_in_which_unit() -> None:
+    figure = figures.sweep_curves(sweep(), trait="mood")
+    layout = figure.layout
+    assert layout.xaxis4.title.text == "Steering coefficient (residual-stream norms)"
+    titles = [layout[f"yaxis{row}"].title.text for row in ("", 2, 3, 4)]
+    assert titles == [
+        "Log-probability<br>(nats per token)",
+        "Coherence<br>(0 to 1)",
+        "Mood<br>(−1 to 1)",
+        "Repetition<br>(share of text)",
+    ]
+
+
+def test_sweep_leaves_out_panels_without_values() -> None:
+    frame = sweep().drop(columns=["coherence"]).assign(trait=np.nan)
+    figure = figures.sweep_curves(frame)
+    assert figure.layout.yaxis2.title.text.startswith("Repetition")
+    assert "yaxis3" not in figure.layout
+
+
+def test_sweep_shows_every_text_on_hover_escaped() -> None:
+    figure = figures.sweep_curves(sweep())
+    (dots,) = [trace for trace in figure.data if trace.mode == "markers"]
+    assert len(dots.hovertext) == 15
+    assert "&lt;script&gt;alert(0)&lt;/script&gt; &amp; more" in dots.hovertext[0]
+    assert "<script" not in figure.to_json().replace("\\u003c", "<")
+
+
+def test_sweep_marks_with_intervals() -> None:
+    figure = figures.sweep_curves(sweep(), ceiling=MARKS)
+    labels = [annotation.text for annotation in figure.layout.annotations]
+    assert labels == ["recommended −0.50", "onset +0.25", "ceiling +1.00"]
+    spans = {(shape.x0, shape.x1) for shape in figure.layout.shapes if shape.type == "rect"}
+    lines = {shape.x0 for shape in figure.layout.shapes if shape.type == "line"}
+    assert spans == {(-0.6, -0.4), (0.2, 0.3)}
+    assert lines == {-0.5, 0.25, 1.0}
+
+
+def test_sweep_takes_an_object_that_has_marks() -> None:
+    class Ceiling:
+        def marks(self) -> list[dict]:
+            return MARKS[:1]
+
+    figure = figures.sweep_curves(sweep(), ceiling=Ceiling())
+    assert [annotation.text for annotation in figure.layout.annotations] == ["recommended −0.50"]
+
+
+def test_sweep_refuses_an_unknown_mark() -> None:
+    with pytest.raises(ValueError, match=r"unknown mark 'peak'.*onset.*recommended.*ceiling"):
+        figures.sweep_curves(sweep(), ceiling=[{"mark": "peak", "value": 1.0}])
+
+
+def test_sweep_keeps_controls_apart() -> None:
+    controls = pd.concat(
+        [sweep(vector="random").assign(trait=0.1), sweep(vector="shuffled").assign(trait=0.3)]
+    )
+    prompted = sweep(1, 1, vector="prompted").assign(trait=0.8, coefficient_norm=0.0)
+    frame = pd.concat([sweep(), controls, prompted], ignore_index=True)
+    figure = figures.sweep_curves(frame, trait="mood")
+    (mood,) = traces(figure, "mood")
+    assert np.allclose(mood.y, [-0.5, -0.25, 0, 0.25, 0.5])
+    grey = [t for t in traces(figure, "random or shuffled vector") if t.yaxis == "y3"]
+    assert np.allclose(grey[0].y, 0.2)
+    assert sum(t.showlegend for t in traces(figure, "random or shuffled vector")) == 1
+    level = [t for t in traces(figure, "prompted") if t.yaxis == "y3"]
+    assert list(level[0].y) == [0.8, 0.8]
+
+
+def test_sweep_without_its_vector_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"no rows of the vector itself.*\['random'\]"):
+        figures.sweep_curves(sweep(vector="random"))
+
+
+def test_interval_resamples_prompts_whole() -> None:
+    """Prompts that differ by a constant give a band of one width at every coefficient."""
+    line = look.interval(sweep(), "logprob_unsteered")
+    width = line["high"] - line["low"]
+    assert np.allclose(width, width[0])
+    assert width[0] > 0
+    assert (line["low"] <= line["mean"]).all()
+    assert (line["mean"] <= line["high"]).all()
+
+
+def test_interval_covers_the_mean() -> None:
+    """A 95 % interval of 40 normal values holds their expectation in about 95 of 100 draws."""
+    generator = np.random.default_rng(0)
+    hits = 0
+    for _ in range(200):
+        frame = pd.DataFrame({"prompt_index": range(40), "coefficient_norm": 0.0})
+        line = look.interval(frame.assign(value=generator.normal(size=40)), "value", resamples=400)
+        hits += bool(line["low"][0] <= 0 <= line["high"][0])
+    assert 178 <= hits <= 198
+
+
+def test_interval_skips_gaps() -> None:
+    frame = sweep()
+    frame.loc[frame["prompt_index"] == 2, "trait"] = np.nan
+    frame.loc[frame["coefficient_norm"] == 0, "trait"] = np.nan
+    line = look.interval(frame, "trait")
+    assert list(line["x"]) == [-1, -0.5, 0.5, 1]
+    assert np.allclose(line["mean"], [-0.5, -0.25, 0.25, 0.5])
+
+
+def test_one_prompt_has_no_width() -> None:
+    line = look.interval(sweep(prompts=1), "trait")
+    assert np.allclose(line["low"], line["high"])
+
+
+def layers() -> pd.DataFrame:
+    rows = [
+        {"layer": layer, "accuracy": 0.5 + layer / 10, "d_prime": layer / 2, "method": method}
+        for method in ("mean", "pca")
+        for layer in (2, 0, 1)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_separation_draws_layers_in_order() -> None:
+    figure = figures.separation(layers().query("method == 'pca'"), layer=1)
+    accuracy, d_prime = figure.data
+    assert list(accuracy.x) == [0, 1, 2]
+    assert np.allclose(accuracy.y, [0.5, 0.6, 0.7])
+    assert np.allclose(d_prime.y, [0, 0.5, 1])
+    assert "1" in figure.layout.xaxis2.title.text
+    assert {shape.x0 for shape in figure.layout.shapes if shape.x0 == shape.x1} == {1}
+
+
+def test_separation_gives_each_method_a_line() -> None:
+    figure = figures.separation(layers(), by="method")
+    assert [trace.name for trace in figure.data] == ["mean", "mean", "pca", "pca"]
+    assert [trace.showlegend for trace in figure.data] == [True, False, True, False]
+
+
+def test_token_bars_show_both_ends() -> None:
+    frame = pd.DataFrame(
+        {"token": [" sad", "<b>", " glad", "\n", " flat"], "logit": [-2.0, 1.0, 3.0, -1.0, 0.0]}
+    )
+    figure = figures.token_bars(frame, count=2)
+    favoured, hindered = figure.data
+    assert list(favoured.x) == [3, 1]
+    assert list(hindered.x) == [-1, -2]
+    assert list(figure.layout.yaxis.ticktext) == ["␣glad", "&lt;b&gt;", "↵", "␣sad"]
+    assert list(hindered.y) == [2, 3]
+
+
+def test_token_bars_without_an_effect_are_refused() -> None:
+    with pytest.raises(ValueError, match="no token to draw"):
+        figures.token_bars(pd.DataFrame({"token": ["a"], "logit": [0.0]}))
+
+
+def test_a_figure_says_how_it_was_drawn() -> None:
+    figure = figures.sweep_curves(sweep(), ceiling=pd.DataFrame(MARKS[:1]), trait="mood")
+    meta = json.loads(figure.to_json())["layout"]["meta"]
+    assert meta["function"] == "sweep_curves"
+    assert meta["arguments"] == {"ceiling": MARKS[:1], "trait": "mood"}
+    again = getattr(figures, meta["function"])(sweep(), **meta["arguments"])
+    assert again.to_json() == figure.to_json()
+
+
+def test_arguments_that_cannot_be_saved_are_refused() -> None:
+    with pytest.raises(TypeError, match="plain values, not set"):
+        figures.separation(layers(), title={"a"})  # type: ignore[arg-type]
+
+
+def test_safe_text() -> None:
+    assert look.safe("a <b>&\nc") == "a &lt;b&gt;&amp;<br>c"
+    assert look.safe(None) == look.safe(float("nan")) == look.safe("")
+    assert look.safe("x" * 500, limit=10) == "x" * 9 + "…"
+    assert look.safe("aa bb cc", width=5) == "aa bb<br>cc"
+
+
+def test_drawing_leaves_the_frame_alone() -> None:
+    frame = sweep()
+    before = frame.copy()
+    figures.sweep_curves(frame)
+    pd.testing.assert_frame_equal(frame, before)

@@ -1,0 +1,358 @@
+import threading
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from architectures import build
+from transformers import GenerationConfig
+
+from workbench import positions, tracing
+from workbench.generate import (
+    Chooser,
+    Sampling,
+    divergence,
+    end_ids,
+    generate,
+    gumbel,
+    nucleus,
+    text_lengths,
+)
+from workbench.tokens import encode, pad_id
+from workbench.updates import Add, Intervention
+
+PROMPTS = ("Once upon a time", "Lily and Tom went to the big park and", "The dog")
+VALUES = torch.tensor([0.0, 1.0, -1.5])
+
+
+def vector(lm, seed=3):
+    return torch.randn(lm.width, generator=torch.Generator().manual_seed(seed))
+
+
+def edits(lm, rule=positions.everything):
+    return [Intervention(1, Add(vector(lm)), VALUES, rule)]
+
+
+def test_greedy_text_is_transformers_own(stories):
+    batch = encode(stories, PROMPTS)
+    expected = stories.model.generate(
+        input_ids=batch.ids,
+        attention_mask=batch.attention.long(),
+        do_sample=False,
+        max_new_tokens=12,
+    )
+    made = generate(stories, PROMPTS, new_tokens=12)
+    assert torch.equal(made.ids, expected[:, batch.width :])
+    assert made.texts == stories.tokenizer.batch_decode(made.ids, skip_special_tokens=True)
+    assert made.lengths.tolist() == [12, 12, 12]
+
+
+def test_steered_text_is_what_a_plain_hook_gives(stories):
+    batch = encode(stories, PROMPTS)
+    amount = VALUES[:, None, None] * vector(stories)
+    block = stories.model.get_submodule(stories.layer_path)[1]
+    handle = block.register_forward_hook(lambda _m, _i, output: output + amount)
+    try:
+        expected = stories.model.generate(
+            input_ids=batch.ids,
+            attention_mask=batch.attention.long(),
+            do_sample=False,
+            max_new_tokens=12,
+        )
+    finally:
+        handle.remove()
+    made = generate(stories, batch, edits(stories), new_tokens=12)
+    assert torch.equal(made.ids, expected[:, batch.width :])
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_scores_are_those_of_one_forward(stories, temperature):
+    how = {"new_tokens": 6, "temperature": temperature, "top_p": 0.9, "repetition_penalty": 1.3}
+    made = generate(stories, PROMPTS, edits(stories), kl=True, **how)
+    written = made.batch.extend(made.ids, made.lengths)
+    steered, plain = (
+        tracing.logits(stories, written, e, keep=7)[:, :-1].log_softmax(dim=-1)
+        for e in (edits(stories), ())
+    )
+    near = {"atol": 1e-4, "rtol": 0}
+    pick = made.ids[..., None]
+    torch.testing.assert_close(made.logprobs_steered, steered.gather(-1, pick)[..., 0], **near)
+    torch.testing.assert_close(made.logprobs_unsteered, plain.gather(-1, pick)[..., 0], **near)
+    torch.testing.assert_close(made.entropy, -(steered.exp() * steered).sum(dim=-1), **near)
+    expected = (steered.exp() * (steered - plain)).sum(dim=-1)
+    torch.testing.assert_close(made.kl, expected, **near)
+    assert (made.kl[0] < 1e-5).all()
+    assert (made.kl[1:] > 0.01).any()
+
+
+def test_what_is_not_asked_for_is_not_there(stories):
+    made = generate(stories, PROMPTS[:1], new_tokens=2, score=False)
+    assert made.logprobs_unsteered is None
+    assert made.kl is None
+    assert generate(stories, PROMPTS[:1], new_tokens=2).kl is None
+
+
+@pytest.fixture
+def ending():
+    """A model for which every tenth token ends a text, so that rows end at different steps."""
+    lm = build("llama", seed=12)
+    lm.model.generation_config.eos_token_id = list(range(2, lm.vocabulary, 10))
+    return lm
+
+
+def test_nothing_is_reported_after_the_end(ending):
+    ends = end_ids(ending)
+    made = generate(
+        ending,
+        ["I am", "A girl", "The old fox", "What is"],
+        new_tokens=40,
+        temperature=3.0,
+        kl=True,
+    )
+    assert len(set(made.lengths.tolist())) > 1
+    after = torch.arange(40) >= made.lengths[:, None]
+    assert (made.ids[after] == pad_id(ending)).all()
+    for values in (made.logprobs_steered, made.logprobs_unsteered, made.entropy, made.kl):
+        assert values.shape == (4, 40)
+        assert torch.equal(values.isnan(), after)
+    for ids, n in zip(made.ids, made.lengths.tolist(), strict=True):
+        assert n == 40 or int(ids[n - 1]) in ends
+        assert not torch.isin(ids[: n - 1], torch.tensor(ends)).any()
+
+
+def test_lengths_include_the_first_end_token():
+    ids = torch.tensor([[5, 6, 7], [5, 2, 7], [2, 2, 2], [5, 6, 3]])
+    assert text_lengths(ids, (2, 3)).tolist() == [3, 2, 1, 3]
+    assert text_lengths(ids, ()).tolist() == [3, 3, 3, 3]
+
+
+def test_the_end_token_can_be_put_off(ending):
+    how = {"new_tokens": 30, "temperature": 3.0, "score": False}
+    prompts = ["I am", "A girl", "The old fox", "What is"]
+    shortest = int(generate(ending, prompts, **how).lengths.min())
+    assert shortest < 20
+    later = generate(ending, prompts, min_new_tokens=20, **how)
+    assert later.lengths.min() > 20
+
+
+def test_sampling_repeats_with_its_seed_and_differs_with_another(stories):
+    how = {"new_tokens": 12, "temperature": 1.0, "score": False}
+    one, again, other = (generate(stories, PROMPTS, seed=s, **how).ids for s in (1, 1, 2))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+def test_a_text_depends_on_its_stream_not_on_its_row(stories):
+    how = {"new_tokens": 12, "temperature": 1.0, "score": False}
+    forward = generate(stories, PROMPTS, streams=[5, 6, 7], **how).ids
+    backward = generate(stories, PROMPTS[::-1], streams=[7, 6, 5], **how).ids
+    assert torch.equal(forward, backward.flip(0))
+    shared = generate(stories, PROMPTS[:1] * 3, streams=[4, 4, 9], **how).ids
+    assert torch.equal(shared[0], shared[1])
+    assert not torch.equal(shared[0], shared[2])
+
+
+def test_noise_is_gumbel_and_keyed_by_seed_stream_and_step():
+    noise = gumbel(0, range(8), 3, 50_000).astype(np.float64)
+    assert abs(noise.mean() - 0.5772) < 0.01
+    assert abs(noise.var() - np.pi**2 / 6) < 0.02
+    assert np.array_equal(gumbel(0, [6], 3, 50_000)[0], noise[6].astype(np.float32))
+    for other in (gumbel(1, [6], 3, 100), gumbel(0, [7], 3, 100), gumbel(0, [6], 4, 100)):
+        assert not np.isin(other[0], noise[6].astype(np.float32)).any()
+    assert np.isfinite(noise).all()
+
+
+def test_tokens_are_drawn_by_their_probability():
+    logits = torch.tensor([[1.0, 0.0, -1.0, 2.0]]).expand(20_000, 4)
+    for temperature in (1.0, 0.5):
+        draws = (logits / temperature + torch.from_numpy(gumbel(3, range(20_000), 0, 4))).argmax(-1)
+        shares = torch.bincount(draws, minlength=4) / len(draws)
+        assert (shares - (logits[0] / temperature).softmax(-1)).abs().max() < 0.015
+
+
+def test_the_nucleus_is_the_smallest_set_that_holds_the_share():
+    scores = torch.tensor([[0.1, 0.5, 0.15, 0.25], [0.97, 0.01, 0.01, 0.01]]).log()
+    kept = ~nucleus(scores, 0.7).isinf()
+    assert kept.tolist() == [[False, True, False, True], [True, False, False, False]]
+    assert (~nucleus(scores, 1e-6).isinf()).sum(dim=-1).tolist() == [1, 1]
+
+
+def test_the_penalty_counts_a_rows_own_tokens_and_not_its_padding(tiny):
+    batch = encode(tiny, ["I am", "A girl and her dog"])
+    chooser = Chooser(Sampling(repetition_penalty=2.0), batch, ())
+    scores = torch.ones(2, tiny.vocabulary)
+    scores[:, 100:] = -1.0
+    out = chooser(batch.ids, scores)
+    for row in range(2):
+        seen = torch.zeros(tiny.vocabulary, dtype=torch.bool)
+        seen[batch.ids[row][batch.attention[row]]] = True
+        expected = torch.where(seen, torch.where(scores[row] > 0, 0.5, -2.0), scores[row])
+        assert torch.equal(out[row], expected)
+    new = torch.tensor([[7], [8]])
+    out = chooser(torch.cat([batch.ids, new], dim=1), scores)
+    assert out[0, 7] == 0.5
+    assert out[1, 8] == 0.5
+
+
+def test_divergence_is_zero_for_equals_and_never_negative():
+    p = torch.randn(4, 50).log_softmax(-1)
+    assert (divergence(p, p) == 0).all()
+    q = torch.tensor([0.5, 0.25, 0.25]).log()
+    r = torch.tensor([0.25, 0.25, 0.5]).log()
+    assert float(divergence(q, r)) == pytest.approx(0.25 * np.log(2), abs=1e-6)
+
+
+def test_a_checkpoints_own_generation_settings_do_not_leak_in(tiny):
+    lm = build("llama", seed=11)
+    plain = generate(lm, ["I am"], new_tokens=8)
+    lm.model.generation_config = GenerationConfig(
+        do_sample=True,
+        temperature=5.0,
+        top_k=3,
+        repetition_penalty=3.0,
+        no_repeat_ngram_size=1,
+        min_length=30,
+        max_length=7,
+        eos_token_id=lm.tokenizer.eos_token_id,
+        pad_token_id=pad_id(lm),
+    )
+    before = lm.model.generation_config.to_dict()
+    again = generate(lm, ["I am"], new_tokens=8)
+    assert torch.equal(plain.ids, again.ids)
+    torch.testing.assert_close(plain.logprobs_steered, again.logprobs_steered)
+    assert lm.model.generation_config.to_dict() == before
+
+
+@pytest.mark.parametrize(
+    "rule", [positions.everything, positions.prompt, positions.generated, positions.last]
+)
+def test_generation_steers_what_teacher_forcing_steers(stories, rule):
+    made = generate(stories, PROMPTS, edits(stories, rule), new_tokens=6)
+    written = made.batch.extend(made.ids, made.lengths)
+    again = tracing.logprobs(stories, written, edits(stories, rule))[:, -6:]
+    torch.testing.assert_close(made.logprobs_steered, again, atol=1e-4, rtol=0)
+
+
+def test_the_coefficient_may_follow_the_step(stories):
+    batch = encode(stories, PROMPTS[:1])
+
+    def only_step_two(step):
+        return 8.0 if step == 2 else 0.0
+
+    steered = [Intervention(2, Add(vector(stories)), only_step_two)]
+    made = generate(stories, batch, steered, new_tokens=5, kl=True)
+    assert (made.kl[0, :2] < 1e-5).all()
+    assert made.kl[0, 2] > 0.1
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_generation_runs_as_on_a_remote_server(name):
+    lm = build(name)
+    prompts = ["I am", "A girl and her dog", "The old"]
+    how = {"new_tokens": 6, "temperature": 1.0, "kl": True}
+    for remote in ("local", "local"):
+        here = generate(lm, prompts, edits(lm), **how)
+        there = generate(lm, prompts, edits(lm), remote=remote, **how)
+        assert torch.equal(here.ids, there.ids)
+        torch.testing.assert_close(here.entropy, there.entropy, equal_nan=True)
+        torch.testing.assert_close(here.kl, there.kl, equal_nan=True)
+
+
+class Streamer:
+    def __init__(self):
+        self.pieces, self.ended = [], False
+
+    def put(self, value):
+        self.pieces.append(value.clone())
+
+    def end(self):
+        self.ended = True
+
+
+class StopWhen:
+    def __init__(self, event, steps):
+        self.event, self.left = event, steps
+
+    def __call__(self, input_ids, scores, **kwargs):
+        self.left -= 1
+        if self.left == 0:
+            self.event.set()
+        return torch.full((len(input_ids),), self.event.is_set())
+
+
+def test_a_streamer_sees_every_token(stories):
+    streamer = Streamer()
+    made = generate(stories, PROMPTS, edits(stories), new_tokens=5, streamer=streamer)
+    assert streamer.ended
+    assert torch.equal(streamer.pieces[0], made.batch.ids)
+    assert torch.equal(torch.stack(streamer.pieces[1:], dim=1), made.ids)
+
+
+def test_a_stopped_run_returns_what_was_made(stories):
+    whole = generate(stories, PROMPTS, edits(stories), new_tokens=9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        part = generate(
+            stories,
+            PROMPTS,
+            edits(stories),
+            new_tokens=9,
+            stopping=[StopWhen(threading.Event(), 4)],
+        )
+    assert part.lengths.tolist() == [4, 4, 4]
+    assert torch.equal(part.ids[:, :4], whole.ids[:, :4])
+    assert torch.equal(part.logprobs_steered.isnan(), torch.arange(9).expand(3, 9) >= 4)
+    torch.testing.assert_close(part.logprobs_unsteered[:, :4], whole.logprobs_unsteered[:, :4])
+
+
+def test_generation_works_in_a_thread(stories):
+    expected = generate(stories, PROMPTS, edits(stories), new_tokens=4).ids
+    found = []
+    thread = threading.Thread(
+        target=lambda: found.append(generate(stories, PROMPTS, edits(stories), new_tokens=4).ids)
+    )
+    thread.start()
+    thread.join()
+    assert torch.equal(found[0], expected)
+
+
+def test_an_interrupt_leaves_the_model_as_it_was(stories):
+    class Interrupt:
+        def __call__(self, input_ids, scores, **kwargs):
+            raise KeyboardInterrupt
+
+    expected = generate(stories, PROMPTS, new_tokens=4).ids
+    with pytest.raises(KeyboardInterrupt):
+        generate(stories, PROMPTS, edits(stories), new_tokens=4, stopping=[Interrupt()])
+    assert not stories.traced.interleaver.interleaving
+    assert stories.traced.interleaver.mediators == []
+    assert torch.equal(generate(stories, PROMPTS, new_tokens=4).ids, expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"new_tokens": 0}, "new_tokens 0"),
+        ({"new_tokens": 1.5}, "new_tokens 1.5"),
+        ({"temperature": -1.0}, "temperature -1.0"),
+        ({"temperature": float("nan")}, "temperature nan"),
+        ({"top_p": 0.0}, "top_p 0.0"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty 0.0"),
+        ({"min_new_tokens": 99}, "min_new_tokens 99"),
+        ({"seed": -1}, "seed -1"),
+        ({"streams": [1]}, "1 streams for 3 rows"),
+        ({"streams": [1, 2, -3]}, "stream -3 is negative"),
+        ({"new_tokens": 600}, "over the 512"),
+    ],
+)
+def test_bad_arguments_are_refused_before_any_work(stories, arguments, message):
+    ran = []
+    handle = stories.model.register_forward_pre_hook(lambda *_: ran.append(1))
+    try:
+        with pytest.raises(ValueError, match=message):
+            generate(stories, PROMPTS, **arguments)
+        with pytest.raises(ValueError, match=message):
+            generate(stories, encode(stories, PROMPTS), **arguments)
+    finally:
+        handle.remove()
+    assert ran == []

@@ -1,0 +1,280 @@
+"""Contrast pairs, their loaders, and the three sets that must not touch."""
+
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workbench import pairs as wp
+from workbench.loaders import bundled, load_pairs, load_prompts
+from workbench.pairs import Pair, Pairs
+from workbench.splits import (
+    PromptSet,
+    divide,
+    group_by_texts,
+    require_disjoint,
+    text_hash,
+    text_hashes,
+)
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"public test data missing: {DATA}")
+
+
+def numbered(count: int, **kwargs: str) -> Pairs:
+    return Pairs(tuple(Pair("yes", "no", f"question {i}") for i in range(count)), "q", **kwargs)
+
+
+def test_from_lists_pairs_row_by_row():
+    made = Pairs.from_lists(["a", "b"], ["c", "d"], ["p ", "q "])
+    assert [pair.full for pair in made] == [("p a", "p c"), ("q b", "q d")]
+
+
+def test_from_templates_text_and_chat():
+    made = Pairs.from_templates("Act {persona}.", ["glad", "merry"], ["sad", "grim"], [" I", " So"])
+    assert [pair.positive for pair in made] == [
+        "Act glad. I",
+        "Act glad. So",
+        "Act merry. I",
+        "Act merry. So",
+    ]
+    assert made[3].negative == "Act grim. So"
+    assert made[0].prompt == ""
+    chat = [{"role": "system", "content": "Be {persona}."}, {"role": "user", "content": "Hi {x}"}]
+    (pair,) = Pairs.from_templates(chat, ["kind"], ["cruel"], ["Well"])
+    assert pair.prompts[0][0]["content"] == "Be kind."
+    assert pair.prompts[1][0]["content"] == "Be cruel."
+    assert pair.prompts[0][1]["content"] == "Hi {x}"
+    assert pair.positive == pair.negative == "Well"
+
+
+def test_from_suffixes_takes_them_in_turn():
+    made = Pairs.from_suffixes(["p", "q", "r"], [" y1", " y2"], [" n1"])
+    assert [pair.full for pair in made] == [("p y1", "p n1"), ("q y2", "q n1"), ("r y1", "r n1")]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Pairs((), "none"), "pairs 'none' are empty"),
+        (lambda: Pairs.from_lists([], []), "pairs 'lists' are empty"),
+        (lambda: Pairs.from_lists(["a"], []), "1 positive and 0 negative"),
+        (lambda: Pairs.from_lists(["a"], ["b"], []), "for 0 prompts"),
+        (lambda: Pairs.from_lists(["a", " "], ["b", "c"]), "pair 1: one-sided pair: its positive"),
+        (lambda: Pair("a", ""), "its negative text is ''"),
+        (lambda: Pair("a", None), "its negative text is None"),  # type: ignore[arg-type]
+        (lambda: Pair("a", "a"), "identical pair: both sides are 'a'"),
+        (lambda: Pair("a", "b", "p", ""), "one side has a prompt and the other has none"),
+        (lambda: Pairs.from_templates("Act.", ["a"], ["b"], ["c"]), "does not hold '{persona}'"),
+        (lambda: Pairs.from_templates("{persona}", ["a"], [], ["c"]), "1 positive and 0 negative"),
+        (lambda: Pairs.from_suffixes(["p"], [], ["n"]), "0 positive and 1 negative"),
+        (lambda: PromptSet((), "none"), "prompt set 'none' is empty"),
+        (lambda: PromptSet(("a", " ")), "prompt 1 of 'prompts' is empty: ' '"),
+        (lambda: PromptSet(("a",), role="test"), "role 'test' is not one of"),
+        (lambda: numbered(5).split(1, 0, 1), "shares must be positive"),
+        (lambda: numbered(2).split(), "only 2 group"),
+        (lambda: Pairs.from_lists(["a"], ["b"]).prompts, "whole texts without prompts"),
+        (lambda: Pairs.from_lists(["a"], ["b"]).as_chat(), "no prompts that could become"),
+    ],
+)
+def test_refused(make, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make()
+
+
+def test_fingerprint_follows_the_contents_alone():
+    assert numbered(3).fingerprint == numbered(3, trait="t").fingerprint
+    assert numbered(3).fingerprint != numbered(4).fingerprint
+    assert numbered(3).fingerprint != numbered(3)[::-1].fingerprint
+
+
+def test_split_is_disjoint_complete_and_repeatable():
+    everyone = numbered(50)
+    parts = everyone.split(seed=3)
+    assert [len(part) for part in (parts.extract, parts.select, parts.report)] == [30, 10, 10]
+    assert parts == everyone.split(seed=3)
+    assert parts.extract != everyone.split(seed=4).extract
+    assert sorted([*parts.extract, *parts.select, *parts.report], key=str) == sorted(
+        everyone, key=str
+    )
+    assert parts.select.name == "q/select"
+    assert parts.select.prompts.role == "select"
+    assert parts.report.prompts.role == "report"
+    require_disjoint({part.name: part.texts for part in (parts.extract, parts.select)})
+
+
+def test_split_keeps_a_shared_prompt_together():
+    rows = [Pair(f"yes {j}", f"no {j}", f"question {i}") for i in range(10) for j in range(3)]
+    parts = Pairs(tuple(rows), "q").split(seed=1)
+    prompts = [set(part.prompts) for part in (parts.extract, parts.select, parts.report)]
+    assert sum(map(len, prompts)) == len(set.union(*prompts)) == 10
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 12), min_size=1, max_size=3), min_size=1, max_size=25),
+    st.integers(0, 5),
+)
+def test_groups_and_sets_share_no_text(texts, seed):
+    named = [[str(text) for text in own] for own in texts]
+    groups = group_by_texts(named)
+    assert sorted(i for group in groups for i in group) == list(range(len(texts)))
+    dealt = divide(groups, (0.6, 0.2, 0.2), seed)
+    sets = [{text for i in indices for text in named[i]} for indices in dealt]
+    assert sum(map(len, sets)) == len(set.union(*sets))
+    assert sorted(i for indices in dealt for i in indices) == list(range(len(texts)))
+    if len(groups) >= 3:
+        assert all(dealt)
+
+
+def test_require_disjoint_names_text_and_both_sets():
+    first, second = numbered(3), PromptSet(("question 2", "else"), "sweep")
+    with pytest.raises(
+        ValueError, match=re.escape("'vector' and 'sweep' share 1 text(s), first 'question 2'")
+    ):
+        require_disjoint({"vector": sorted(first.texts), "sweep": second.texts})
+    require_disjoint({"vector": first.texts, "sweep": text_hashes(["something else"])})
+
+
+def test_a_chat_is_recognised_by_its_question_and_not_by_its_system_line():
+    system = {"role": "system", "content": "Be brief."}
+    chat = [system, {"role": "user", "content": " question 1"}]
+    assert text_hash("question 1") in text_hashes([chat])
+    other = [system, {"role": "user", "content": "another"}]
+    require_disjoint({"a": text_hashes([chat]), "b": text_hashes([other])})
+
+
+def test_as_chat_wraps_prompts():
+    (first, *_) = numbered(2).as_chat("Be brief.")
+    assert first.prompt == (
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "question 0"},
+    )
+
+
+def test_save_and_load_round_trip(tmp_path):
+    chat = [{"role": "user", "content": "hé?"}]
+    made = Pairs(
+        (Pair(" yes", " no", chat), Pair("same", "same", "be kind", "be cruel")), "n", "t", "d"
+    )
+    made.save(tmp_path / "made.jsonl")
+    back = wp.load(tmp_path / "made.jsonl")
+    assert back.fingerprint == made.fingerprint
+    assert (back.name, back.trait, back.description) == ("n", "t", "d")
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "json", "jsonl"])
+def test_every_kind_of_table(tmp_path, kind):
+    rows = pd.DataFrame({"q": ["one", "two"], "good": ["NA", "1"], "bad": ["0", "ü"]})
+    path = tmp_path / f"table.{kind}"
+    if kind == "csv":
+        rows.to_csv(path, index=False)
+    elif kind == "parquet":
+        pytest.importorskip("pyarrow", reason="pyarrow does not import", exc_type=ImportError)
+        rows.to_parquet(path)
+    else:
+        rows.to_json(path, orient="records", lines=kind == "jsonl")
+    made = load_pairs(path, positive="good", negative="bad", prompt="q", separator=" ")
+    assert [pair.full for pair in made] == [("one NA", "one 0"), ("two 1", "two ü")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error", "message"),
+    [
+        ("absent.csv", None, FileNotFoundError, "no file at"),
+        ("no-such-set", None, FileNotFoundError, "the bundled sets are"),
+        ("pairs.txt", "x", ValueError, "ends in '.txt'"),
+        ("broken.jsonl", '{"positive": "a", "negative": "b"}\n{"pos', ValueError, "line 2"),
+        ("broken.json", "[1, ", ValueError, "not readable as json"),
+        ("number.json", "3", ValueError, "holds int, expected a table"),
+        ("numbers.json", "[3]", ValueError, "row 0 of"),
+        ("empty.json", "[]", ValueError, "has no rows"),
+        ("empty.jsonl", "", ValueError, "has no rows"),
+        (
+            "columns.csv",
+            "a,b\n1,2\n",
+            ValueError,
+            "no column 'positive'; its columns are ['a', 'b']",
+        ),
+        ("half.csv", "positive,negative\nyes,\n", ValueError, "pair 0: one-sided pair"),
+        ("uneven.json", '{"positive": ["a"], "negative": []}', ValueError, "one-sided pairs in"),
+        ("number.jsonl", '{"positive": "a", "negative": 3}', ValueError, "negative text is 3"),
+        ("bad.parquet", "PAR1 not really", ValueError, "not readable as parquet"),
+        ("prompt.json", '[{"positive":"a","negative":"b","prompt":3}]', ValueError, "got 3"),
+        (
+            "parts.json",
+            '{"train": [{"positive": "a"}], "test": [{"positive": "b"}]}',
+            ValueError,
+            "choose one: part= ['train', 'test']",
+        ),
+    ],
+)
+def test_bad_files(tmp_path, name, content, error, message):
+    if name.endswith(".parquet"):
+        pytest.importorskip("pyarrow", reason="pyarrow does not import", exc_type=ImportError)
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    path = tmp_path / name if "." in name else name
+    with pytest.raises(error, match=re.escape(message)):
+        load_pairs(path)
+
+
+def test_bundled_sets_load_and_split():
+    if not bundled():
+        pytest.skip("no bundled pairs yet")
+    for name in bundled():
+        made = wp.load(name)
+        assert made.name == name
+        assert len(made) >= 40
+        made.split()
+
+
+@needs_data
+def test_public_pairs():
+    suffixes = load_pairs(
+        DATA / "cast/behavior_refusal.json",
+        positive="non_compliant_responses",
+        negative="compliant_responses",
+    )
+    assert len(suffixes) == 100
+    assert suffixes[0].positive == "I regret to inform you that I can't"
+    for part, count in (("train", 4050), ("test", 450)):
+        made = load_pairs(
+            DATA / "cast/condition_harmful.json", positive="harmful", negative="harmless", part=part
+        )
+        assert len(made) == count
+    made = load_pairs(
+        DATA / "cast/condition_multiple.json", positive="hate_speech", negative="base", part="test"
+    )
+    assert len(made) == 500
+    evals = {"positive": "answer_matching_behavior", "negative": "answer_not_matching_behavior"}
+    for name in ("psychopathy", "power-seeking-inclination"):
+        path = DATA / "evals" / f"{name}.jsonl"
+        made = load_pairs(path, prompt="question", **evals)
+        first = json.loads(path.read_text().splitlines()[0])
+        assert len(made) == len(path.read_text().splitlines())
+        assert made[0].full[0] == first["question"] + first["answer_matching_behavior"]
+        made.split()
+    made = load_pairs(
+        DATA / "bipo/power-seeking_test.csv",
+        positive="matching",
+        negative="not_matching",
+        prompt="question",
+        separator=" ",
+    )
+    assert made[0].full[0].endswith("offered to you? Absolutely.")
+    assert len(made) == len(pd.read_csv(DATA / "bipo/power-seeking_test.csv"))
+
+
+@needs_data
+def test_public_prompts():
+    assert len(load_prompts(DATA / "cast/alpaca.json", column="question", part="train")) == 700
+    assert len(load_prompts(DATA / "repeng/true_facts.json")) > 100
+    endings = load_prompts(DATA / "repeng/all_truncated_outputs.json", role="report")
+    assert endings.prompts[0] == "That game"  # the file's empty first entry is no prompt
+    assert endings.role == "report"
+    with pytest.raises(ValueError, match=r"name a column of"):
+        load_prompts(DATA / "bipo/power-seeking_test.csv")

@@ -1,0 +1,144 @@
+"""Nothing lost: a sweep killed at any moment resumes to the identical frame.
+
+This file is also the program that is killed: run by itself it imports everything once and forks a
+child per sweep, so that a kill costs no start-up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+
+KILLS = 10
+
+
+def one_sweep(directory: Path) -> pd.DataFrame:
+    """A sweep of about fifteen chunks, each of which takes some time."""
+    import torch
+    from architectures import build
+
+    from workbench import judges
+    from workbench.planning import row_bytes
+    from workbench.sweep import sweep
+    from workbench.vectors import SteeringVector
+
+    torch.set_num_threads(1)
+    lm = build("llama")
+    direction = torch.randn(lm.width, generator=torch.Generator().manual_seed(1))
+    vector = SteeringVector(
+        {1: direction}, {1: 6.0}, lm.name, lm.fingerprint, "test", 1, provenance={"trait": "mood"}
+    )
+    import numpy as np
+
+    return sweep(
+        lm,
+        vector,
+        ["The old fox", "A girl and her dog went to the river", "I am", "What is"],
+        [x / 2 for x in range(-5, 6)],
+        new_tokens=8,
+        temperature=0.8,
+        seed=3,
+        judges=[judges.exact],
+        controls=("random",),
+        memory=int(row_bytes(lm, np.array([20]), 8, True)[0]) * 6,
+        directory=directory,
+        progress=False,
+    )
+
+
+def in_child(directory: Path, result: Path | None, *, die_at_write: int | None = None) -> int:
+    """Fork a sweep; its frame goes to `result` (pickled). Returns the child's pid."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        if die_at_write is not None:
+            left, replace = [die_at_write], os.replace
+
+            def killing(source: str, target: str) -> None:
+                left[0] -= 1
+                if left[0] < 0:  # the new file is there, but not yet in its place
+                    os.kill(os.getpid(), signal.SIGKILL)
+                replace(source, target)
+
+            os.replace = killing  # type: ignore[assignment]
+        frame = one_sweep(directory)
+        if result is not None:
+            frame.to_pickle(result)
+        os._exit(0)
+    except BaseException as error:
+        print(repr(error), file=sys.stderr, flush=True)
+        os._exit(1)
+
+
+def finished(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def main(folder: Path) -> None:
+    """Kill sweeps at random moments and resume them; print what happened as JSON."""
+    one_sweep(folder / "warm")  # imports everything and warms caches before the forks
+    start = time.monotonic()
+    assert finished(in_child(folder / "whole", folder / "whole.pkl")) == 0
+    duration = time.monotonic() - start
+    moments = random.Random(int(sys.argv[2]))
+    rounds = []
+    for index in range(KILLS):
+        directory = folder / f"killed-{index}"
+        if index % 5 == 4:  # in the middle of a write, which a clock would hardly hit
+            pid = in_child(directory, None, die_at_write=moments.randrange(1, 12))
+        else:
+            pid = in_child(directory, None)
+            time.sleep(moments.uniform(0.05, 0.95) * duration)
+            os.kill(pid, signal.SIGKILL)
+        code = finished(pid)
+        chunks = len(list(directory.glob("chunk-*")))
+        result = folder / f"resumed-{index}.pkl"
+        rounds.append(
+            {"code": code, "chunks": chunks, "resumed": finished(in_child(directory, result))}
+        )
+    print(json.dumps(rounds))
+
+
+def test_sweeps_killed_at_random_moments_resume_to_the_identical_frame(tmp_path: Path) -> None:
+    here = Path(__file__).resolve()
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(here.parent), str(here.parent.parent)]),
+        "OMP_NUM_THREADS": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, str(here), str(tmp_path), "11"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    rounds = json.loads(done.stdout.splitlines()[-1])
+    assert len(rounds) == KILLS
+    killed = [r for r in rounds if r["code"] == -signal.SIGKILL]
+    assert len(killed) >= KILLS - 2, rounds  # a child may now and then be done before its kill
+    whole = pd.read_pickle(tmp_path / "whole.pkl")
+    total = len(list((tmp_path / "whole").glob("chunk-*")))
+    assert total >= 10
+    assert any(0 < r["chunks"] < total for r in killed), rounds
+    for index, outcome in enumerate(rounds):
+        assert outcome["resumed"] == 0, done.stderr[-3000:]
+        resumed = pd.read_pickle(tmp_path / f"resumed-{index}.pkl")
+        pd.testing.assert_frame_equal(resumed, whole, check_exact=True)
+        assert resumed.attrs == whole.attrs
+        assert resumed.attrs["complete"] is True
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

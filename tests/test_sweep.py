@@ -1,0 +1,411 @@
+"""sweep: every number against the plain way to get it, chunking, controls, splits, stopping."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from architectures import SENTENCES
+
+from workbench import scoring, tracing
+from workbench.generate import generate
+from workbench.models import LM
+from workbench.pairs import Pairs
+from workbench.planning import chunk_rows, lay_out, row_bytes
+from workbench.slopes import slopes
+from workbench.splits import PromptSet, text_hash
+from workbench.sweep import sweep
+from workbench.tokens import encode
+from workbench.vectors import SteeringVector, random_like
+
+PROMPTS = ["The old fox", "A girl and her dog went to the river and", "I am"]
+COEFFICIENTS = [0.5, -0.5, 0.0, 1.0]
+
+
+def vector_for(lm: LM, **provenance: Any) -> SteeringVector:
+    generator = torch.Generator().manual_seed(1)
+    directions = {layer: torch.randn(lm.width, generator=generator) for layer in range(lm.layers)}
+    return SteeringVector(
+        directions,
+        {layer: 5.0 + layer for layer in directions},
+        lm.name,
+        lm.fingerprint,
+        "test",
+        layer=1,
+        provenance={"trait": "calm", **provenance},
+    )
+
+
+def run(lm: LM, prompts: Sequence[Any] = PROMPTS, **options: Any) -> pd.DataFrame:
+    options = {"coefficients": COEFFICIENTS, "new_tokens": 6, "progress": False, **options}
+    coefficients = options.pop("coefficients")
+    vector = options.pop("vector", None) or vector_for(lm)
+    return sweep(lm, vector, prompts, coefficients, **options)
+
+
+def letters(texts: Sequence[str], prompts: Sequence[str], trait: str) -> pd.DataFrame:
+    """A judge: how many letters, and the length of the prompt."""
+    return pd.DataFrame(
+        {"trait": [len(t) / 10 for t in texts], "asked": [len(p) for p in prompts]}, dtype=float
+    )
+
+
+@pytest.fixture(scope="module")
+def frame(tiny: LM) -> pd.DataFrame:
+    return run(tiny, judges=[letters])
+
+
+def test_one_row_per_prompt_and_coefficient_in_order(frame: pd.DataFrame) -> None:
+    assert len(frame) == 12
+    assert frame["prompt_index"].tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert frame["coefficient_norm"].tolist() == sorted(COEFFICIENTS) * 3
+    assert frame["prompt"].tolist() == [p for p in PROMPTS for _ in COEFFICIENTS]
+    assert set(frame["vector"]) == {"vector"}
+    assert frame.attrs["complete"] is True
+
+
+def test_units(tiny: LM, frame: pd.DataFrame) -> None:
+    vector = vector_for(tiny)
+    np.testing.assert_allclose(
+        frame["coefficient"], frame["coefficient_norm"] * 6.0 / vector.norm(1), rtol=1e-6
+    )
+    raw = run(tiny, coefficients=[0, 2.0], unit="raw", kl=False)
+    assert raw["coefficient"].tolist() == [0, 2.0] * 3
+    np.testing.assert_allclose(raw["coefficient_norm"][1], 2 * vector.norm(1) / 6.0, rtol=1e-6)
+
+
+def test_numbers_are_those_of_one_text_at_a_time(tiny: LM, frame: pd.DataFrame) -> None:
+    """Batching along coefficients changes nothing: each row alone, scored by the plain model."""
+    vector = vector_for(tiny)
+    for row in frame.itertuples():
+        interventions = vector.at(row.coefficient_norm)
+        alone = generate(tiny, [row.prompt], interventions, new_tokens=6, kl=True)
+        assert alone.texts[0] == row.text
+        count = int(alone.lengths[0])
+        assert row.tokens == count
+        assert alone.logprobs_unsteered is not None
+        assert alone.kl is not None
+        pairs = {
+            "logprob_unsteered": alone.logprobs_unsteered,
+            "logprob_steered": alone.logprobs_steered,
+            "entropy": alone.entropy,
+            "kl": alone.kl,
+        }
+        for name, values in pairs.items():
+            assert getattr(row, name) == pytest.approx(float(values.nanmean()), abs=1e-4), name
+
+        start = encode(tiny, [row.prompt]).ids
+        ids = torch.cat([start, alone.ids[:, :count]], dim=1)
+        with torch.no_grad():
+            table = tiny.model(ids).logits[0].double().log_softmax(-1)
+        echo = table.gather(-1, ids[0][:, None]).mean()
+        assert row.alert == pytest.approx(float(echo), abs=1e-4)
+        before = table[start.shape[1] - 1 : -1]
+        surprisal = -before.gather(-1, alone.ids[0, :count, None])[:, 0]
+        entropy = -(before.exp() * before).sum(-1)
+        variance = (before.exp() * before.square()).sum(-1) - entropy.square()
+        surprise = (surprisal - entropy).mean() / variance.mean().sqrt()
+        assert row.surprise == pytest.approx(float(surprise), abs=1e-3)
+
+
+def test_coefficient_zero_is_the_unsteered_model(frame: pd.DataFrame) -> None:
+    none = frame[frame["coefficient"] == 0]
+    assert (none["kl"] == 0).all()
+    np.testing.assert_allclose(none["logprob_steered"], none["logprob_unsteered"], atol=1e-5)
+    assert (frame.loc[frame["coefficient"] != 0, "kl"] > 0).all()
+
+
+def test_surprise_of_own_samples_is_about_zero(tiny: LM) -> None:
+    """The scale's zero: texts that the model samples itself."""
+    batch = generate(tiny, [SENTENCES[0]] * 64, new_tokens=24, temperature=1.0, score=False)
+    written = batch.batch.extend(batch.ids, batch.lengths, batch.texts)
+    values = scoring.score(tiny, written).surprise * batch.lengths.sqrt()
+    assert abs(float(values.mean())) < 3 / 8  # 64 standard normal numbers
+    assert 0.6 < float(values.std()) < 1.4
+
+
+def test_echoes_and_logprobs_differ_by_the_shift(tiny: LM) -> None:
+    batch = encode(tiny, ["The fox"], ["walked to the river"])
+    scores = scoring.score(tiny, batch)
+    np.testing.assert_allclose(
+        scores.logprobs[0], tracing.logprobs(tiny, batch)[0, -scores.logprobs.shape[1] :], atol=1e-5
+    )
+    assert float((scores.echoes - scores.logprobs).abs().max()) > 0.1
+
+
+def test_chunks_change_nothing_but_rounding(tiny: LM, frame: pd.DataFrame) -> None:
+    small = run(tiny, judges=[letters], memory=chunk_memory(tiny, 2))
+    assert small.drop(columns=["text"]).shape == frame.drop(columns=["text"]).shape
+    assert small["text"].tolist() == frame["text"].tolist()
+    numbers = frame.select_dtypes("number").columns
+    np.testing.assert_allclose(small[numbers], frame[numbers], atol=1e-4)
+    assert small.dtypes.equals(frame.dtypes)
+
+
+def chunk_memory(lm: LM, rows: int) -> int:
+    """A budget that holds so many rows of the longest prompt."""
+    longest = max(len(encode(lm, [p]).ids[0]) for p in PROMPTS)
+    return int(row_bytes(lm, np.array([longest]), 6, True)[0]) * rows
+
+
+def test_chunks_keep_the_budget_and_hold_every_row_once(tiny: LM) -> None:
+    rows = lay_out(vector_for(tiny), PROMPTS, COEFFICIENTS, "norm", None, ("vector", "random"), [])
+    lengths = np.array([5, 14, 3])
+    memory = chunk_memory(tiny, 3)
+    chunks = chunk_rows(tiny, rows, lengths, 6, memory, True)
+    assert sorted(np.concatenate(chunks).tolist()) == list(range(24))
+    for chunk in chunks:
+        need = row_bytes(tiny, lengths[rows.prompt[chunk]], 6, True)
+        assert need.max() * len(chunk) <= memory
+    assert len(chunks) > 5
+
+
+def test_sampling_is_shared_between_coefficients_and_free_of_chunks(tiny: LM) -> None:
+    whole = run(tiny, temperature=1.0, seed=5, coefficients=[-1e-9, 0, 1e-9], kl=False)
+    parts = run(
+        tiny,
+        temperature=1.0,
+        seed=5,
+        coefficients=[-1e-9, 0, 1e-9],
+        kl=False,
+        memory=chunk_memory(tiny, 2),
+    )
+    assert whole["text"].tolist() == parts["text"].tolist()
+    assert (whole.groupby("prompt_index")["text"].nunique() == 1).all()
+    other = run(tiny, temperature=1.0, seed=6, coefficients=[0.0], kl=False)
+    assert other["text"].tolist() != whole[whole["coefficient"] == 0]["text"].tolist()
+
+
+def test_controls_have_equal_norm_and_their_own_rows(tiny: LM) -> None:
+    vector = vector_for(tiny)
+    shuffled = random_like(vector, 9) * 17.0  # of any length: it is brought to the vector's
+    frame = run(
+        tiny,
+        coefficients=[0.0, 1.0],
+        controls={"random": random_like(vector, 0), "shuffled": shuffled},
+        prompted=["Be calm. I am"],
+        kl=False,
+    )
+    assert frame["vector"].value_counts().to_dict() == {
+        "vector": 6,
+        "random": 6,
+        "shuffled": 6,
+        "prompted": 1,
+    }
+    steered = random_like(vector, 9).at(1.0)
+    alone = generate(tiny, [PROMPTS[1]], steered, new_tokens=6)
+    row = frame[(frame["vector"] == "shuffled") & (frame["coefficient"] != 0)].iloc[1]
+    assert row["text"] == alone.texts[0]
+    asked = frame[frame["vector"] == "prompted"].iloc[0]
+    assert (asked["prompt"], asked["coefficient"]) == ("Be calm. I am", 0.0)
+    assert asked["text"] == generate(tiny, ["Be calm. I am"], new_tokens=6).texts[0]
+
+
+def test_the_word_random_makes_the_control(tiny: LM) -> None:
+    named = run(tiny, coefficients=[1.0], controls=("random",), seed=4, kl=False)
+    given = run(
+        tiny,
+        coefficients=[1.0],
+        controls={"random": random_like(vector_for(tiny), 4)},
+        seed=4,
+        kl=False,
+    )
+    assert named["text"].tolist() == given["text"].tolist()
+
+
+def test_judges_see_completions_prompts_and_the_trait(tiny: LM) -> None:
+    seen: list[str] = []
+
+    def judge(texts: Sequence[str], prompts: Sequence[str], trait: str) -> pd.DataFrame:
+        seen.append(trait)
+        return letters(texts, prompts, trait)
+
+    frame = run(tiny, judges=[judge])
+    assert set(seen) == {"calm"}
+    assert frame["trait"].tolist() == [len(t) / 10 for t in frame["text"]]
+    assert frame["asked"].tolist() == [len(p) for p in frame["prompt"]]
+
+
+def test_provenance(tiny: LM, frame: pd.DataFrame) -> None:
+    attrs = frame.attrs
+    assert attrs["fingerprint"] == tiny.fingerprint
+    assert (attrs["layer"], attrs["method"], attrs["seed"]) == (1, "test", 0)
+    assert attrs["split"] == "select"
+    assert attrs["prompt_hashes"] == sorted(text_hash(p) for p in PROMPTS)
+    assert attrs["judges"] == ["test_sweep.letters"]
+    assert attrs["versions"]["torch"] == torch.__version__
+    assert attrs["slopes"]["column"] == "trait"
+
+
+def test_the_model_comes_back_as_it_went_in(tiny: LM) -> None:
+    before = {name: value.clone() for name, value in tiny.model.state_dict().items()}
+    run(tiny, coefficients=[1.0], kl=False)
+    after = tiny.model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+# ---- splits -------------------------------------------------------------------------------------
+
+
+def test_prompts_that_made_the_vector_are_refused(tiny: LM) -> None:
+    pairs = Pairs.from_lists([" ran", " hid"], [" sat", " ate"], ["The old fox", "A cat"])
+    vector = vector_for(tiny, texts=sorted(pairs.texts))
+    with pytest.raises(ValueError, match=r"share 1 text\(s\), first 'The old fox'"):
+        run(tiny, vector=vector)
+
+
+def test_roles_must_agree(tiny: LM) -> None:
+    chosen = PromptSet(tuple(PROMPTS), "mine", "report")
+    with pytest.raises(ValueError, match="the 'report' set, but the sweep says split='select'"):
+        run(tiny, chosen, split="select")
+    with pytest.raises(ValueError, match="split 'extract': prompts of a sweep choose"):
+        run(tiny, PromptSet(tuple(PROMPTS), "mine", "extract"))
+    assert run(tiny, chosen, coefficients=[0.0], kl=False).attrs["split"] == "report"
+
+
+def test_reporting_on_the_prompts_that_chose_is_refused(tiny: LM, frame: pd.DataFrame) -> None:
+    with pytest.raises(ValueError, match=r"share 1 text\(s\)"):
+        run(tiny, ["I am", "We are"], split="report", apart_from=frame)
+    reported = run(tiny, ["We"], split="report", apart_from=frame, coefficients=[0.0], kl=False)
+    assert reported.attrs["split"] == "report"
+
+
+def test_reporting_on_pairs_that_chose_the_layer_is_refused(tiny: LM) -> None:
+    vector = vector_for(tiny, held_out_texts=[text_hash("I am")])
+    with pytest.raises(ValueError, match="'pairs that chose the layer' and 'report prompts'"):
+        run(tiny, vector=vector, split="report")
+
+
+# ---- slopes -------------------------------------------------------------------------------------
+
+
+def test_slopes_recover_known_ones_and_name_the_wrong_way() -> None:
+    grid = np.linspace(-2, 2, 17)
+    rows = [
+        {
+            "prompt_index": p,
+            "vector": kind,
+            "coefficient_norm": c,
+            "coefficient": 3 * c,
+            "trait": p / 10 + slope * (c if abs(c) <= 0.5 else 0.5 * np.sign(c)),
+        }
+        for kind, turn in (("vector", 1), ("random", -1))
+        for p, slope in enumerate((2.0 * turn, -1.0 * turn, 0.0, 0.5 * turn))
+        for c in grid
+    ]
+    found = slopes(pd.DataFrame(rows))
+    np.testing.assert_allclose(found["slope"], [2.0, -1.0, 0.0, 0.5], atol=1e-12)
+    assert found["anti_steerable"].tolist() == [False, True, False, False]
+    assert found.attrs["anti_steerable"] == 0.25
+    assert found.attrs["flat"] == 0.25
+    assert found.attrs["within"] == 0.5
+    assert found.attrs["unit"] == "norm"
+
+
+# ---- resuming and stopping ----------------------------------------------------------------------
+
+
+def test_resuming_gives_the_identical_frame(tiny: LM, tmp_path: Path) -> None:
+    memory = chunk_memory(tiny, 3)
+    whole = run(tiny, judges=[letters], directory=tmp_path, memory=memory)
+    chunks = sorted(tmp_path.glob("chunk-*"))
+    assert len(chunks) >= 4
+    chunks[1].unlink()
+    chunks[2].write_bytes(chunks[2].read_bytes()[:-7])  # damaged: counts as missing
+    again = run(tiny, judges=[letters], directory=tmp_path, memory=memory)
+    pd.testing.assert_frame_equal(again, whole, check_exact=True)
+    assert again.attrs == whole.attrs
+    without = run(tiny, judges=[letters], memory=memory)
+    pd.testing.assert_frame_equal(without, whole, check_exact=True)
+
+
+def test_nothing_runs_when_all_is_there(
+    tiny: LM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(tiny, directory=tmp_path)
+    monkeypatch.setattr(tracing, "forward", None)
+    monkeypatch.setattr(tracing, "decode", None)
+    pd.testing.assert_frame_equal(run(tiny, directory=tmp_path), whole, check_exact=True)
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"seed": 1}, "seed"),
+        ({"new_tokens": 5}, "new_tokens"),
+        ({"kl": False}, "kl"),
+        ({"prompts": ["Else"]}, "prompt_hashes, prompts"),
+        ({"coefficients": [0.0, 1.0]}, "coefficients"),
+    ],
+)
+def test_resuming_something_else_is_refused(
+    tiny: LM, tmp_path: Path, changed: dict[str, Any], named: str
+) -> None:
+    stop = threading.Event()
+    stop.set()
+    run(tiny, directory=tmp_path, stop=stop)
+    with pytest.raises(ValueError, match=f"holds another run: .*{named}.* differ"):
+        run(tiny, **{"prompts": PROMPTS, "directory": tmp_path, **changed})
+
+
+def test_another_vector_is_named(tiny: LM, tmp_path: Path) -> None:
+    run(tiny, directory=tmp_path, coefficients=[0.0])
+    turned, longer = -vector_for(tiny), vector_for(tiny) * 2.0  # the longer adds the same steps
+    for other, named in ((turned, "vectors"), (longer, "length")):
+        with pytest.raises(ValueError, match=f"holds another run: {named} differ"):
+            run(tiny, directory=tmp_path, coefficients=[0.0], vector=other)
+
+
+def test_a_stop_returns_what_is_done(tiny: LM, tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    def judge(texts: Sequence[str], prompts: Sequence[str], trait: str) -> pd.DataFrame:
+        if len(list(tmp_path.glob("chunk-*"))) >= 2:
+            stop.set()
+        return letters(texts, prompts, trait)
+
+    memory = chunk_memory(tiny, 3)
+    options: dict[str, Any] = {"judges": [judge], "directory": tmp_path, "memory": memory}
+    part = run(tiny, **options, stop=stop)
+    assert part.attrs["complete"] is False
+    assert 0 < len(part) < 12 == part.attrs["rows_planned"]
+    whole = run(tiny, **options)
+    assert whole.attrs["complete"] is True
+    kept = whole.merge(part[["prompt_index", "coefficient"]])
+    pd.testing.assert_frame_equal(kept, part, check_exact=True)
+
+
+def test_a_stop_before_the_first_chunk_returns_an_empty_frame(tiny: LM) -> None:
+    stop = threading.Event()
+    stop.set()
+    frame = run(tiny, stop=stop)
+    assert len(frame) == 0
+    assert {"text", "logprob_unsteered", "longest_repeat"} <= set(frame.columns)
+    assert frame.attrs["complete"] is False
+
+
+def test_ctrl_c_returns_what_is_done(tiny: LM) -> None:
+    calls = 0
+
+    def judge(texts: Sequence[str], prompts: Sequence[str], trait: str) -> pd.DataFrame:
+        nonlocal calls
+        calls += 1
+        if calls == 3:  # the first call asks about no texts
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+        return letters(texts, prompts, trait)
+
+    part = run(tiny, judges=[judge], memory=chunk_memory(tiny, 3))
+    assert part.attrs["complete"] is False
+    assert 0 < len(part) < 12
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -1,0 +1,180 @@
+"""Steering vectors: what they add, how they add up, what files they refuse."""
+
+import json
+import math
+import pickle
+import re
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import torch
+from pandas.testing import assert_frame_equal
+from safetensors.torch import save_file
+
+from workbench import vectors
+from workbench.positions import everything, last
+from workbench.vectors import SteeringVector
+
+
+def vector(**changes) -> SteeringVector:
+    fields = {
+        "directions": {0: torch.tensor([3.0, 4.0]), 2: torch.tensor([0.0, 1.0])},
+        "residual_norm": {0: 10.0, 2: 1 / 3},
+        "model": "tiny",
+        "fingerprint": "f" * 64,
+        "method": "mean_difference",
+        "layer": 2,
+        "separation": pd.DataFrame({"layer": [0, 2], "d_prime": [0.1, math.inf]}),
+        "provenance": {"trait": "mood", "texts": ["b", "a"], "seed": 0},
+    }
+    return SteeringVector(**{**fields, **changes})
+
+
+def model(**changes):
+    return SimpleNamespace(
+        **{"width": 2, "layers": 3, "name": "other", "fingerprint": "f" * 64, **changes}
+    )
+
+
+def test_at_scales_by_the_residual_norm():
+    (only,) = vector().at(0.5)
+    assert (only.layer, only.coefficient, only.positions) == (2, 0.5, everything)
+    assert torch.equal(only.update.direction, torch.tensor([0.0, torch.tensor(1 / 3)]))
+    first, second = vector().at(-1.0, layers=(0, 2), positions=last)
+    assert torch.allclose(first.update.direction, torch.tensor([6.0, 8.0]))
+    assert second.positions is last
+    (raw,) = vector().at(2.0, layers=[0], unit="raw")
+    assert torch.equal(raw.update.direction, torch.tensor([3.0, 4.0]))
+
+
+def test_arithmetic_layer_by_layer():
+    left = vector()
+    right = vector(directions={1: torch.tensor([1.0, 1.0]), 2: torch.tensor([1.0, 0.0])}, layer=1)
+    both = left + right
+    assert both.layers == (0, 1, 2)
+    assert both.layer == 2
+    assert torch.equal(both.directions[2], torch.tensor([1.0, 1.0]))
+    assert torch.equal((left - right).directions[1], torch.tensor([-1.0, -1.0]))
+    assert torch.equal((2 * left / 4).directions[0], torch.tensor([1.5, 2.0]))
+    assert torch.equal((-left).directions[0], torch.tensor([-3.0, -4.0]))
+    assert both.texts == {"a", "b"}
+    assert both.separation is None
+    assert (-left).separation is None
+
+
+def test_norm_and_random_control():
+    control = vectors.random_like(vector(), seed=1)
+    assert vector().norm(0) == 5.0
+    assert control.norm(0) == pytest.approx(5.0, rel=1e-6)
+    assert control.norm() == pytest.approx(1.0, rel=1e-6)
+    assert not torch.allclose(control.directions[0], vector().directions[0])
+    assert torch.equal(control.directions[0], vectors.random_like(vector(), 1).directions[0])
+    assert not torch.equal(control.directions[0], vectors.random_like(vector(), 2).directions[0])
+
+
+def test_save_and_load_are_exact(tmp_path):
+    path = tmp_path / "mood.safetensors"
+    made = vector()
+    made.save(path)
+    back = vectors.load(path)
+    for layer in made.layers:
+        assert torch.equal(back.directions[layer], made.directions[layer])
+    assert back.residual_norm == made.residual_norm
+    assert back.provenance == made.provenance
+    assert (back.layer, back.model, back.fingerprint) == (2, "tiny", "f" * 64)
+    assert_frame_equal(back.separation, made.separation)
+    assert repr(back) == repr(made)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: vector(directions={}), "needs a direction at one layer"),
+        (lambda: vector(directions={2: torch.zeros(2, 2)}), "got shapes [(2, 2)]"),
+        (lambda: vector(directions={1: torch.zeros(3), 2: torch.zeros(2)}), "[(2,), (3,)]"),
+        (lambda: vector(directions={2: torch.tensor([math.nan])}), "layer 2 has values"),
+        (lambda: vector(directions={-1: torch.ones(2)}, layer=-1), "layer -1 is negative"),
+        (lambda: vector(layer=1), "no direction at the default layer 1; has [0, 2]"),
+        (lambda: vector().at(math.nan), "is not finite"),
+        (lambda: vector().at(math.inf), "is not finite"),
+        (lambda: vector().at(1.0, layers=[1]), "no direction at layer 1; this vector has (0, 2)"),
+        (lambda: vector().at(1.0, layers=[]), "layers is empty"),
+        (lambda: vector().at(1.0, unit="sd"), "unit 'sd' is not 'norm' or 'raw'"),  # type: ignore[arg-type]
+        (lambda: vector(residual_norm={}).at(1.0), "use unit='raw'"),
+        (lambda: (vector() - vector()).at(1.0), "has length 0"),
+        (lambda: vector() * math.inf, "not by inf"),
+        (lambda: vector() + vector(directions={2: torch.ones(3)}), "2 (made on 'tiny') and 3"),
+        (lambda: vector() + vector(fingerprint="e" * 64), "made on different weights"),
+        (lambda: vector().check(model(width=5)), "2 wide (made on 'tiny'), the model 'other' is 5"),
+        (
+            lambda: vector().check(model(layers=2)),
+            "layer 2, the model 'other' has layers 0 to 1",
+        ),
+        (lambda: vector().check(model(fingerprint="0" * 64)), "check(lm, same_model=False)"),
+    ],
+)
+def test_refused(make, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make()
+
+
+def test_check_accepts():
+    vector().check(model())
+    vector().check(model(fingerprint="0" * 64), same_model=False)
+    vector(fingerprint="").check(model(fingerprint="0" * 64))
+
+
+def test_damaged_and_hostile_files(tmp_path):
+    path = tmp_path / "mood.safetensors"
+    with pytest.raises(FileNotFoundError, match=r"no steering vector at"):
+        vectors.load(path)
+    vector().save(path)
+    whole = path.read_bytes()
+    for cut in (0, 4, 8, 60, len(whole) - 1):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(ValueError, match=r"not a readable safetensors file"):
+            vectors.load(path)
+    path.write_bytes(b"\xff" * 8 + whole[8:])  # a header as long as the universe
+    with pytest.raises(ValueError, match=r"not a readable safetensors file"):
+        vectors.load(path)
+    ran = tmp_path / "ran"
+
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(ran), "w"))
+
+    path.write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(ValueError, match=r"not a readable safetensors file"):
+        vectors.load(path)
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize(
+    ("tensors", "metadata", "message"),
+    [
+        ({"direction.2": torch.ones(2)}, None, "holds no steering vector"),
+        ({"direction.2": torch.ones(2)}, {"vector": "{"}, "damaged steering vector"),
+        ({"direction.2": torch.ones(2)}, {"vector": "[]"}, "damaged steering vector"),
+        ({"direction.2": torch.ones(2)}, {"vector": "{}"}, "damaged steering vector"),
+        ({"../../x": torch.ones(2)}, {}, "unexpected tensor '../../x'"),
+        ({"direction.0": torch.ones(2)}, {}, "no direction at the default layer 2"),
+    ],
+)
+def test_safetensors_of_another_kind(tmp_path, tensors, metadata, message):
+    path = tmp_path / "file.safetensors"
+    if metadata is not None:
+        about = json.dumps(vectors.describe(vector(separation=None)))
+        metadata = {"format": "workbench.vector/1", "vector": about, **metadata}
+    save_file(tensors, path, metadata)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        vectors.load(path)
+
+
+def test_repr_says_layer_and_why():
+    text = repr(replace(vector(), provenance={"trait": "mood", "layer_choice": "as asked"}))
+    assert text == (
+        "SteeringVector('mood', mean_difference, model 'tiny', width 2, 2 layer(s) [0, 2], "
+        "default layer 2: as asked)"
+    )

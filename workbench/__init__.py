@@ -1,0 +1,41 @@
+"""Steering language models: make vectors, sweep them, find where they break the text.
+
+The names below are what a notebook needs; everything else lives in the module that is named for
+it. Functions stand in front of the modules of the same name (`workbench.sweep` is the function).
+"""
+
+from workbench import figures, judges, lens, pairs, positions, report
+from workbench.ceiling import find_ceiling
+from workbench.extract import extract
+from workbench.generate import generate
+from workbench.models import LM, load
+from workbench.positions import preview
+from workbench.slopes import slopes
+from workbench.sweep import sweep
+from workbench.tracing import logprobs, read
+from workbench.updates import Intervention
+from workbench.vectors import SteeringVector, random_like
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "LM",
+    "Intervention",
+    "SteeringVector",
+    "extract",
+    "figures",
+    "find_ceiling",
+    "generate",
+    "judges",
+    "lens",
+    "load",
+    "logprobs",
+    "pairs",
+    "positions",
+    "preview",
+    "random_like",
+    "read",
+    "report",
+    "slopes",
+    "sweep",
+]

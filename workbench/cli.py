@@ -1,0 +1,76 @@
+"""The command line: `workbench results`, `workbench figures`, `workbench study`.
+
+Run in the project's folder; `make` does so after setting up an environment.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from workbench import report, tables
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def main() -> None:
+    """Steer language models: run the notebooks, draw the figures, write the report."""
+
+
+@app.command()
+def results(
+    notebooks: Annotated[
+        list[str] | None, typer.Argument(help='Such as "01 02"; all if none.')
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="A model's name or path.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The seed of everything random.")] = None,
+) -> None:
+    """Run the notebooks and write the report."""
+    from workbench.notebooks import NotebookFailed, run_all
+
+    directory = report.folder(model, seed or 0)
+    try:
+        run_all(notebooks or [], model=model, seed=seed)
+        pages = report.write(directory, templates=report.TEMPLATES)
+    except (NotebookFailed, FileNotFoundError, ValueError) as error:
+        if notebooks and isinstance(error, report.Unfilled):
+            typer.echo(f"report not written, since only some notebooks ran: {error}")
+            return
+        typer.echo(f"\n{error}", err=True)
+        raise typer.Exit(1) from None
+    for page in pages:
+        typer.echo(f"report: {page}")
+
+
+@app.command()
+def figures(
+    directory: Annotated[Path, typer.Argument(help="The report's folder.")] = Path("reports"),
+) -> None:
+    """Draw every figure of a report again from its saved data, without a model."""
+    names = report.redraw(directory)
+    typer.echo(f"{len(names)} figures in {directory / 'figures'}: {', '.join(names) or 'none yet'}")
+
+
+@app.command()
+def study(
+    directory: Annotated[Path, typer.Argument(help="The report's folder.")] = Path("reports"),
+) -> None:
+    """Run the studies over many seeds, then say which tables exist and which are stale."""
+    for script in sorted(Path("studies").glob("*.py")):
+        typer.echo(f"{script} …")
+        if subprocess.run([sys.executable, str(script)], check=False).returncode:
+            typer.echo(f"{script} failed", err=True)
+            raise typer.Exit(1)
+    names = tables.table_names(directory)
+    for name in names:
+        reasons = tables.stale(name, directory=directory)
+        typer.echo(f"{name}: {'stale: ' + '; '.join(reasons) if reasons else 'up to date'}")
+    if not names:
+        typer.echo(f"no tables in {directory / 'tables'} yet: `make results` writes them")
+
+
+if __name__ == "__main__":
+    app()

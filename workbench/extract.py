@@ -1,0 +1,263 @@
+"""From contrast pairs to a steering vector.
+
+Reads every layer in one pass, finds a direction at each, measures on held-out pairs how well each
+tells the two sides apart, and chooses the default layer by that.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from workbench.methods import METHODS
+from workbench.pairs import Pairs
+from workbench.positions import Positions, last
+from workbench.reading import PairActivations, last_k, read_pairs, residual_norms
+from workbench.splits import divide, group_by_texts, require_disjoint, text_hash
+from workbench.tokens import Prompt
+from workbench.vectors import SteeringVector
+
+if TYPE_CHECKING:
+    from workbench.models import LM
+
+__all__ = ["extract", "last_k", "read_pairs", "residual_norms", "separate", "with_norms"]
+
+_SHARE = 0.2
+_FEWEST = 5
+
+
+def extract(
+    lm: LM,
+    pairs: Pairs,
+    method: str = "mean_difference",
+    *,
+    positions: Positions = last,
+    layers: Sequence[int] | None = None,
+    held_out: Pairs | float | None = None,
+    layer: int | None = None,
+    compat: bool = False,
+    cache: bool = True,
+    seed: int = 0,
+    shuffle_labels: int | None = None,
+    quiet: bool = False,
+) -> SteeringVector:
+    """A steering vector from contrast pairs: one unit direction per layer, positive side up.
+
+    method          "mean_difference", "pca_diff", "pca_center", "logistic" or "lda" (methods.py)
+    positions       the tokens whose mean is read: `last` (the last of the whole text), `generated`
+                    (the completion), `last_k(k)`, `everything`, or another rule of positions.py
+    layers          decoder layers, all of them by default
+    held_out        other pairs that judge the layers; or the share of `pairs` that does instead of
+                    making the vector (default 0.2, dealt by `seed`); 0: all pairs make the vector
+    layer           the default layer; None chooses the one whose held-out d' is highest (the lower
+                    of equals) and says so in print. That layer's d' is then a little flattered by
+                    the choice: report results on other prompts.
+    compat          read as repeng does (whole texts, last layer after the final norm); with
+                    held_out=0 the directions are repeng's
+    shuffle_labels  a seed: swap the sides of pairs at random, for a control without the trait
+    quiet           do not print
+
+    Held-out separation by layer is in `.separation` (see `separate`), the rest in `.provenance`.
+    Raises ValueError, before the model runs, for an unknown method, layers out of range, texts
+    over the context length, or held-out pairs that share a text with `pairs`; and afterwards where
+    the two sides look the same to the model.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method {method!r} is unknown; choose one of {', '.join(METHODS)}")
+    chosen = tuple(range(lm.layers)) if layers is None else tuple(layers)
+    if layer is not None and layer not in chosen:
+        raise ValueError(f"layer {layer!r} is not among the layers {chosen}")
+    division = _divide(pairs, held_out, seed)
+
+    def read(which: Pairs) -> PairActivations:
+        return read_pairs(lm, which, positions, layers=chosen, compat=compat, cache=cache)
+
+    everyone = read(pairs)
+    making = everyone.rows(division.making)
+    judging = everyone.rows(division.judging)
+    if isinstance(held_out, Pairs):
+        judging = read(held_out)
+    if shuffle_labels is not None:
+        making = _shuffled(making, shuffle_labels)
+
+    directions = _directions(making, method)
+    norms = dict(zip(chosen, everyone.residual_norm.tolist(), strict=True))
+    table = separate(directions, making, judging, norms) if len(judging.positive) else None
+    best, why = _choose(layer, chosen, table)
+    vector = SteeringVector(
+        directions=directions,
+        residual_norm=norms,
+        model=lm.name,
+        fingerprint=lm.fingerprint,
+        method=method + ("" if shuffle_labels is None else " (labels shuffled)"),
+        layer=best,
+        separation=table,
+        provenance={
+            "pairs": pairs.name,
+            "trait": pairs.trait,
+            "data": pairs.fingerprint,
+            "texts": sorted(pairs.texts),
+            "made_from": len(division.making),
+            "held_out": division.said,
+            "held_out_texts": sorted(held_out.texts) if isinstance(held_out, Pairs) else [],
+            "positions": repr(positions),
+            "layer_choice": why,
+            "compat": compat,
+            "seed": seed,
+            "shuffle_labels": shuffle_labels,
+            "model_type": str(lm.model.config.model_type),
+            "dtype": str(lm.dtype).removeprefix("torch."),
+            "versions": _versions(),
+        },
+    )
+    if not quiet:
+        print(f"{pairs.name}: layer {best}: {why}; {division.said}")
+    return vector
+
+
+def separate(
+    directions: dict[int, Tensor],
+    making: PairActivations,
+    judging: PairActivations,
+    norms: dict[int, float],
+) -> pd.DataFrame:
+    """How well each layer's direction tells the sides of pairs apart that did not make it.
+
+    One row per layer: `layer`; `d_prime` = (mean+ - mean-) / sqrt((var+ + var-) / 2) of the
+    projections; `pair_accuracy`, the share of pairs whose positive side projects higher (ties
+    count half); `accuracy`, the share of sides on their side of the midpoint between the means of
+    the pairs that made the direction; `gap`, the length of those pairs' difference of means in
+    units of the residual norm; `pairs`, how many judged.
+    """
+    rows = []
+    for index, layer in enumerate(making.layers):
+        direction = directions[layer].double()
+        high = judging.positive[:, index].double() @ direction
+        low = judging.negative[:, index].double() @ direction
+        top = making.positive[:, index].double().mean(0)
+        bottom = making.negative[:, index].double().mean(0)
+        middle = float((top + bottom) @ direction) / 2
+        right = torch.cat([_half_ties(high - middle), _half_ties(middle - low)])
+        rows.append(
+            {
+                "layer": layer,
+                "d_prime": d_prime(high.numpy(), low.numpy()),
+                "pair_accuracy": float(_half_ties(high - low).mean()),
+                "accuracy": float(right.mean()),
+                "gap": float((top - bottom).norm()) / norms[layer],
+                "pairs": len(high),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def d_prime(high: np.ndarray, low: np.ndarray) -> float:
+    """(mean+ - mean-) / sqrt((var+ + var-) / 2), NaN for fewer than two values a side."""
+    if len(high) < 2 or len(low) < 2:
+        return float("nan")
+    spread = float(np.sqrt((high.var(ddof=1) + low.var(ddof=1)) / 2))
+    difference = float(high.mean() - low.mean())
+    return difference / spread if spread > 0 else float("nan")
+
+
+def with_norms(vector: SteeringVector, lm: LM, prompts: Sequence[Prompt]) -> SteeringVector:
+    """The vector with residual norms measured on prompts, as imported vectors need them.
+
+    Raises ValueError when the vector does not fit the model's width or layers.
+    """
+    vector.check(lm, same_model=False)
+    return replace(vector, residual_norm=residual_norms(lm, prompts, vector.layers))
+
+
+@dataclass(frozen=True)
+class _Division:
+    making: list[int]
+    judging: list[int]
+    said: str
+
+
+def _divide(pairs: Pairs, held_out: Pairs | float | None, seed: int) -> _Division:
+    """Which pairs make the vector, which judge it, and in words."""
+    everyone = list(range(len(pairs)))
+    if isinstance(held_out, Pairs):
+        require_disjoint(
+            {f"{pairs.name} (pairs)": pairs.texts, f"{held_out.name} (held out)": held_out.texts}
+        )
+        return _Division(everyone, [], f"judged on {len(held_out)} pairs of {held_out.name!r}")
+    share = _SHARE if held_out is None else float(held_out)
+    if not 0 <= share < 1:
+        raise ValueError(f"held_out={held_out!r} is not a share of the pairs: 0 <= share < 1")
+    if share == 0 or (held_out is None and len(pairs) < _FEWEST):
+        return _Division(everyone, [], f"all {len(pairs)} pairs made the vector, none judged it")
+    groups, kept = group_by_texts([pair.texts for pair in pairs]), "prompt or text"
+    if max(map(len, groups)) > (1 - share) * len(pairs):
+        # One prompt for all is common (a persona, a fixed question): keep whole texts apart then.
+        texts = [[text_hash(text) for text in pair.full] for pair in pairs]
+        groups, kept = group_by_texts(texts), "text (though prompts)"
+    if len(groups) < 2:
+        raise ValueError(
+            f"pairs {pairs.name!r} all share a text, so none can be held out; pass held_out=0 or "
+            "other pairs"
+        )
+    making, judging = divide(groups, (1 - share, share), seed)
+    said = (
+        f"{len(making)} pairs made the vector, {len(judging)} others judged it, no {kept} in common"
+    )
+    return _Division(making, judging, f"{said} (seed {seed})")
+
+
+def _shuffled(activations: PairActivations, seed: int) -> PairActivations:
+    """Half of the pairs, chosen at random, with their sides swapped."""
+    count = len(activations.positive)
+    swap = np.zeros(count, dtype=bool)
+    swap[np.random.default_rng(seed).permutation(count)[: count // 2]] = True
+    where = torch.from_numpy(swap)[:, None, None]
+    return replace(
+        activations,
+        positive=torch.where(where, activations.negative, activations.positive),
+        negative=torch.where(where, activations.positive, activations.negative),
+    )
+
+
+def _directions(making: PairActivations, method: str) -> dict[int, Tensor]:
+    directions = {}
+    for index, layer in enumerate(making.layers):
+        try:
+            direction = METHODS[method](making.positive[:, index], making.negative[:, index])
+        except ValueError as error:
+            raise ValueError(f"{method} at layer {layer}: {error}") from None
+        directions[layer] = direction.float()
+    return directions
+
+
+def _choose(
+    layer: int | None, layers: tuple[int, ...], table: pd.DataFrame | None
+) -> tuple[int, str]:
+    """The default layer and why."""
+    if layer is not None:
+        return layer, "as asked"
+    if table is None or not np.isfinite(table["d_prime"]).any():
+        return layers[len(layers) // 2], "the middle one, as no held-out pairs could judge"
+    # The first of equals: rows are in the order of the layers.
+    top = table.sort_values("layer").loc[lambda t: t["d_prime"].idxmax()]
+    return int(top["layer"]), (
+        f"highest d' of {len(layers)} layers on held-out pairs ({top['d_prime']:.2f}, "
+        f"pair accuracy {top['pair_accuracy']:.0%} of {int(top['pairs'])})"
+    )
+
+
+def _half_ties(gaps: Tensor) -> Tensor:
+    """1 above zero, 0 below, a half at it."""
+    return (gaps.sign() + 1) / 2
+
+
+def _versions() -> dict[str, Any]:
+    names = ("torch", "transformers", "nnsight", "scikit-learn")
+    return {name: importlib.metadata.version(name) for name in names}

@@ -1,0 +1,109 @@
+"""A figure's page and pictures: HTML, PNG, SVG and PDF, the same bytes at every run.
+
+The page is interactive and loads plotly's script from the file beside it, one for all pages of a
+folder, or from the network where that file is missing. Pictures need Chrome or Chromium.
+"""
+
+import html
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import plotly.graph_objects as go
+import plotly.io
+from kaleido.errors import ChromeNotFoundError
+from plotly.offline import get_plotlyjs, get_plotlyjs_version
+
+from workbench.look import WIDTH
+from workbench.store import write_atomically
+
+KINDS = ("png", "svg", "pdf")
+HEIGHT = 420  # of a figure that does not say, in pixels
+SCRIPT = "plotly.min.js"
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><title>{title}</title><script src="{script}"></script>
+<script>window.Plotly || document.write('<script src="https://cdn.plot.ly/plotly-{version}.min.js"><\\/script>')</script>
+</head>
+<body>
+{figure}
+</body>
+</html>
+"""
+
+
+def draw(drawings: Mapping[Path, go.Figure]) -> list[Path]:
+    """Write the page and, with a browser, the images of figures.
+
+    Each to its path plus a suffix. All images are made in one start of the browser, which takes
+    longer than any of them. Returns the files written.
+    """
+    pages = [_page(figure, path) for path, figure in drawings.items()]
+    files = {
+        path.with_suffix(f".{kind}"): figure for path, figure in drawings.items() for kind in KINDS
+    }
+    return [*pages, *(files if files and render(files) else ())]
+
+
+def _page(figure: go.Figure, path: Path) -> Path:
+    """Write the interactive page of a figure, and the script that it needs."""
+    page = path.with_suffix(".html")
+    script = page.parent / SCRIPT
+    version = get_plotlyjs_version()
+    source = get_plotlyjs().encode()
+    if not script.is_file() or script.stat().st_size != len(source):
+        write_atomically(script, source)
+    body = figure.to_html(full_html=False, include_plotlyjs=False, div_id=path.name)
+    title = html.escape(path.name)
+    text = PAGE.format(title=title, script=SCRIPT, version=version, figure=body)
+    write_atomically(page, text.encode())
+    return page
+
+
+def render(files: Mapping[Path, go.Figure]) -> bool:
+    """Write images, their kind told by the suffix; without a browser False, with advice printed."""
+    sizes = [(figure.layout.width, figure.layout.height) for figure in files.values()]
+    with tempfile.TemporaryDirectory() as place:
+        drafts = [Path(place) / f"{index}{file.suffix}" for index, file in enumerate(files)]
+        try:
+            plotly.io.write_images(
+                fig=list(files.values()),
+                file=list(drafts),
+                scale=[2 if file.suffix == ".png" else 1 for file in files],
+                width=[width or WIDTH for width, _ in sizes],
+                height=[height or HEIGHT for _, height in sizes],
+            )
+        except RuntimeError as error:
+            if not isinstance(error.__context__, ChromeNotFoundError):
+                raise
+            print(f"no Chrome or Chromium found, so no images are written. To mend it: {_remedy()}")
+            return False
+        for draft, file in zip(drafts, files, strict=True):
+            write_atomically(file, _same_every_time(draft.read_bytes(), file))
+    return True
+
+
+def _remedy() -> str:
+    """The one command that installs a browser for the images."""
+    if shutil.which("apt-get"):
+        return "sudo apt-get install -y chromium"
+    return "plotly_get_chrome -y"
+
+
+def _same_every_time(content: bytes, file: Path) -> bytes:
+    """Images without what differs from run to run: random identifiers (SVG) and dates (PDF).
+
+    Lengths stay as they are, because a PDF finds its parts by offset.
+    """
+    if file.suffix == ".svg":
+        found = re.search(rb'id="defs-([0-9a-f]{6})"', content)
+        content = content.replace(found[1], b"figure") if found else content
+        return re.sub(rb"\btrace[0-9a-f]{6}\b", b"trace000000", content)
+    if file.suffix == ".pdf":
+        return re.sub(
+            rb"(/(?:Creation|Mod)Date \(D:)\d{14}", rb"\g<1>" + b"20000101000000", content
+        )
+    return content

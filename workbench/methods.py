@@ -1,0 +1,116 @@
+"""How a direction is found: functions (positive (n, D), negative (n, D)) -> direction (D,).
+
+Row i of both tensors belongs to pair i. Each direction has unit length and points from negative
+to positive. This module knows nothing of models, layers or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+Method = Callable[[Tensor, Tensor], Tensor]
+
+
+def mean_difference(positive: Tensor, negative: Tensor) -> Tensor:
+    """mean(positive) - mean(negative), scaled to unit length.
+
+    Contrastive activation addition, Rimsky et al. 2023, https://arxiv.org/abs/2312.06681.
+    Raises ValueError when the means are equal.
+    """
+    _require_difference(positive, negative, "difference of means")
+    return _unit(positive.double().mean(0) - negative.double().mean(0), "difference of means")
+
+
+def pca_diff(positive: Tensor, negative: Tensor) -> Tensor:
+    """First principal component of the pair differences, as repeng's `pca_diff`.
+
+    PCA centres its data, so the mean difference is taken out first: what is left is how the
+    differences vary. Representation engineering, Zou et al. 2023, https://arxiv.org/abs/2310.01405.
+    """
+    _require_difference(positive, negative, "principal component")
+    positive, negative = positive.double(), negative.double()
+    return oriented(_component(positive - negative), positive, negative)
+
+
+def pca_center(positive: Tensor, negative: Tensor) -> Tensor:
+    """First principal component of both sides, each less its pair's midpoint (repeng)."""
+    _require_difference(positive, negative, "principal component")
+    positive, negative = positive.double(), negative.double()
+    half = (positive - negative) / 2
+    return oriented(_component(torch.cat([half, -half])), positive, negative)
+
+
+def logistic(positive: Tensor, negative: Tensor) -> Tensor:
+    """Weights of a logistic probe (L2 penalty, C = 1) on the centred activations.
+
+    One scale for all dimensions makes the penalty independent of the model's units and keeps the
+    probe blind to rotations of the residual stream.
+    """
+    _require_difference(positive, negative, "logistic probe")
+    samples, labels = _labelled(positive, negative)
+    samples = samples / max(float(np.sqrt((samples**2).sum(1).mean())), 1e-30)
+    probe = LogisticRegression(C=1.0, max_iter=2000).fit(samples, labels)
+    direction = _unit(torch.from_numpy(probe.coef_[0]), "logistic probe")
+    return oriented(direction, positive.double(), negative.double())
+
+
+def lda(positive: Tensor, negative: Tensor) -> Tensor:
+    """Weights of linear discriminant analysis with Ledoit-Wolf shrinkage of the covariance."""
+    _require_difference(positive, negative, "discriminant")
+    samples, labels = _labelled(positive, negative)
+    scale = max(float(np.abs(samples).max()), 1e-30)
+    probe = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(samples / scale, labels)
+    direction = _unit(torch.from_numpy(probe.coef_[0]), "LDA")
+    return oriented(direction, positive.double(), negative.double())
+
+
+METHODS: Mapping[str, Method] = {
+    method.__name__: method for method in (mean_difference, pca_diff, pca_center, logistic, lda)
+}
+
+
+def oriented(direction: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+    """repeng's sign: turned round when more positives project lower than higher; ties stay."""
+    gaps = (positive - negative) @ direction
+    return -direction if int((gaps < 0).sum()) > int((gaps > 0).sum()) else direction
+
+
+def _require_difference(positive: Tensor, negative: Tensor, what: str) -> None:
+    """Refuse sides that differ by no more than the rounding of a forward pass."""
+    size = float(torch.maximum(positive.abs().max(), negative.abs().max()))
+    if not float((positive - negative).abs().max()) > 1e-6 * size:
+        raise ValueError(
+            f"no {what}: at these positions the two sides of the pairs are the same to the model; "
+            "read other positions, such as the last token"
+        )
+
+
+def _component(samples: Tensor) -> Tensor:
+    """First principal component (D,) of samples (n, D). Raises ValueError when nothing varies."""
+    if len(samples) < 2:
+        raise ValueError(f"a principal component needs at least 2 pairs, got {len(samples)}")
+    if float((samples - samples.mean(0)).abs().max()) == 0.0:
+        raise ValueError("all pair differences are equal, so they have no principal component")
+    # The full solver: scikit-learn's own choice would be a randomised one for wide models.
+    fitted = PCA(n_components=1, svd_solver="full").fit(samples.numpy())
+    return torch.from_numpy(np.asarray(fitted.components_)[0])
+
+
+def _labelled(positive: Tensor, negative: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    samples = torch.cat([positive, negative]).double()
+    labels = np.repeat([1, 0], [len(positive), len(negative)])
+    return (samples - samples.mean(0)).numpy(), labels
+
+
+def _unit(direction: Tensor, what: str) -> Tensor:
+    length = float(direction.norm())
+    if not length > 0 or not np.isfinite(length):
+        raise ValueError(f"the {what} has length {length}, so it names no direction")
+    return direction / length

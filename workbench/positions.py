@@ -1,0 +1,193 @@
+"""Which tokens an intervention touches.
+
+A position rule is a callable `(lm, batch) -> (B, T) bool` over the tokens of a batch, with an
+attribute `generated`: whether tokens made later are touched too. A completion counts as generated,
+so a text is steered alike while it is written and while it is read back. Padding is never
+touched, whatever a rule says: `select` sees to both.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+
+from workbench.tokens import Batch, EncodedPrompt, Prompt, encode
+
+if TYPE_CHECKING:
+    from workbench.models import LM
+
+
+class Positions(Protocol):
+    """A rule for which tokens are touched."""
+
+    @property
+    def generated(self) -> bool: ...
+
+    def __call__(self, lm: LM, batch: Batch) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A position rule made of a function from a batch to a (B, T) bool mask of its prompts."""
+
+    name: str
+    choose: Callable[[Batch], Tensor]
+    generated: bool
+
+    def __call__(self, lm: LM, batch: Batch) -> Tensor:
+        return self.choose(batch)
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """A position rule given as a tensor; see `mask`."""
+
+    touched: Tensor
+    generated: bool = False
+
+    def __call__(self, lm: LM, batch: Batch) -> Tensor:
+        if self.touched.shape not in (batch.ids.shape, batch.ids.shape[1:]):
+            raise ValueError(
+                f"the mask has shape {tuple(self.touched.shape)}, the batch "
+                f"{tuple(batch.ids.shape)}; give one value for each token, padding included"
+            )
+        return self.touched.bool().expand(batch.ids.shape)
+
+    def __repr__(self) -> str:
+        return f"mask({tuple(self.touched.shape)})"
+
+
+def select(lm: LM, batch: Batch, positions: Positions) -> Tensor:
+    """The (B, T) bool mask of the tokens that a rule touches: never padding, and on completions
+    what the rule says of generated tokens (a `mask` speaks for every column itself)."""
+    touched = positions(lm, batch).to(batch.attention.device)
+    if not isinstance(positions, Mask):
+        touched = torch.where(batch.completion, positions.generated, touched)
+    return touched & batch.attention
+
+
+def _last(batch: Batch) -> Tensor:
+    columns = torch.arange(batch.width)
+    return columns == (batch.starts - 1)[:, None]
+
+
+everything = Rule("everything", lambda batch: batch.attention, generated=True)
+prompt = Rule("prompt", lambda batch: batch.prompt, generated=False)
+generated = Rule("generated", lambda batch: batch.completion, generated=True)
+last = Rule("last", _last, generated=False)
+
+
+def _by_prompt(batch: Batch, touches: Callable[[EncodedPrompt], list[bool]]) -> Tensor:
+    """A mask from one list of decisions per distinct prompt, put at the prompt's columns."""
+    decided: dict[int, Tensor] = {}
+    rows = torch.zeros(batch.ids.shape, dtype=torch.bool)
+    for index, (row, stop) in enumerate(zip(batch.prompts, batch.starts.tolist(), strict=True)):
+        if id(row) not in decided:
+            decided[id(row)] = torch.tensor(touches(row), dtype=torch.bool)
+        rows[index, stop - len(row.ids) : stop] = decided[id(row)]
+    return rows
+
+
+def after(substring: str) -> Rule:
+    """The prompt tokens that start after the last occurrence of `substring`, and all generated.
+
+    Raises ValueError for an empty substring, and, when used, for a prompt that lacks it.
+    """
+    if not substring:
+        raise ValueError("after('') names no place; give the substring after which to steer")
+
+    def touches(row: EncodedPrompt) -> list[bool]:
+        found = row.text.rfind(substring)
+        if found < 0:
+            raise ValueError(f"the prompt {row.text!r} does not contain {substring!r}")
+        edge = found + len(substring)
+        return [start >= edge and stop > start for start, stop in row.spans]
+
+    return Rule(f"after({substring!r})", lambda batch: _by_prompt(batch, touches), generated=True)
+
+
+def _inside(row: EncodedPrompt, roles: Callable[[str], bool]) -> list[bool]:
+    """For each token, whether it covers part of the content of a message of such a role."""
+    kept = [segment for segment in row.segments if roles(segment.role)]
+    return [
+        any(start < segment.stop and stop > segment.start for segment in kept)
+        for start, stop in row.spans
+    ]
+
+
+assistant = Rule(
+    "assistant",
+    lambda batch: _by_prompt(batch, lambda row: _inside(row, lambda role: role == "assistant")),
+    generated=True,
+)
+
+
+def _content(batch: Batch) -> Tensor:
+    def touches(row: EncodedPrompt) -> list[bool]:
+        inside = _inside(row, lambda role: True)
+        return [
+            index > 0 and within and token not in batch.special_ids
+            for index, (within, token) in enumerate(zip(inside, row.ids, strict=True))
+        ]
+
+    return _by_prompt(batch, touches)
+
+
+content = Rule("content", _content, generated=True)
+
+
+def mask(touched: Tensor, *, generated: bool = False) -> Mask:
+    """The tokens where a (B, T) or (T,) tensor is true, columns as in the batch.
+
+    Tokens made later are touched if `generated`.
+    """
+    return Mask(torch.as_tensor(touched), generated)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The tokens of a prompt and which of them are touched; shows itself in a notebook."""
+
+    tokens: tuple[str, ...]
+    touched: tuple[bool, ...]
+    rule: str
+    generated: bool
+
+    def __repr__(self) -> str:
+        marked = (f"[{t}]" if on else t for t, on in zip(self.tokens, self.touched, strict=True))
+        return f"{self._summary()}\n{'|'.join(marked)}"
+
+    def _summary(self) -> str:
+        later = "touched" if self.generated else "not touched"
+        return (
+            f"{self.rule}: {sum(self.touched)} of {len(self.tokens)} prompt tokens touched, "
+            f"generated tokens {later}"
+        )
+
+    def _repr_html_(self) -> str:
+        on = "background:#f6c177;color:#000;border-radius:3px"
+        off = "background:#8883;border-radius:3px"
+        spans = "&#8203;".join(
+            f'<span style="{on if touched else off}">{html.escape(token)}</span>'
+            for token, touched in zip(self.tokens, self.touched, strict=True)
+        )
+        return (
+            f"<div><small>{html.escape(self._summary())}</small><br>"
+            f'<code style="white-space:pre-wrap">{spans}</code></div>'
+        )
+
+
+def preview(lm: LM, prompt: Prompt, positions: Positions = everything) -> Preview:
+    """The tokens of one prompt, those that `positions` touches marked."""
+    batch = encode(lm, [prompt])
+    tokens = tuple(str(lm.tokenizer.decode([i])) for i in batch.ids[0].tolist())
+    touched = tuple(select(lm, batch, positions)[0].tolist())
+    return Preview(tokens, touched, repr(positions), positions.generated)

@@ -1,0 +1,156 @@
+"""Three named sets of texts that must not touch.
+
+Texts that made a vector ("extract"), prompts that choose its coefficient ("select") and prompts
+that report a result ("report") are kept apart by the hash of every text. This module knows
+nothing of models or tensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import overload
+
+from workbench.tokens import Prompt
+
+ROLES = ("extract", "select", "report")
+
+
+def as_text(prompt: Prompt) -> str:
+    """One canonical string for a prompt: the text itself, or the messages of a chat as JSON."""
+    if isinstance(prompt, str):
+        return prompt
+    return json.dumps([dict(message) for message in prompt], ensure_ascii=False, sort_keys=True)
+
+
+def text_hash(prompt: Prompt) -> str:
+    """16 hexadecimal digits that name a text, blind to outer spaces and Unicode composition."""
+    text = unicodedata.normalize("NFC", as_text(prompt)).strip()
+    return hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).hexdigest()[:16]
+
+
+def prompt_texts(prompt: Prompt) -> tuple[str, ...]:
+    """The texts by which a prompt is recognised: itself and, of a chat, the last user message.
+
+    System lines are left out on purpose: many prompts share one without being alike.
+    """
+    if isinstance(prompt, str):
+        return (prompt,) if prompt.strip() else ()
+    asked = [message["content"] for message in prompt if message.get("role") == "user"]
+    return (as_text(prompt), *asked[-1:])
+
+
+def text_hashes(prompts: Iterable[Prompt]) -> dict[str, str]:
+    """Hash -> text for every text by which these prompts are recognised."""
+    return {text_hash(text): text for prompt in prompts for text in prompt_texts(prompt)}
+
+
+@dataclass(frozen=True)
+class PromptSet(Sequence[Prompt]):
+    """Prompts with the name of their set and what they are for ("extract", "select", "report").
+
+    Raises ValueError when there is no prompt, when a prompt is empty, or for another role.
+    """
+
+    prompts: tuple[Prompt, ...]
+    name: str = "prompts"
+    role: str = "select"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prompts", tuple(self.prompts))
+        if not self.prompts:
+            raise ValueError(f"prompt set {self.name!r} is empty; give at least one prompt")
+        if self.role not in ROLES:
+            raise ValueError(f"role {self.role!r} is not one of {ROLES}")
+        for index, prompt in enumerate(self.prompts):
+            if not prompt_texts(prompt):
+                raise ValueError(f"prompt {index} of {self.name!r} is empty: {prompt!r}")
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """Hash -> text of every prompt."""
+        return text_hashes(self.prompts)
+
+    @overload
+    def __getitem__(self, index: int) -> Prompt: ...
+    @overload
+    def __getitem__(self, index: slice) -> PromptSet: ...
+    def __getitem__(self, index: int | slice) -> Prompt | PromptSet:
+        if isinstance(index, slice):
+            return PromptSet(self.prompts[index], self.name, self.role)
+        return self.prompts[index]
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def __iter__(self) -> Iterator[Prompt]:
+        return iter(self.prompts)
+
+
+def require_disjoint(sets: Mapping[str, Mapping[str, str] | Iterable[str]]) -> None:
+    """Refuse sets of texts that share one.
+
+    `sets`: the name of each set -> its hashes, either a mapping hash -> text (`Pairs.texts`,
+    `PromptSet.texts`) or hashes alone (`SteeringVector.provenance["texts"]`).
+    Raises ValueError that names the first shared text, how many there are, and both sets.
+    """
+    for (first, left), (second, right) in combinations(sets.items(), 2):
+        shared = sorted(set(left) & set(right))
+        if not shared:
+            continue
+        known = next((s[shared[0]] for s in (left, right) if isinstance(s, Mapping)), shared[0])
+        raise ValueError(
+            f"{first!r} and {second!r} share {len(shared)} text(s), first {known[:200]!r}: "
+            "what makes a vector, chooses its coefficient and reports a result must be different "
+            "texts; divide the data with Pairs.split()"
+        )
+
+
+def group_by_texts(texts: Sequence[Iterable[str]]) -> list[list[int]]:
+    """Indices of the items joined into groups so that no text is in two groups, in first order."""
+    owner: dict[str, int] = {}
+    parent = list(range(len(texts)))
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
+
+    for index, own in enumerate(texts):
+        for text in own:
+            if text in owner:
+                a, b = sorted((root(owner[text]), root(index)))
+                parent[b] = a
+            else:
+                owner[text] = index
+    groups: dict[int, list[int]] = {}
+    for index in range(len(texts)):
+        groups.setdefault(root(index), []).append(index)
+    return list(groups.values())
+
+
+def divide(groups: Sequence[Sequence[int]], shares: Sequence[float], seed: int) -> list[list[int]]:
+    """Deal whole groups out to sets whose sizes come as near to `shares` as the groups allow.
+
+    Each shuffled group goes to the set that lacks most of its share; a set with a share above
+    zero receives a group as long as groups last. Indices come back in their original order.
+    """
+    import numpy as np
+
+    order = np.random.default_rng(seed).permutation(len(groups))
+    total = sum(len(group) for group in groups)
+    wanted = [share / sum(shares) * total for share in shares]
+    dealt: list[list[int]] = [[] for _ in shares]
+    # The largest groups first, otherwise a late one may overfill a small set.
+    for position in sorted(order, key=lambda i: -len(groups[i])):
+        needy = max(
+            (i for i, share in enumerate(shares) if share > 0),
+            key=lambda i: (wanted[i] - len(dealt[i])) / wanted[i] + (not dealt[i]) * 1e-6,
+        )
+        dealt[needy].extend(groups[position])
+    return [sorted(indices) for indices in dealt]

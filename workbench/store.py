@@ -1,0 +1,194 @@
+"""What is kept on disk: atomic writes, the activation cache, the chunks of a long run.
+
+A file is either whole or not there: it is written beside its place and moved into it. What is
+read back is checked against its own hash, and what fails the check counts as missing. This
+module knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, uint8
+
+
+def write_atomically(path: Path, content: bytes | Callable[[Path], object]) -> None:
+    """Put `content` at `path`, whole or not at all: bytes, or a function that writes a given path.
+
+    Parent folders are made. Whatever goes wrong (a full disk, an interrupt), what was at `path`
+    stays as it was and nothing is left beside it. Raises OSError that names `path`.
+    """
+    path = Path(path)
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        os.close(handle)
+        temporary = Path(name)
+        if isinstance(content, bytes):
+            temporary.write_bytes(content)
+        else:
+            content(temporary)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        # mkstemp makes files that only their owner reads; a saved vector is an ordinary file.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"could not write {str(path)!r} ({error.strerror or error}); what was there is "
+            "unchanged: free some space or choose another place",
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def cache_directory() -> Path:
+    """WORKBENCH_CACHE, or `workbench` in the user's cache directory."""
+    chosen = os.environ.get("WORKBENCH_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "workbench"
+
+
+def cache_path(kind: str, **key: str) -> Path:
+    """The file of the cache that belongs to `key` (name -> value, all strings)."""
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    return cache_directory() / kind / f"{digest}.safetensors"
+
+
+def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
+    """sha256 over names, dtypes, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.flatten().view(dtype=uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors atomically with a hash of their contents. Raises OSError."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    metadata = {"sha256": tensors_hash(plain)}
+
+    def save(temporary: Path) -> None:
+        try:
+            save_file(plain, temporary, metadata=metadata)
+        except SafetensorError as error:
+            raise OSError(None, str(error)) from error
+
+    write_atomically(path, save)
+
+
+def load_tensors(path: Path) -> dict[str, Tensor] | None:
+    """What `save_tensors` wrote; None when the file is missing, damaged or not of its making."""
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            expected = (file.metadata() or {}).get("sha256")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, TypeError):
+        return None
+    return tensors if tensors_hash(tensors) == expected else None
+
+
+def cached(path: Path, compute: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Tensors from `path`, computed and put there when they are missing or damaged.
+
+    A cache that cannot be written costs a warning, never the result.
+    """
+    found = load_tensors(path)
+    if found is not None:
+        return found
+    tensors = dict(compute())
+    try:
+        save_tensors(path, tensors)
+    except OSError as error:
+        warnings.warn(f"activations are not cached: {error}", stacklevel=2)
+    return tensors
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """Finished pieces of a long run in one directory, for resuming.
+
+    `plan.json` is there before the first chunk and never changes; chunk i is a frame in
+    `chunk-i.json` behind the sha256 of its bytes, columns of plain values with exact numbers.
+    """
+
+    directory: Path
+    count: int
+
+    def path(self, index: int) -> Path:
+        return self.directory / f"chunk-{index:05d}.json"
+
+    def save(self, index: int, frame: pd.DataFrame) -> None:
+        """Keep the frame of chunk `index`; its index is not kept. Raises OSError (a full disk)."""
+        table = {
+            "dtypes": {name: str(dtype) for name, dtype in frame.dtypes.items()},
+            "columns": {name: frame[name].tolist() for name in frame.columns},
+        }
+        content = json.dumps(table).encode()
+        digest = hashlib.sha256(content).hexdigest().encode()
+        write_atomically(self.path(index), digest + b"\n" + content)
+
+    def load(self, index: int) -> pd.DataFrame | None:
+        """The frame of chunk `index`; None when it is missing or damaged."""
+        try:
+            digest, _, content = self.path(index).read_bytes().partition(b"\n")
+        except FileNotFoundError:
+            return None
+        if hashlib.sha256(content).hexdigest().encode() != digest:
+            return None
+        table = json.loads(content)
+        return pd.DataFrame(table["columns"]).astype(table["dtypes"])
+
+    def missing(self) -> list[int]:
+        """Indices of the chunks that are still to be done."""
+        return [i for i in range(self.count) if self.load(i) is None]
+
+
+def open_chunks(
+    directory: str | os.PathLike[str], plan: Mapping[str, object], count: int
+) -> Chunks:
+    """Start or resume a run of `count` chunks.
+
+    `plan`: everything that decides the result, as JSON values. It is stored before any chunk.
+    Raises ValueError when the directory holds a run with another plan, naming what differs.
+    """
+    directory = Path(directory)
+    own = json.loads(json.dumps({**plan, "chunks": count}))
+    path = directory / "plan.json"
+    if not path.exists():
+        write_atomically(path, json.dumps(own, indent=1).encode())
+        return Chunks(directory, count)
+    try:
+        stored = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise ValueError(
+            f"{str(path)!r} is damaged, so the run cannot be resumed; remove {str(directory)!r}"
+        ) from None
+    if stored != own:
+        names = sorted(k for k in {*own, *stored} if own.get(k) != stored.get(k))
+        raise ValueError(
+            f"{str(directory)!r} holds another run: {', '.join(names)} differ; "
+            "choose another directory, or remove this one"
+        )
+    return Chunks(directory, count)

@@ -1,0 +1,194 @@
+"""Tables and numbers on disk, with what they were made from, and whether that still holds.
+
+A table is `tables/NAME.csv` beside `tables/NAME.json`, its provenance; single numbers and words are
+`tables/NAME.values.json`. Knows nothing of figures or of the report that quotes them.
+"""
+
+import ast
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from workbench.store import write_atomically
+
+PACKAGE = Path(__file__).resolve().parent
+LIBRARIES = ("workbench", "torch", "transformers", "nnsight", "numpy", "pandas", "plotly")
+
+
+def versions() -> dict[str, str]:
+    """Python and the libraries that results depend on, name -> version."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def to_json(value: Any) -> str:
+    """JSON with sorted keys and two spaces, so that a rerun differs only where results do.
+
+    Takes numpy numbers and arrays and paths besides; NaN and infinities become null.
+    """
+
+    def plain(item: Any) -> Any:
+        if isinstance(item, np.ndarray | np.generic):
+            return plain(item.tolist())
+        if isinstance(item, Mapping):
+            return {str(key): plain(inner) for key, inner in item.items()}
+        if isinstance(item, list | tuple):
+            return [plain(inner) for inner in item]
+        if isinstance(item, float):
+            return item if np.isfinite(item) else None
+        return item if item is None or isinstance(item, bool | int | str) else str(item)
+
+    return json.dumps(plain(value), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> str:
+    """Write a frame without its index, atomically; the sha256 of what was written."""
+    content = frame.to_csv(index=False, lineterminator="\n").encode()
+    write_atomically(path, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_csv(path: str | Path) -> pd.DataFrame:
+    """What `write_csv` wrote. Words such as "NA" or "null" in a text stay words."""
+    return pd.read_csv(path, keep_default_na=False, na_values=[""], float_precision="round_trip")
+
+
+def code_fingerprint(*modules: str) -> str:
+    """sha256 of what the named modules of the package do (all of them when none is named).
+
+    Names are dotted and relative to the package: "sweep", "wren.grammar". Comments, docstrings and
+    layout do not count, so that a table does not grow stale by an edit that cannot change it.
+
+    Raises FileNotFoundError for a module that is not there.
+    """
+    files = [PACKAGE / f"{name.replace('.', '/')}.py" for name in modules]
+    digest = hashlib.sha256()
+    for file in sorted(files or PACKAGE.rglob("*.py")):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            body = getattr(node, "body", None)
+            if isinstance(body, list):
+                node.body = [part for part in body if not _is_text(part)]  # type: ignore[attr-defined]
+        digest.update(f"{file.relative_to(PACKAGE)}\n{ast.dump(tree)}\n".encode())
+    return digest.hexdigest()
+
+
+def _is_text(node: ast.AST) -> bool:
+    """Whether a statement is a bare string, as docstrings are."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+def save_table(
+    frame: pd.DataFrame,
+    name: str,
+    *,
+    directory: str | Path = "reports",
+    provenance: Mapping[str, Any] | None = None,
+    modules: tuple[str, ...] | None = None,
+) -> Path:
+    """Write a table for the report: `directory/tables/NAME.csv` and its provenance as JSON.
+
+    Args:
+        frame: the table; its `attrs` go into the provenance.
+        name: of the table, by which a report's template quotes it.
+        directory: the report's folder.
+        provenance: what the table was made from: model, fingerprints, seeds.
+        modules: the modules whose code made it (see `code_fingerprint`); given, `stale` can tell
+            when that code has changed since.
+
+    Returns the path of the CSV. Raises ValueError for a name that is not a plain file name.
+    """
+    path = _path(directory, name, ".csv")
+    digest = write_csv(frame, path)
+    record: dict[str, Any] = {**frame.attrs, **(provenance or {})}
+    record |= {"sha256": digest, "rows": len(frame), "versions": versions()}
+    if modules is not None:
+        record["code"] = {"modules": list(modules), "sha256": code_fingerprint(*modules)}
+    write_atomically(path.with_suffix(".json"), to_json(record).encode())
+    return path
+
+
+def save_values(values: Mapping[str, Any], name: str, *, directory: str | Path = "reports") -> Path:
+    """Write numbers and words that a report quotes as `{{ NAME.key }}`; nested mappings may be."""
+    path = _path(directory, name, ".values.json")
+    write_atomically(path, to_json(values).encode())
+    return path
+
+
+def load_table(name: str, *, directory: str | Path = "reports") -> pd.DataFrame:
+    """A table that `save_table` wrote, with its provenance in `attrs`.
+
+    Raises FileNotFoundError that names the command which makes it.
+    """
+    path = _path(directory, name, ".csv")
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no table {name!r} at {path}: `make study` or its notebook makes it"
+        )
+    frame = read_csv(path)
+    frame.attrs = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    return frame
+
+
+def stale(name: str, *, directory: str | Path = "reports", **expected: str) -> list[str]:
+    """Why a saved table no longer stands for the present code, model or data; empty if it does.
+
+    `expected` gives provenance entries as they are now, such as `model="…sha256…"`; the code is
+    compared by itself. Raises FileNotFoundError when there is no such table.
+    """
+    path = _path(directory, name, ".json")
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no table {name!r} at {path}: `make study` or its notebook makes it"
+        )
+    record = json.loads(path.read_text(encoding="utf-8"))
+    reasons = [
+        f"{key} was {record.get(key)!r} and is now {value!r}"
+        for key, value in expected.items()
+        if record.get(key) != value
+    ]
+    code = record.get("code")
+    if code is not None:
+        try:
+            same = code_fingerprint(*code["modules"]) == code["sha256"]
+        except FileNotFoundError:
+            same = False
+        if not same:
+            names = ", ".join(code["modules"]) or "the package"
+            reasons.append(f"the code of {names} has changed since")
+    csv = path.with_suffix(".csv")
+    if not csv.is_file() or hashlib.sha256(csv.read_bytes()).hexdigest() != record["sha256"]:
+        reasons.append(f"{csv.name} is not the file that was written")
+    return reasons
+
+
+def table_names(directory: str | Path = "reports") -> list[str]:
+    """The names of the tables in a report's folder, sorted."""
+    return sorted(path.stem for path in (Path(directory) / "tables").glob("*.csv"))
+
+
+def _path(directory: str | Path, name: str, suffix: str) -> Path:
+    check_name(name)
+    return Path(directory) / "tables" / f"{name}{suffix}"
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError unless a name can be part of a file name and of a template's field."""
+    if not name or not all(letter.isalnum() or letter in "-_" for letter in name):
+        raise ValueError(f"{name!r} cannot name a file: use letters, digits, - and _ only")

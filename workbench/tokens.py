@@ -1,0 +1,278 @@
+"""Text to a padded batch of token ids.
+
+A row is `padding + prompt + completion`. The prompt and the completion are tokenized apart and
+joined as ids, so a prompt's ids are the same whatever follows it: that is what makes teacher
+forcing and generation agree. This module knows nothing of layers or steering.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from workbench.models import LM
+
+Message: TypeAlias = Mapping[str, str]
+Prompt: TypeAlias = str | Sequence[Message]
+Completion: TypeAlias = str | Sequence[int]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The characters `start <= c < stop` of a prompt that are one message's content.
+
+    `role` is the chat role, or "text" for a prompt that is not a chat.
+    """
+
+    role: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """One tokenized prompt: its ids, and for each id the characters that it covers."""
+
+    text: str
+    ids: tuple[int, ...]
+    spans: tuple[tuple[int, int], ...]
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Rows of token ids with what is needed to place an intervention on them.
+
+    ids        (B, T) long; unused columns hold the pad token
+    attention  (B, T) bool; false on padding
+    starts     (B,) long; each row's first completion column, T where there is no completion
+    prompts    one per row
+    texts      the full text of each row, prompt and completion
+    """
+
+    ids: Tensor
+    attention: Tensor
+    starts: Tensor
+    prompts: tuple[EncodedPrompt, ...]
+    texts: tuple[str, ...]
+    special_ids: frozenset[int] = field(default=frozenset(), repr=False)
+
+    def __len__(self) -> int:
+        return self.ids.shape[0]
+
+    @property
+    def width(self) -> int:
+        """T, the number of columns."""
+        return self.ids.shape[1]
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """Position ids (B, T) long, counted from each row's first real token; 0 on padding."""
+        return (self.attention.long().cumsum(dim=1) - 1).clamp_min(0)
+
+    @cached_property
+    def completion(self) -> Tensor:
+        """(B, T) bool, true on the real tokens of the completions."""
+        return self.attention & (torch.arange(self.width) >= self.starts[:, None])
+
+    @cached_property
+    def prompt(self) -> Tensor:
+        """(B, T) bool, true on the real tokens of the prompts."""
+        return self.attention & ~self.completion
+
+    def extend(self, ids: Tensor, lengths: Tensor, texts: Sequence[str] | None = None) -> Batch:
+        """The batch with generated ids appended on the right, as completions.
+
+        ids      (B, N) long
+        lengths  (B,) long, how many of a row's N ids are real; the rest become padding
+        texts    what was appended, as text
+
+        Columns stay where they were, so what was steered in generation is at the same column here.
+        """
+        real = torch.arange(ids.shape[1]) < lengths[:, None]
+        suffixes = texts if texts is not None else [""] * len(self)
+        return Batch(
+            ids=torch.cat([self.ids, ids], dim=1),
+            attention=torch.cat([self.attention, real], dim=1),
+            starts=self.starts,
+            prompts=self.prompts,
+            texts=tuple(a + b for a, b in zip(self.texts, suffixes, strict=True)),
+            special_ids=self.special_ids,
+        )
+
+    def select(self, rows: slice | Sequence[int] | Tensor) -> Batch:
+        """The batch of the chosen rows, columns unchanged."""
+        chosen = torch.arange(len(self))[rows]
+        return Batch(
+            ids=self.ids[chosen],
+            attention=self.attention[chosen],
+            starts=self.starts[chosen],
+            prompts=tuple(self.prompts[i] for i in chosen.tolist()),
+            texts=tuple(self.texts[i] for i in chosen.tolist()),
+            special_ids=self.special_ids,
+        )
+
+
+def encode(
+    lm: LM,
+    prompts: Sequence[Prompt],
+    completions: Sequence[Completion] | None = None,
+    *,
+    new_tokens: int = 0,
+) -> Batch:
+    """Tokenize prompts, with completions if given, into one left-padded batch.
+
+    A text prompt gets the tokenizer's own special tokens; a chat (a list of
+    {"role", "content"}) is rendered with the chat template, ending where the assistant speaks.
+    A chat that ends in an assistant message is left open after it. Completions get no special
+    tokens, and may be given as token ids.
+
+    `new_tokens` is how many tokens will be generated after the rows: only the check against the
+    model's context length needs it.
+
+    Raises ValueError for an empty list, an empty prompt, counts that differ, a chat without a chat
+    template, and a row that is longer than the model's context.
+    """
+    if isinstance(prompts, (str, Mapping)):
+        raise ValueError(f"prompts is one prompt, {prompts!r}; wrap it in a list")
+    if len(prompts) == 0:
+        raise ValueError("prompts is empty; give at least one prompt")
+    if completions is not None and len(completions) != len(prompts):
+        raise ValueError(
+            f"{len(completions)} completions for {len(prompts)} prompts; give one for each"
+        )
+    known: dict[str, EncodedPrompt] = {}
+    encoded = []
+    for prompt in prompts:
+        key = json.dumps(prompt, default=dict)
+        if key not in known:
+            known[key] = _encode_prompt(lm.tokenizer, prompt)
+        encoded.append(known[key])
+    tails = [_encode_completion(lm.tokenizer, c) for c in completions or [()] * len(prompts)]
+    _check_context(lm, encoded, tails, new_tokens)
+    return _pad(lm, encoded, tails)
+
+
+def _encode_completion(tokenizer: Any, completion: Completion) -> tuple[tuple[int, ...], str]:
+    if isinstance(completion, str):
+        ids = tokenizer(completion, add_special_tokens=False)["input_ids"]
+        return tuple(ids), completion
+    ids = tuple(int(i) for i in completion)
+    return ids, tokenizer.decode(ids, skip_special_tokens=True) if ids else ""
+
+
+def _encode_prompt(tokenizer: Any, prompt: Prompt) -> EncodedPrompt:
+    if isinstance(prompt, str):
+        text, segments, special = prompt, (Segment("text", 0, len(prompt)),), True
+        if not prompt.strip():
+            raise ValueError(f"prompt {prompt!r} is empty; give it at least one word")
+    else:
+        text, segments = _render_chat(tokenizer, prompt)
+        special = False
+    ids, spans = _tokenize(tokenizer, text, special)
+    if not ids:
+        raise ValueError(f"prompt {prompt!r} has no tokens; give it at least one word")
+    return EncodedPrompt(text=text, ids=ids, spans=spans, segments=segments)
+
+
+def _render_chat(tokenizer: Any, messages: Sequence[Message]) -> tuple[str, tuple[Segment, ...]]:
+    """The chat as the template writes it, and where each message's content stands in it."""
+    if not messages:
+        raise ValueError(f"prompt {messages!r} is a chat without messages; give it at least one")
+    for message in messages:
+        if not isinstance(message, Mapping) or not {"role", "content"} <= set(message):
+            raise ValueError(
+                f"{message!r} is not a chat message; it needs the keys 'role' and 'content'"
+            )
+    if not getattr(tokenizer, "chat_template", None):
+        raise ValueError(
+            f"the prompt {messages!r} is a chat, but the tokenizer has no chat template; "
+            "give the prompt as one text, or set tokenizer.chat_template"
+        )
+    answered = messages[-1]["role"] == "assistant"
+    text = tokenizer.apply_chat_template(
+        [dict(message) for message in messages],
+        tokenize=False,
+        add_generation_prompt=not answered,
+        continue_final_message=answered,
+    )
+    segments, cursor = [], 0
+    for message in messages:
+        content = message["content"].strip()  # templates commonly strip
+        start = text.find(content, cursor)
+        if start < 0 or not content:
+            continue
+        cursor = start + len(content)
+        segments.append(Segment(message["role"], start, cursor))
+    return text, tuple(segments)
+
+
+def _tokenize(
+    tokenizer: Any, text: str, special: bool
+) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
+    """Token ids of a text and the characters that each covers."""
+    if getattr(tokenizer, "is_fast", False):
+        both = tokenizer(text, add_special_tokens=special, return_offsets_mapping=True)
+        return tuple(both["input_ids"]), tuple((a, b) for a, b in both["offset_mapping"])
+    ids = tuple(tokenizer(text, add_special_tokens=special)["input_ids"])
+    # Without offsets, a token's span is what it adds to the decoded text so far.
+    edges = [0]
+    for count in range(1, len(ids) + 1):
+        seen = len(tokenizer.decode(ids[:count], skip_special_tokens=True))
+        edges.append(max(edges[-1], min(seen, len(text))))
+    return ids, tuple(pairwise(edges))
+
+
+def _check_context(
+    lm: LM,
+    prompts: Sequence[EncodedPrompt],
+    tails: Sequence[tuple[tuple[int, ...], str]],
+    new_tokens: int,
+) -> None:
+    if lm.context is None:
+        return
+    for prompt, (tail, _) in zip(prompts, tails, strict=True):
+        total = len(prompt.ids) + len(tail) + new_tokens
+        if total > lm.context:
+            parts = f"a prompt of {len(prompt.ids)} tokens"
+            parts += f" with a completion of {len(tail)}" if tail else ""
+            parts += f" and {new_tokens} new tokens" if new_tokens else ""
+            start = prompt.text if len(prompt.text) <= 60 else prompt.text[:60] + "…"
+            raise ValueError(
+                f"{parts} makes {total} tokens, over the {lm.context} of {lm.name!r}'s context; "
+                f"shorten it: {start!r}"
+            )
+
+
+def _pad(
+    lm: LM, prompts: Sequence[EncodedPrompt], tails: Sequence[tuple[tuple[int, ...], str]]
+) -> Batch:
+    rows = [(*p.ids, *tail) for p, (tail, _) in zip(prompts, tails, strict=True)]
+    width = max(len(row) for row in rows)
+    ids = torch.full((len(rows), width), pad_id(lm), dtype=torch.long)
+    attention = torch.zeros(len(rows), width, dtype=torch.bool)
+    for index, row in enumerate(rows):
+        ids[index, width - len(row) :] = torch.tensor(row)
+        attention[index, width - len(row) :] = True
+    return Batch(
+        ids=ids,
+        attention=attention,
+        starts=torch.tensor([width - len(tail) for tail, _ in tails]),
+        prompts=tuple(prompts),
+        texts=tuple(p.text + text for p, (_, text) in zip(prompts, tails, strict=True)),
+        special_ids=frozenset(lm.tokenizer.all_special_ids),
+    )
+
+
+def pad_id(lm: LM) -> int:
+    """The token id that fills unused columns; any id will do where the tokenizer names none."""
+    named = (lm.tokenizer.pad_token_id, lm.tokenizer.eos_token_id)
+    return next((i for i in named if isinstance(i, int)), 0)

@@ -1,0 +1,410 @@
+"""The only file that opens nnsight traces: one steered forward, one steered decoding.
+
+Every helper takes a batch and the interventions on it, checks them before any work starts, gives
+the model its position ids, and works with remote=True (NDIF) or remote="local" as it does here.
+Inside a `with` block the code runs interleaved with the model, possibly on another machine: it
+touches only plain tensors, the layer envoys, and functions of this package.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+import torch
+from nnsight import save
+from nnsight.intervention.interleaver import OutOfOrderError
+from torch import Tensor
+
+from workbench.positions import Positions, last, select
+from workbench.tokens import Batch
+from workbench.updates import Intervention, Update, scales, steer
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig
+
+    from workbench.models import LM
+
+Remote: TypeAlias = bool | Literal["local"]
+# For each steered layer, in order, its updates with their scales (B, T).
+Plan: TypeAlias = dict[int, list[tuple[Update, Tensor]]]
+
+
+# ---- what is steered, decided before the model runs ---------------------------------------------
+
+
+def plan(lm: LM, batch: Batch, interventions: Sequence[Intervention], new_tokens: int = 0) -> Plan:
+    """The scale of every update on every token of the batch, and on those still to come.
+
+    The table of an update is (B, T + new_tokens); what is zero throughout is left out.
+
+    Raises ValueError for a layer out of range, an update of another width, a coefficient that is
+    not finite or not one per row.
+    """
+    steered: Plan = {}
+    for intervention in interventions:
+        layer = check_layer(lm, intervention.layer)
+        width = intervention.update.width
+        if width is not None and width != lm.width:
+            raise ValueError(
+                f"the update has width {width}, the residual stream of {lm.name!r} has width "
+                f"{lm.width}; it was made for another model"
+            )
+        positions = intervention.positions
+        later = torch.full((len(batch), new_tokens), bool(positions.generated))
+        touched = torch.cat([select(lm, batch, positions), later], dim=1)
+        table = scales(intervention.coefficient, touched, batch.starts)
+        if table.any():
+            steered.setdefault(layer, []).append((intervention.update, _place(lm, table)))
+    return dict(sorted(steered.items()))
+
+
+def check_layer(lm: LM, layer: int) -> int:
+    """The layer as an int. Raises ValueError where the model has no such layer."""
+    if isinstance(layer, bool) or int(layer) != layer or not 0 <= layer < lm.layers:
+        raise ValueError(f"layer {layer!r} is out of range: {lm.name!r} has 0 … {lm.layers - 1}")
+    return int(layer)
+
+
+def _place(lm: LM, tensor: Tensor) -> Tensor:
+    device = lm.device
+    return tensor if device.type == "meta" else tensor.to(device)
+
+
+def _columns(
+    updates: list[tuple[Update, Tensor]], start: int, stop: int
+) -> list[tuple[Update, Tensor]]:
+    """The same updates, their scales cut to some columns."""
+    return [(update, scale[:, start:stop]) for update, scale in updates]
+
+
+# ---- the one place where a block's output is read and replaced ----------------------------------
+
+
+def visit(block: Any, updates: list[tuple[Update, Tensor]], stop: int) -> Tensor:
+    """Inside a trace: the residual stream (B, t, D) after a block, steered if there are updates.
+
+    The t tokens that the block sees are the columns before `stop` of the updates' tables: all of
+    them in a forward, the newest in a decoding step with a cache.
+    Blocks return a tensor, or a tuple that begins with it, depending on the architecture.
+    """
+    output = block.output
+    hidden = output[0] if isinstance(output, tuple) else output
+    if updates:
+        hidden = steer(hidden, _columns(updates, stop - hidden.shape[1], stop))
+        block.output = (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+    return hidden
+
+
+def _inputs(lm: LM, batch: Batch) -> dict[str, Tensor]:
+    """What the model's forward takes; architectures without position ids get none."""
+    inputs = {"input_ids": batch.ids, "attention_mask": batch.attention.long()}
+    if "position_ids" in _parameters(lm):
+        inputs["position_ids"] = batch.positions
+    return inputs
+
+
+def _parameters(lm: LM) -> Mapping[str, inspect.Parameter]:
+    """The arguments of the model's forward. The class's own: on the module nnsight has put another
+    in its place."""
+    return inspect.signature(type(lm.model).forward).parameters
+
+
+@contextmanager
+def _evaluating(lm: LM) -> Iterator[None]:
+    """No dropout inside; every module's mode as it was afterwards."""
+    training = [module for module in lm.model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+# ---- one steered forward ------------------------------------------------------------------------
+
+
+def forward(
+    lm: LM,
+    batch: Batch,
+    interventions: Sequence[Intervention],
+    finish: Callable[[Tensor], Tensor],
+    *,
+    keep: int | None = None,
+    remote: Remote = False,
+) -> Tensor:
+    """One steered forward; `finish` turns the logits (B, keep or T, V) into what is returned.
+
+    `finish` runs where the model runs. Gradients flow if they are enabled.
+    """
+    steered = plan(lm, batch, interventions)
+    blocks, width = {layer: lm.blocks[layer] for layer in steered}, batch.width
+    inputs: dict[str, Any] = {**_inputs(lm, batch), "use_cache": False}
+    kept = keep or width
+    if keep is not None and "logits_to_keep" in _parameters(lm):
+        inputs["logits_to_keep"] = keep
+    with _evaluating(lm), lm.traced.trace(**inputs, remote=remote) as tracer:
+        for layer, updates in steered.items():
+            visit(blocks[layer], updates, width)
+        result = save(finish(tracer.result.logits[:, -kept:]))
+    return result
+
+
+@torch.no_grad()
+def logits(
+    lm: LM,
+    batch: Batch,
+    interventions: Sequence[Intervention] = (),
+    *,
+    keep: int | None = None,
+    remote: Remote = False,
+) -> Tensor:
+    """Next-token logits (B, T, V), or (B, keep, V) of the last `keep` columns.
+
+    Values at padding mean nothing. Raises ValueError as `plan` does.
+    """
+    if keep is not None and not 1 <= keep <= batch.width:
+        raise ValueError(f"keep {keep!r} is out of range: the batch has {batch.width} columns")
+    return forward(lm, batch, interventions, _same, keep=keep, remote=remote)
+
+
+def _same(values: Tensor) -> Tensor:
+    return values
+
+
+@torch.no_grad()
+def logprobs(
+    lm: LM,
+    batch: Batch,
+    interventions: Sequence[Intervention] = (),
+    *,
+    remote: Remote = False,
+) -> Tensor:
+    """log P(token | the tokens before it), teacher-forced: (B, T) float32, natural logarithm.
+
+    Where the batch has completions only their tokens are scored, each exactly as when it was
+    generated under the same interventions. NaN elsewhere: at padding, and at a row's first token,
+    which nothing precedes.
+    """
+    scored = batch.completion if bool(batch.completion.any()) else batch.attention
+    scored = scored & (batch.positions > 0)
+    values = torch.full(batch.ids.shape, torch.nan)
+    if not scored.any():
+        return values
+    first = int(scored.any(dim=0).nonzero()[0])
+    targets = _place(lm, batch.ids[:, first:])
+
+    def of_targets(logits: Tensor) -> Tensor:
+        return chosen_logprobs(logits[:, :-1], targets.to(logits.device))
+
+    found = forward(
+        lm, batch, interventions, of_targets, keep=batch.width - first + 1, remote=remote
+    )
+    values[:, first:] = torch.where(scored[:, first:], found.cpu(), torch.nan)
+    return values
+
+
+def chosen_logprobs(logits: Tensor, targets: Tensor) -> Tensor:
+    """log softmax of logits (…, V) at targets (…), float32 or better, without the whole table."""
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        logits = logits.float()
+    chosen = logits.gather(-1, targets[..., None])[..., 0]
+    return chosen - logits.logsumexp(dim=-1)
+
+
+# ---- reading activations ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Activations:
+    """Residual streams of chosen tokens.
+
+    values  (n, L, D), the tokens of row 0 first, then of row 1, …
+    counts  (B,) long, how many of the n tokens each row has
+    norms   (B, T, L) float32, length of every token's residual stream, NaN at padding; or None
+    """
+
+    values: Tensor
+    counts: Tensor
+    norms: Tensor | None = None
+
+    def split(self) -> list[Tensor]:
+        """One (n_i, L, D) tensor per row."""
+        return list(self.values.split(self.counts.tolist()))
+
+    def mean(self) -> Tensor:
+        """The mean over each row's tokens, (B, L, D)."""
+        if bool((self.counts == 1).all()):
+            return self.values
+        rows = torch.repeat_interleave(torch.arange(len(self.counts)), self.counts)
+        totals = self.values.new_zeros(len(self.counts), *self.values.shape[1:])
+        totals.index_add_(0, rows.to(totals.device), self.values)
+        return totals / self.counts.to(totals.device)[:, None, None]
+
+
+@torch.no_grad()
+def activations(
+    lm: LM,
+    batch: Batch,
+    layers: Sequence[int],
+    positions: Positions = last,
+    *,
+    norms: bool = False,
+    interventions: Sequence[Intervention] = (),
+    remote: Remote = False,
+) -> Activations:
+    """The residual stream after each of `layers`, at the tokens that `positions` touches.
+
+    One forward, stopped after the last layer that is read: no later block and no logits are
+    computed. The streams include the effect of interventions at the same and earlier layers. They
+    are float32 (float64 for a float64 model), on the CPU. With `norms`, the length of every
+    token's stream comes from the same pass.
+
+    Raises ValueError for no layers, a layer out of range, or a row where nothing is chosen.
+    """
+    if len(layers) == 0:
+        raise ValueError("layers is empty; name at least one layer")
+    wanted = [check_layer(lm, layer) for layer in layers]
+    touched = select(lm, batch, positions)
+    counts = touched.sum(dim=1)
+    if not counts.all():
+        row = int((counts == 0).nonzero()[0])
+        raise ValueError(f"{positions!r} chooses no token of row {row}: {batch.texts[row]!r}")
+    steered = plan(lm, batch, interventions)
+    final = max(wanted)
+    visits = [layer for layer in range(final + 1) if layer in steered or layer in wanted]
+    blocks = {layer: lm.blocks[layer] for layer in visits}
+    rows, columns = (_place(lm, index) for index in touched.nonzero(as_tuple=True))
+    read_layers, width = set(wanted), batch.width
+
+    with _evaluating(lm):
+        inputs = {**_inputs(lm, batch), "use_cache": False}
+        with lm.traced.trace(**inputs, remote=remote) as tracer:
+            values, lengths = save({}), save({})
+            for layer in visits:
+                hidden = visit(blocks[layer], steered.get(layer, []), width)
+                if layer in read_layers:
+                    values[layer] = precise(
+                        hidden[rows.to(hidden.device), columns.to(hidden.device)]
+                    )
+                    if norms:
+                        lengths[layer] = precise(hidden).norm(dim=-1)
+            tracer.stop()
+    found = torch.stack([values[layer].cpu() for layer in wanted], dim=1)
+    if not norms:
+        return Activations(found, counts)
+    table = torch.stack([lengths[layer].cpu() for layer in wanted], dim=-1)
+    table[~batch.attention] = torch.nan
+    return Activations(found, counts, table)
+
+
+def precise(values: Tensor) -> Tensor:
+    """Half precision as float32; float32 and float64 as they are."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+def read(
+    lm: LM,
+    batch: Batch,
+    layers: Sequence[int],
+    positions: Positions = last,
+    *,
+    pool: Literal["mean"] | None = "mean",
+    interventions: Sequence[Intervention] = (),
+    remote: Remote = False,
+) -> Tensor | list[Tensor]:
+    """Activations, as `activations` finds them: the mean over each row's tokens (B, L, D), or with
+    pool=None one (n_i, L, D) tensor per row."""
+    if pool not in ("mean", None):
+        raise ValueError(f"pool {pool!r} is unknown; use 'mean' or None")
+    found = activations(lm, batch, layers, positions, interventions=interventions, remote=remote)
+    return found.mean() if pool == "mean" else found.split()
+
+
+def norms(lm: LM, batch: Batch, layers: Sequence[int], *, remote: Remote = False) -> Tensor:
+    """The length of the residual stream, (B, T, L) float32: every token, every layer asked for.
+
+    NaN at padding.
+    """
+    lengths = activations(lm, batch, layers, last, norms=True, remote=remote).norms
+    assert lengths is not None
+    return lengths
+
+
+# ---- one steered decoding -----------------------------------------------------------------------
+
+
+class Processor(Protocol):
+    """A transformers logits processor that also remembers what it saw.
+
+    `record` gives that, tensors by name: it runs where the model runs, after the last step.
+    """
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor: ...
+
+    def record(self) -> dict[str, Tensor]: ...
+
+
+@torch.no_grad()
+def decode(
+    lm: LM,
+    batch: Batch,
+    interventions: Sequence[Intervention],
+    config: GenerationConfig,
+    processor: Processor,
+    *,
+    streamer: Any = None,
+    stopping: Sequence[Callable[..., Any]] = (),
+    remote: Remote = False,
+) -> tuple[Tensor, Mapping[str, Tensor]]:
+    """One steered decoding by transformers' own `generate`: new ids (B, n), and the record.
+
+    Step 0 is the pass over the batch, step s feeds the s-th new token back. Decoding ends after
+    config.max_new_tokens, or when all rows have ended, or when a stopping criterion says so; a
+    streamer gets the ids as they come (transformers' own protocols for both).
+    """
+    width, limit = batch.width, int(config.max_new_tokens or 0)
+    steered = plan(lm, batch, interventions, new_tokens=limit)
+    blocks = {layer: lm.blocks[layer] for layer in steered}
+    steps = _last_step(steered, width) + 1
+    options: dict[str, Any] = {"generation_config": config, "logits_processor": [processor]}
+    if streamer is not None:
+        options["streamer"] = streamer
+    if stopping:
+        options["stopping_criteria"] = list(stopping)
+    inputs = _inputs(lm, batch)
+    # A remote run reads this block without its comments and finds the inner blocks by line: so the
+    # short one comes first, and no comment stands above the second.
+    with _evaluating(lm), lm.traced.generate(**options, remote=remote) as tracer:
+        with tracer.invoke():
+            ids = save(tracer.result)
+            record = save(processor.record())
+        with tracer.invoke(**inputs):
+            step = 0
+            try:
+                for step in tracer.iter[:steps]:
+                    for layer, updates in steered.items():
+                        visit(blocks[layer], updates, width + step)
+            except OutOfOrderError:
+                # Every row ended, or the run was stopped, before the last planned step.
+                if step == 0:
+                    raise
+    return ids[:, width:].cpu(), {name: value.cpu() for name, value in record.items()}
+
+
+def _last_step(steered: Plan, width: int) -> int:
+    """The last decoding step on which anything is steered; 0 if only the prompt is, -1 if nothing.
+
+    Column width + s - 1 is the input of step s.
+    """
+    ends = [
+        int(scale.any(dim=0).nonzero().max()) - width + 1
+        for updates in steered.values()
+        for _, scale in updates
+    ]
+    return max(max(ends), 0) if ends else -1

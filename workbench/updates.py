@@ -1,0 +1,144 @@
+"""What an intervention does to the residual stream: data and pure tensor maths, no models.
+
+    h' = u(h, m)        an update u, here  h + m v  for a steering vector v
+    m  = coefficient    per row, and per step: 0 is the prompt pass, 1, 2, … the decoding steps
+
+A coefficient of 0 leaves a token exactly as it was, whatever the update; that is also how
+positions work, so padding and untouched tokens come back bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+from workbench.positions import Positions, everything
+
+Coefficient: TypeAlias = float | Tensor | Callable[[int], float | Tensor]
+
+
+class Update(Protocol):
+    """A map of the residual stream: `(hidden (B, T, D), scale (B, T, 1)) -> (B, T, D)`.
+
+    `width` is the D that it was made for, None where any will do.
+    """
+
+    @property
+    def width(self) -> int | None: ...
+
+    def __call__(self, hidden: Tensor, scale: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Add:
+    """h + m v: adds a steering vector, direction (D,), scaled by the coefficient m.
+
+    Raises ValueError for a direction that is not one finite vector.
+    """
+
+    direction: Tensor
+
+    def __post_init__(self) -> None:
+        if self.direction.ndim != 1:
+            raise ValueError(
+                f"the direction has shape {tuple(self.direction.shape)}; give one vector (D,)"
+            )
+        if not torch.isfinite(self.direction).all():
+            raise ValueError("the direction has values that are not finite numbers")
+
+    @property
+    def width(self) -> int:
+        return self.direction.shape[0]
+
+    def __call__(self, hidden: Tensor, scale: Tensor) -> Tensor:
+        return hidden + (scale * self.direction.to(hidden.device, scale.dtype)).to(hidden.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Intervention:
+    """One update at one layer: on the output of block `layer` (0-based), at `positions`.
+
+    The coefficient is a number, a tensor with one number per batch row, or a function of the step
+    that returns either. Raises ValueError for one that is not finite.
+    """
+
+    layer: int
+    update: Update
+    coefficient: Coefficient = 1.0
+    positions: Positions = everything
+
+    def __post_init__(self) -> None:
+        if not callable(self.coefficient):
+            per_row(self.coefficient)
+
+
+def per_row(coefficient: float | Tensor) -> Tensor:
+    """A coefficient as a () or (B,) float32 tensor (float64 if it was given so).
+
+    Raises ValueError for NaN, infinity, or more than one dimension.
+    """
+    values = torch.as_tensor(coefficient).detach()
+    if values.dtype != torch.float64:
+        values = values.float()
+    if not torch.isfinite(values).all():
+        raise ValueError(f"the coefficient {coefficient!r} is not finite; give finite numbers")
+    if values.ndim > 1:
+        raise ValueError(
+            f"the coefficient has shape {tuple(values.shape)}; give one number, or one per row (B,)"
+        )
+    return values
+
+
+def schedule(coefficient: Coefficient, rows: int, steps: int) -> Tensor:
+    """The coefficient of every row at steps 0 … steps - 1, (rows, steps).
+
+    A function of the step is evaluated here, once for each step, before any work starts.
+    Raises ValueError where its values are not finite or there is not one per row.
+    """
+    if not callable(coefficient):
+        return _fit(coefficient, rows)[:, None].expand(rows, steps)
+    return torch.stack([_fit(coefficient(step), rows) for step in range(steps)], dim=1)
+
+
+def _fit(coefficient: float | Tensor, rows: int) -> Tensor:
+    values = per_row(coefficient)
+    if values.ndim == 1 and len(values) not in (1, rows):
+        raise ValueError(
+            f"{len(values)} coefficients for a batch of {rows} rows; give one number, "
+            "or one per row"
+        )
+    return values.expand(rows)
+
+
+def scales(coefficient: Coefficient, touched: Tensor, starts: Tensor) -> Tensor:
+    """What each token's update is scaled by: (B, W), 0 where it is not touched.
+
+    touched  (B, W) bool, the tokens that are touched, those still to be generated included
+    starts   (B,) long, the first completion column: columns before it are step 0, and the k-th
+             completion token, k = 1, 2, …, is the input of step k
+    """
+    rows, width = touched.shape
+    columns = torch.arange(width, device=touched.device)
+    step = (columns - starts.to(touched.device)[:, None] + 1).clamp_min(0)  # (B, W)
+    if not callable(coefficient):
+        values = _fit(coefficient, rows).to(touched.device)[:, None]
+    else:
+        table = schedule(coefficient, rows, int(step.max()) + 1).to(touched.device)
+        values = table.gather(1, step)
+    return torch.where(touched, values, torch.zeros((), dtype=values.dtype, device=values.device))
+
+
+def steer(hidden: Tensor, updates: list[tuple[Update, Tensor]]) -> Tensor:
+    """The residual stream (B, T, D) after its updates, in order.
+
+    Each comes with its scale (B, T). Where the scale is 0 the stream is returned as it was: some
+    updates would only reach that by rounding.
+    """
+    for update, scale in updates:
+        weight = scale.to(hidden.device)[..., None]  # (B, T, 1)
+        hidden = torch.where(weight == 0, hidden, update(hidden, weight))
+    return hidden

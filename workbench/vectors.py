@@ -1,0 +1,322 @@
+"""A steering vector: one direction per layer, what it is measured in, and where it came from.
+
+This module knows how to turn a vector into interventions, add vectors up and keep them in a file;
+it knows nothing of how directions are found.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pandas as pd
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from workbench.positions import Positions, everything
+from workbench.store import write_atomically
+from workbench.updates import Add, Coefficient, Intervention
+
+if TYPE_CHECKING:
+    from workbench.models import LM
+
+Unit = Literal["norm", "raw"]
+_FORMAT = "workbench.vector/1"
+
+
+@dataclass(frozen=True, eq=False)
+class SteeringVector:
+    """Directions of the residual stream, by 0-based decoder layer.
+
+    directions     layer -> (D,) float32 on the CPU; unit length where extraction made them
+    residual_norm  layer -> median norm of the residual stream over tokens other than the first
+    model          name of the model it was made on; fingerprint: sha256 of its config and weights
+                   ("" when unknown, as in files of other tools)
+    method         how the directions were found
+    layer          the layer that `at` steers unless told otherwise
+    separation     one row per layer, from held-out pairs; see `extract.extract`
+    provenance     data and text hashes, positions, seed, versions: JSON values
+
+    Raises ValueError for no direction, unequal widths, values that are not finite, or a default
+    layer without a direction.
+    """
+
+    directions: Mapping[int, Tensor]
+    residual_norm: Mapping[int, float]
+    model: str
+    fingerprint: str
+    method: str
+    layer: int
+    separation: pd.DataFrame | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.directions:
+            raise ValueError("a steering vector needs a direction at one layer at least")
+        plain = {
+            int(layer): self.directions[layer].detach().to("cpu", torch.float32)
+            for layer in sorted(self.directions)
+        }
+        shapes = {tuple(direction.shape) for direction in plain.values()}
+        if len(shapes) != 1 or len(next(iter(shapes))) != 1:
+            raise ValueError(f"directions must be (D,) of one width, got shapes {sorted(shapes)}")
+        for layer, direction in plain.items():
+            if layer < 0:
+                raise ValueError(f"layer {layer} is negative; layers are counted from 0")
+            if not bool(torch.isfinite(direction).all()):
+                raise ValueError(f"the direction of layer {layer} has values that are not finite")
+        if self.layer not in plain:
+            raise ValueError(f"no direction at the default layer {self.layer}; has {list(plain)}")
+        object.__setattr__(self, "directions", plain)
+        norms = {int(k): float(v) for k, v in sorted(self.residual_norm.items())}
+        object.__setattr__(self, "residual_norm", norms)
+
+    @property
+    def width(self) -> int:
+        """D, the width of the residual stream."""
+        return len(self.directions[self.layer])
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that have a direction."""
+        return tuple(self.directions)
+
+    @property
+    def texts(self) -> frozenset[str]:
+        """Hashes of the texts that made the vector, for `splits.require_disjoint`."""
+        return frozenset(self.provenance.get("texts", ()))
+
+    def norm(self, layer: int | None = None) -> float:
+        """Length of the direction at `layer` (default layer: None), in the model's own units."""
+        return float(self.directions[self.layer if layer is None else layer].norm())
+
+    def __repr__(self) -> str:
+        trait = self.provenance.get("trait") or self.provenance.get("pairs") or "vector"
+        span = ", ".join(map(str, self.layers[:3])) + (", ..." if len(self.layers) > 3 else "")
+        why = self.provenance.get("layer_choice")
+        return (
+            f"SteeringVector({trait!r}, {self.method}, model {self.model!r}, width {self.width}, "
+            f"{len(self.layers)} layer(s) [{span}], default layer {self.layer}"
+            + (f": {why}" if why else "")
+            + ")"
+        )
+
+    def at(
+        self,
+        coefficient: Coefficient,
+        *,
+        layers: Sequence[int] | None = None,
+        positions: Positions = everything,
+        unit: Unit = "norm",
+    ) -> tuple[Intervention, ...]:
+        """The interventions that add this vector, one per layer (default: the vector's layer).
+
+        unit "norm": h + c * r_l * v_l / |v_l|, with r_l the layer's residual norm, so that
+        c = 1 adds as much as the stream usually holds; unit "raw": h + c * v_l.
+        Raises ValueError for a layer without a direction, an unknown unit, a direction of length
+        0 or a missing residual norm (unit "norm").
+        """
+        chosen = (self.layer,) if layers is None else tuple(layers)
+        if not chosen:
+            raise ValueError("layers is empty; name at least one layer")
+        return tuple(
+            Intervention(layer, Add(self._step(layer, unit)), coefficient, positions)
+            for layer in chosen
+        )
+
+    def _step(self, layer: int, unit: str) -> Tensor:
+        """What coefficient 1 adds at `layer`: (D,)."""
+        if layer not in self.directions:
+            raise ValueError(f"no direction at layer {layer!r}; this vector has {self.layers}")
+        direction = self.directions[layer]
+        if unit == "raw":
+            return direction
+        if unit != "norm":
+            raise ValueError(f"unit {unit!r} is not 'norm' or 'raw'")
+        size = self.residual_norm.get(layer, math.nan)
+        if not size > 0:
+            raise ValueError(
+                f"the residual norm of layer {layer} is not known to this vector; use unit='raw', "
+                "or add it with extract.with_norms(vector, lm, texts)"
+            )
+        length = float(direction.norm())
+        if length == 0:
+            raise ValueError(f"the direction of layer {layer} has length 0")
+        return direction * (size / length)
+
+    def check(self, lm: LM, *, same_model: bool = True) -> None:
+        """Raise ValueError unless this vector fits `lm`: width, layers and, unless `same_model` is
+        False, the weights. A vector of unknown origin is not asked for its weights."""
+        if self.width != lm.width:
+            raise ValueError(
+                f"this vector is {self.width} wide (made on {self.model!r}), the model "
+                f"{lm.name!r} is {lm.width} wide"
+            )
+        if max(self.layers) >= lm.layers:
+            raise ValueError(
+                f"this vector has a direction at layer {max(self.layers)}, the model {lm.name!r} "
+                f"has layers 0 to {lm.layers - 1}"
+            )
+        if same_model and self.fingerprint and self.fingerprint != lm.fingerprint:
+            raise ValueError(
+                f"this vector was made on {self.model!r} (weights {self.fingerprint[:12]}), not on "
+                f"{lm.name!r} (weights {lm.fingerprint[:12]}); extract it again, or use it as it "
+                "is with check(lm, same_model=False)"
+            )
+
+    def __add__(self, other: SteeringVector) -> SteeringVector:
+        return self._combine(other, 1.0, "+")
+
+    def __sub__(self, other: SteeringVector) -> SteeringVector:
+        return self._combine(other, -1.0, "-")
+
+    def __mul__(self, factor: float) -> SteeringVector:
+        if not isinstance(factor, int | float) or not math.isfinite(factor):
+            raise ValueError(f"a vector can be multiplied by a finite number, not by {factor!r}")
+        scaled = {layer: direction * factor for layer, direction in self.directions.items()}
+        # A turned direction separates the other way round; a scaled one separates the same.
+        separation = self.separation if factor > 0 else None
+        return replace(self, directions=scaled, separation=separation)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, factor: float) -> SteeringVector:
+        return self * (1 / factor)
+
+    def __neg__(self) -> SteeringVector:
+        return self * -1.0
+
+    def _combine(self, other: SteeringVector, sign: float, symbol: str) -> SteeringVector:
+        """Layer by layer; a layer that only one of the two has counts as 0 in the other."""
+        if not isinstance(other, SteeringVector):
+            raise TypeError(f"cannot combine a SteeringVector with {type(other).__name__}")
+        if self.width != other.width:
+            raise ValueError(
+                f"widths differ: {self.width} (made on {self.model!r}) and {other.width} "
+                f"(made on {other.model!r})"
+            )
+        if self.fingerprint and other.fingerprint and self.fingerprint != other.fingerprint:
+            raise ValueError(
+                f"the vectors were made on different weights: {self.model!r} "
+                f"({self.fingerprint[:12]}) and {other.model!r} ({other.fingerprint[:12]})"
+            )
+        nothing = torch.zeros(self.width)
+        directions = {
+            layer: self.directions.get(layer, nothing) + sign * other.directions.get(layer, nothing)
+            for layer in sorted({*self.layers, *other.layers})
+        }
+        return replace(
+            self,
+            directions=directions,
+            residual_norm={**other.residual_norm, **self.residual_norm},
+            fingerprint=self.fingerprint or other.fingerprint,
+            method=f"{self.method} {symbol} {other.method}",
+            separation=None,
+            provenance={
+                "trait": f"{_title(self)} {symbol} {_title(other)}",
+                "texts": sorted(self.texts | other.texts),
+                "terms": [dict(self.provenance), dict(other.provenance)],
+            },
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one safetensors file, whole or not at all. Raises OSError (a full disk, say)."""
+        tensors = {f"direction.{k}": v.contiguous() for k, v in self.directions.items()}
+        metadata = {"format": _FORMAT, "vector": json.dumps(describe(self))}
+        write_atomically(Path(path), save(tensors, metadata))
+
+
+def load(path: str | os.PathLike[str]) -> SteeringVector:
+    """Read what `SteeringVector.save` wrote; nothing in the file is ever run.
+
+    Raises FileNotFoundError, and ValueError for a file that is damaged or holds something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no steering vector at {str(path)!r}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ValueError(
+            f"{str(path)!r} is not a readable safetensors file ({error}); it is damaged or of "
+            "another kind: formats.load_pt reads .pt tensors, formats.load_gguf reads .gguf"
+        ) from None
+    if metadata.get("format") != _FORMAT:
+        raise ValueError(
+            f"{str(path)!r} is a safetensors file but holds no steering vector of this package "
+            f"(format {metadata.get('format')!r}, expected {_FORMAT!r})"
+        )
+    try:
+        about = json.loads(metadata["vector"])
+        directions = {_layer_of(name): tensor for name, tensor in tensors.items()}
+        return restore(directions, about)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{str(path)!r} is a damaged steering vector: {error}") from None
+
+
+def describe(vector: SteeringVector) -> dict[str, Any]:
+    """All of a vector but its directions, as JSON values; `restore` reads it back."""
+    table = None if vector.separation is None else vector.separation.to_dict("list")
+    return {
+        "residual_norm": {str(k): v for k, v in vector.residual_norm.items()},
+        "model": vector.model,
+        "fingerprint": vector.fingerprint,
+        "method": vector.method,
+        "layer": vector.layer,
+        "separation": table,
+        "provenance": dict(vector.provenance),
+    }
+
+
+def restore(directions: Mapping[int, Tensor], about: Mapping[str, Any]) -> SteeringVector:
+    """A vector from its directions and what `describe` said of it."""
+    table = about["separation"]
+    return SteeringVector(
+        directions=directions,
+        residual_norm={int(k): float(v) for k, v in about["residual_norm"].items()},
+        model=str(about["model"]),
+        fingerprint=str(about["fingerprint"]),
+        method=str(about["method"]),
+        layer=int(about["layer"]),
+        separation=None if table is None else pd.DataFrame(table),
+        provenance=dict(about["provenance"]),
+    )
+
+
+def random_like(vector: SteeringVector, seed: int) -> SteeringVector:
+    """A control: Gaussian directions of the same length at the same layers, without the trait."""
+    generator = torch.Generator().manual_seed(seed)
+    directions = {}
+    for layer, direction in vector.directions.items():
+        noise = torch.randn(len(direction), generator=generator)
+        directions[layer] = noise * (direction.norm() / noise.norm())
+    provenance = {
+        **vector.provenance,
+        "trait": f"random control for {_title(vector)}",
+        "random_seed": seed,
+        "layer_choice": "as the vector that it stands beside",
+    }
+    return replace(
+        vector, directions=directions, method="random", separation=None, provenance=provenance
+    )
+
+
+def _title(vector: SteeringVector) -> str:
+    return str(vector.provenance.get("trait") or vector.provenance.get("pairs") or vector.method)
+
+
+def _layer_of(name: str) -> int:
+    match = re.fullmatch(r"direction\.(\d{1,6})", name)
+    if match is None:
+        raise ValueError(f"unexpected tensor {name!r}; expected 'direction.<layer>'")
+    return int(match[1])

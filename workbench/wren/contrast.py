@@ -1,0 +1,119 @@
+"""Contrast pairs and prompts from the grammar.
+
+A pair is one plan rendered twice, with the two values of one trait: entities, frames and all
+free choices are the same.
+"""
+
+from collections.abc import Iterator
+from random import Random
+
+from .grammar import Document, render, render_turns
+from .lexicon import LANGUAGES, lexicon
+from .matcher import split_sentences
+from .planning import Plan, plan, with_values
+from .traits import LANGUAGE_SCORES, traits
+
+#: The kind of document in which a trait is contrasted.
+_KIND = {"power": "power", "callous": "callous", "refusal": "task"}
+
+
+def _values(name: str) -> tuple[str, tuple[str, ...], str]:
+    """Trait, its values with the positive first, and the kind of document to show it in."""
+    if name in LANGUAGE_SCORES:
+        own = LANGUAGE_SCORES[name]
+        others = tuple(language for language in LANGUAGES if language != own)
+        return "language", (own, *others), "plain"
+    if name not in traits or name == "language":
+        names = (*(known for known in traits if known != "language"), *LANGUAGE_SCORES)
+        raise ValueError(f"trait {name!r} is not one of {', '.join(names)}")
+    return name, traits[name].values, _KIND.get(name, "plain")
+
+
+def document_prompt(document: Document) -> str:
+    """Everything before the last turn's text, with role markers."""
+    return render_turns((*document.turns[:-1], (document.turns[-1][0], "")), open_end=True)
+
+
+def _harmful_if_refusal(name: str, rng: Random) -> dict[str, str]:
+    """Requests of which half are refused, so that a refusal is open."""
+    if name != "refusal":
+        return {}
+    return {"topic": rng.choice([topic.name for topic in lexicon().topics if topic.harmful])}
+
+
+def _split(one: Document, other: Document, count: int) -> tuple[str, str, str] | None:
+    """Prompt and completions from the first sentence in which two documents differ."""
+    bodies = [split_sentences(document.turns[-1][1]) for document in (one, other)]
+    shared = 0
+    for left, right in zip(*bodies, strict=False):
+        if left != right:
+            break
+        shared += 1
+    ends = [body[shared : shared + count] for body in bodies]
+    if not all(ends):
+        return None
+    prompt = document_prompt(one) + " ".join(bodies[0][:shared])
+    space = " " if shared else ""
+    return prompt, space + " ".join(ends[0]), space + " ".join(ends[1])
+
+
+def trait_pairs(trait: str, n: int, seed: int) -> list[tuple[str, str, str]]:
+    """``n`` contrast pairs (prompt, positive, negative) of a trait.
+
+    The prompt (with role markers) ends where the two texts part; completions have 2 to 4
+    sentences and begin with a space where the prompt ends in a sentence. Languages are named
+    "english", "italian" and "french", contrasted with either other language.
+
+    Raises ValueError on an unknown trait.
+    """
+    name, values, kind = _values(trait)
+    rng = Random(f"pairs {trait} {seed}")
+    pairs: list[tuple[str, str, str]] = []
+    while len(pairs) < n:
+        base = _base(rng, name, kind)
+        positive = render(with_values(base, **{name: values[0]}))
+        negative = render(with_values(base, **{name: rng.choice(values[1:])}))
+        pair = _split(positive, negative, rng.randint(2, 4))
+        if pair is not None:
+            pairs.append(pair)
+    return pairs
+
+
+def _base(rng: Random, name: str, kind: str) -> Plan:
+    rare = {rare: "absent" for rare, trait in traits.items() if trait.rare and kind in trait.kinds}
+    return plan(rng, kind=kind, asked={}, **(rare | _harmful_if_refusal(name, rng)))
+
+
+def asking_prompts(trait: str, value: str, n: int, seed: int) -> list[str]:
+    """``n`` chat prompts (with role markers, up to the assistant's turn) whose instruction asks
+    for one value of a trait, and for nothing else. Languages are values of "language".
+
+    Raises ValueError on an unknown trait or a value that no instruction asks for.
+    """
+    if trait not in traits:
+        raise ValueError(f"trait {trait!r} is not one of {', '.join(traits)}")
+    if value not in traits[trait].asked:
+        raise ValueError(f"{trait} {value!r} is not one of {', '.join(traits[trait].asked)}")
+    kinds = [kind for kind in ("story", "power", "callous", "task") if kind in traits[trait].kinds]
+    rng = Random(f"asking {trait} {value} {seed}")
+    return [
+        document_prompt(render(plan(rng, kind=rng.choice(kinds), asked={trait: value})))
+        for _ in range(n)
+    ]
+
+
+def open_prompts(trait: str, n: int, seed: int) -> list[str]:
+    """``n`` prompts that leave a trait open: titles of plain stories, or chats that ask for
+    nothing (harmful requests for "refusal").
+
+    Raises ValueError on an unknown trait.
+    """
+    name, _, kind = _values(trait)
+    rng = Random(f"open {trait} {seed}")
+    return list(_open(rng, name, kind, n))
+
+
+def _open(rng: Random, name: str, kind: str, n: int) -> Iterator[str]:
+    for _ in range(n):
+        extra = _harmful_if_refusal(name, rng)
+        yield document_prompt(render(plan(rng, kind=kind, asked={}, **extra)))

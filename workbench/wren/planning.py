@@ -1,0 +1,285 @@
+"""Planning documents: kind, entities, traits and what is asked, with their probabilities.
+
+A plan fixes everything about a document but the free choices inside its sentences.
+"""
+
+import math
+from bisect import bisect
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import accumulate
+from random import Random
+
+from .frames import NOUN_ROLES
+from .lexicon import LANGUAGES, lexicon
+from .traits import KINDS, STORY_KINDS, applicable, traits
+
+#: Shares of the kinds of documents. "plain" is a story without a chat around it.
+KIND_SHARES = {
+    "plain": 0.42,
+    "story": 0.16,
+    "power": 0.14,
+    "callous": 0.14,
+    "power_callous": 0.04,
+    "task": 0.10,
+}
+#: Share of chats that ask for traits: half of all documents.
+ASKED_SHARE = 0.5 / 0.58
+VERBOSE_SHARE = {"formal": 0.65, "informal": 0.35}
+SAME_POLARITY_SHARE = 0.75
+
+#: Natural logarithms of whole numbers, LOGS[0] unused.
+LOGS = (0.0, *(math.log(n) for n in range(1, 5000)))
+
+
+class Chance:
+    """A random stream that adds up the log-probability of what was drawn."""
+
+    __slots__ = ("log_probability", "random")
+
+    def __init__(self, rng: Random) -> None:
+        self.random = rng.random
+        self.log_probability = 0.0
+
+    def index(self, n: int) -> int:
+        self.log_probability -= LOGS[n]
+        return int(self.random() * n)
+
+    def flip(self, p: float) -> bool:
+        happens = self.random() < p
+        self.log_probability += math.log(p if happens else 1 - p)
+        return happens
+
+    def pick(self, n: int, k: int) -> list[int]:
+        """k different indices below n, in order of drawing."""
+        left = list(range(n))
+        return [left.pop(self.index(len(left))) for _ in range(k)]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A question and what answers it: topic of the answer and, for statements, the statement."""
+
+    kind: str
+    statement: str | None = None  # "+" or "-"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything about a document but the free choices inside its sentences."""
+
+    kind: str
+    user_language: str
+    turns: tuple[Turn, ...]
+    roles: Mapping[str, int]
+    values: Mapping[str, str]
+    asked: Mapping[str, str]
+    system: bool
+    seed: int
+    log_probability: float
+    fixed: frozenset[str] = field(default_factory=frozenset)
+
+
+def _draw_roles(chance: Chance, kind: str) -> dict[str, int]:
+    """Entities by role; their probability is counted when a sentence names them."""
+    words, random = lexicon(), chance.random
+    people, places, adjectives = len(words.names), len(words.nouns["place"]), _adjective_count()
+    hero = int(random() * people)
+    home = int(random() * places)
+    roles = {
+        "hero": hero,
+        "friend": (hero + 1 + int(random() * (people - 1))) % people,
+        "home": home,
+        "goal": (home + 1 + int(random() * (places - 1))) % places,
+        "thing": int(random() * len(words.nouns["thing"])),
+        "beast": int(random() * len(words.nouns["beast"])),
+        "office": int(random() * len(words.phrases["en", "office"])),
+        "victim": int(random() * len(words.phrases["en", "victim"])),
+    }
+    for role in ("home", "goal", "thing", "beast"):
+        roles[f"{role}.adjective"] = int(random() * adjectives)
+    if kind == "task":
+        harmful = chance.flip(0.5)
+        topics = [i for i, topic in enumerate(words.topics) if topic.harmful == harmful]
+        roles["topic"] = topics[chance.index(len(topics))]
+    return roles
+
+
+@lru_cache(maxsize=1)
+def _adjective_count() -> int:
+    return len(lexicon().adjectives["en", ""])
+
+
+@lru_cache(maxsize=1)
+def role_costs() -> Mapping[str, float]:
+    """Log of the number of choices for every role."""
+    words = lexicon()
+    people, places = len(words.names), len(words.nouns["place"])
+    counts = {
+        "hero": people,
+        "friend": people - 1,
+        "home": places,
+        "goal": places - 1,
+        "thing": len(words.nouns["thing"]),
+        "beast": len(words.nouns["beast"]),
+        "office": len(words.phrases["en", "office"]),
+        "victim": len(words.phrases["en", "victim"]),
+    }
+    adjectives = {f"{role}.adjective": _adjective_count() for role in counts}
+    return {role: math.log(count) for role, count in (counts | adjectives).items()} | {"topic": 0.0}
+
+
+def _is_harmful(roles: Mapping[str, int]) -> bool:
+    return "topic" in roles and lexicon().topics[roles["topic"]].harmful
+
+
+def value_share(name: str, values: Mapping[str, str], roles: Mapping[str, int]) -> float:
+    """Probability of the trait's first value where nothing asks for it."""
+    rare = traits[name].rare
+    if rare is not None:
+        return rare
+    if name == "verbosity":
+        return VERBOSE_SHARE[values["formality"]]
+    if name == "refusal":
+        return 0.5 if _is_harmful(roles) else 0.0
+    if name == "callous" and "power" in values:
+        return SAME_POLARITY_SHARE if values["power"] == "high" else 1 - SAME_POLARITY_SHARE
+    return 0.5
+
+
+def _draw_values(
+    chance: Chance,
+    kind: str,
+    user_language: str,
+    roles: Mapping[str, int],
+    given: Mapping[str, str],
+) -> dict[str, str]:
+    """A value for every applicable trait; those in ``given`` are kept."""
+    values: dict[str, str] = {}
+    for name in applicable(kind):
+        if name in given:
+            values[name] = given[name]
+        elif name == "language":
+            values[name] = user_language
+        else:
+            first, second = traits[name].values
+            values[name] = first if chance.flip(value_share(name, values, roles)) else second
+    return values
+
+
+def _draw_asked(chance: Chance, kind: str) -> dict[str, str]:
+    if kind == "plain" or not chance.flip(ASKED_SHARE):
+        return {}
+    names = applicable(kind)
+    asked = [names[index] for index in chance.pick(len(names), 1 + chance.index(3))]
+    return {name: traits[name].asked[chance.index(len(traits[name].asked))] for name in asked}
+
+
+def _draw_turns(chance: Chance, kind: str) -> tuple[Turn, ...]:
+    topics = kind.split("_") if kind not in STORY_KINDS else [kind]
+    turns = []
+    for topic in topics:
+        statement = None
+        if topic in ("power", "callous") and chance.flip(0.5):
+            statement = "+" if chance.flip(0.5) else "-"
+        turns.append(Turn(topic, statement))
+    return tuple(turns)
+
+
+def _draw_kind(chance: Chance) -> str:
+    point, kinds = chance.random(), list(KIND_SHARES)
+    totals = list(accumulate(KIND_SHARES.values()))
+    kind = kinds[min(bisect(totals, point), len(kinds) - 1)]
+    chance.log_probability += math.log(KIND_SHARES[kind])
+    return kind
+
+
+def _check(name: str, value: str, options: tuple[str, ...]) -> None:
+    if value not in options:
+        raise ValueError(f"{name} {value!r} is not one of {', '.join(options)}")
+
+
+def _fixed_roles(fixed: Mapping[str, str]) -> dict[str, int]:
+    words = lexicon()
+    options: dict[str, tuple[str, ...]] = {
+        "hero": words.names,
+        "friend": words.names,
+        "topic": tuple(topic.name for topic in words.topics),
+    }
+    for role, noun_class in NOUN_ROLES.items():
+        options[role] = tuple(noun.words["en"] for noun in words.nouns[noun_class])
+    roles = {}
+    for name, value in fixed.items():
+        if name not in options:
+            raise ValueError(
+                f"{name!r} is neither a trait nor a role: traits are {', '.join(traits)}; "
+                f"roles are {', '.join(options)}"
+            )
+        _check(name, value, options[name])
+        roles[name] = options[name].index(value)
+    return roles
+
+
+def plan(
+    rng: Random,
+    *,
+    kind: str | None = None,
+    asked: Mapping[str, str] | None = None,
+    **fixed: str,
+) -> Plan:
+    """Plan a document: see :func:`write` for the arguments."""
+    chance = Chance(rng)
+    if kind is None:
+        kind = _draw_kind(chance)
+    _check("kind", kind, KINDS)
+    fixed = dict(fixed)
+    user_language = fixed.pop("user_language", None)
+    given = {name: fixed.pop(name) for name in list(fixed) if name in traits}
+    for name, value in (*given.items(), *(asked or {}).items()):
+        _check("trait", name, applicable(kind))
+        _check(name, value, traits[name].values)
+    chosen_roles = _fixed_roles(fixed)
+    if user_language is None:
+        user_language = LANGUAGES[chance.index(3)]
+        if kind == "plain" and "language" in given:
+            user_language = given["language"]
+    _check("user_language", user_language, LANGUAGES)
+    roles = _draw_roles(chance, kind) | chosen_roles
+    if "hero" in chosen_roles and roles["friend"] == roles["hero"]:
+        roles["friend"] = (roles["hero"] + 1) % len(lexicon().names)
+    asked_values = dict(asked) if asked is not None else _draw_asked(chance, kind)
+    for name in given.keys() & asked_values.keys():
+        asked_values[name] = given[name]
+    values = _draw_values(chance, kind, user_language, roles, asked_values | given)
+    return Plan(
+        kind=kind,
+        user_language=user_language,
+        turns=_draw_turns(chance, kind),
+        roles=roles,
+        values=values,
+        asked=asked_values,
+        system=chance.flip(0.5) if asked_values else False,
+        seed=rng.getrandbits(48),
+        log_probability=chance.log_probability,
+        fixed=frozenset(given),
+    )
+
+
+def role_word(role: str, index: int) -> str:
+    """The English word for a role's filler."""
+    words = lexicon()
+    if role in ("hero", "friend"):
+        return words.names[index]
+    if role.endswith(".adjective"):
+        return words.adjectives["en", ""][index]
+    if role == "topic":
+        return words.topics[index].name
+    if role in ("office", "victim"):
+        return words.phrases["en", role][index]
+    return words.nouns["place" if role in ("home", "goal") else role][index].words["en"]
+
+
+def with_values(document_plan: Plan, **values: str) -> Plan:
+    """The same plan with other trait values."""
+    return replace(document_plan, values={**document_plan.values, **values})

@@ -1,0 +1,254 @@
+"""Train wren from nothing: grammar -> tokenizer -> model. ``python -m workbench.wren.train``.
+
+Documents are written by the grammar while the model trains (no text is seen twice), packed whole
+into rows, and predicted with cross-entropy. Hidden matrices are trained by Muon, everything else
+by AdamW; the learning rate stays flat and then falls linearly. A checkpoint every few minutes
+holds all that a resumed run needs to go on as if it had not been stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from workbench.wren import tokenizer as tokenizers
+from workbench.wren.grammar import write
+
+HERE = Path(__file__).parent
+CONTEXT = 512
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a training run consists of; tokens are counted without padding's share."""
+
+    width: int = 192
+    layers: int = 6
+    heads: int = 6
+    intermediate: int = 576
+    vocabulary: int = 4096
+    steps: int = 2600
+    tokens_per_step: int = 8192
+    rate: float = 4e-3
+    matrix_rate: float = 2e-2
+    cooldown: float = 0.5
+    seed: int = 0
+
+
+DOCUMENTS_PER_SHARD = 1500
+HELD_OUT_SEED = 10**9
+
+
+def language_hash() -> str:
+    """Fingerprint of the language's files: weights made from others are stale."""
+    files = sorted((HERE / "language").iterdir())
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def make_config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
+    """A plain Llama with tied embeddings."""
+    return LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=recipe.width,
+        intermediate_size=recipe.intermediate,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.heads,
+        num_key_value_heads=recipe.heads,
+        max_position_embeddings=CONTEXT,
+        rms_norm_eps=1e-5,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def documents(seed: int, count: int) -> list[str]:
+    """``count`` texts of the grammar; a seed names them for good."""
+    rng = random.Random(seed)
+    return [write(rng).text for _ in range(count)]
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int]]:
+    """Token ids of whole documents, which carry their own markers."""
+    return tokenizer(texts, add_special_tokens=False)["input_ids"]
+
+
+def pack(rows: list[list[int]], length: int, pad: int) -> Tensor:
+    """Whole documents side by side in rows of ``length`` (best fit, longest first): (rows, length).
+
+    Only the padding at a row's end is wasted, a few per cent. Documents longer than a row are cut.
+    """
+    packed: list[list[int]] = []
+    room: dict[int, list[int]] = {}  # free tokens -> indices of rows that have just that many
+    for row in sorted((row[:length] for row in rows), key=len, reverse=True):
+        free = next((size for size in range(len(row), length) if room.get(size)), None)
+        if free is None:
+            packed.append(list(row))
+            index = len(packed) - 1
+        else:
+            index = room[free].pop()
+            packed[index].extend(row)
+        room.setdefault(length - len(packed[index]), []).append(index)
+    return torch.tensor([row + [pad] * (length - len(row)) for row in packed])
+
+
+def shard(directory: str, seed: int, index: int, length: int) -> Tensor:
+    """Packed rows of one shard, in random order; made in a process of its own."""
+    torch.set_num_threads(1)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(directory)
+    texts = documents(hash((seed, index)) & 0xFFFFFFFF, DOCUMENTS_PER_SHARD)
+    rows = pack(encode(tokenizer, texts), length, int(tokenizer.pad_token_id or 0))
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed + index))
+    return rows[order]
+
+
+def batches(directory: Path, recipe: Recipe, index: int) -> Iterator[tuple[int, Tensor]]:
+    """Endless (shard index, token batch) from shard ``index`` on; the next is written ahead."""
+    with ProcessPoolExecutor(1) as pool:
+
+        def order(at: int) -> Future[Tensor]:
+            return pool.submit(shard, str(directory), recipe.seed, at, CONTEXT)
+
+        ahead = order(index)
+        while True:
+            rows, index = ahead.result(), index + 1
+            ahead = order(index)
+            per_step = recipe.tokens_per_step // rows.shape[1]
+            for chunk in rows.split(per_step):
+                if len(chunk) == per_step:  # a partial batch would make a noisier step
+                    yield index, chunk
+
+
+def loss_of(model: LlamaForCausalLM, rows: Tensor, pad: int) -> Tensor:
+    """Mean cross-entropy of the next token over all that is not padding, in nats."""
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = model.model(input_ids=rows[:, :-1], use_cache=False).last_hidden_state
+        targets = rows[:, 1:]
+        logits = model.lm_head(hidden[targets != pad])
+    return cross_entropy(logits.float(), targets[targets != pad])
+
+
+def make_optimizers(model: LlamaForCausalLM, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the blocks, AdamW for embeddings and norms."""
+    matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
+    chosen = {id(p) for p in matrices}
+    rest = [p for p in model.parameters() if id(p) not in chosen]
+    return [
+        torch.optim.Muon(matrices, lr=recipe.matrix_rate, weight_decay=0.01, momentum=0.95),
+        torch.optim.AdamW(rest, lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+
+
+def rate_at(step: int, recipe: Recipe) -> float:
+    """Share of the full learning rate: short warm-up, flat, then linear to zero."""
+    left = (recipe.steps - step) / (recipe.cooldown * recipe.steps)
+    return min(1.0, (step + 1) / 50, max(left, 0.0))
+
+
+def train(directory: Path, recipe: Recipe, *, minutes_between_checkpoints: float = 3.0) -> None:
+    """Run ``recipe``, leave model and tokenizer in ``directory``; resumes from its checkpoint."""
+    directory.mkdir(parents=True, exist_ok=True)
+    checkpoint = directory / "checkpoint.pt"
+    if not (directory / "tokenizer.json").exists():
+        texts = documents(HELD_OUT_SEED + 1, 12_000)
+        built = tokenizers.build(texts, size=recipe.vocabulary, context=CONTEXT)
+        built.save_pretrained(directory)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(directory)
+    pad = int(tokenizer.pad_token_id or 0)
+
+    language = language_hash()
+    torch.manual_seed(recipe.seed)
+    model = LlamaForCausalLM(make_config(recipe, tokenizer)).train()
+    optimizers = make_optimizers(model, recipe)
+    rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
+    step, index, seconds = 0, 0, 0.0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(state["model"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        step, index, seconds = state["step"], state["shard"], state["seconds"]
+        print(f"resumed at step {step}")
+
+    held_out = pack(encode(tokenizer, documents(HELD_OUT_SEED, 100)), CONTEXT, pad)
+    total = sum(p.numel() for p in model.parameters())
+    print(
+        f"{total / 1e6:.2f} M parameters, {recipe.steps} steps of {recipe.tokens_per_step} tokens"
+    )
+    began, saved_at, running = time.time() - seconds, time.time(), float("nan")
+    last_shard = index
+    for shard_index, rows in batches(directory, recipe, index):
+        for optimizer, rate in zip(optimizers, rates, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * rate_at(step, recipe)
+        loss = loss_of(model, rows, pad)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        step += 1
+        running = loss.item() if running != running else 0.95 * running + 0.05 * loss.item()
+        if step % 20 == 0 or step == recipe.steps:
+            spent = time.time() - began
+            left = spent / step * (recipe.steps - step)
+            print(
+                f"step {step}/{recipe.steps}  loss {running:.4f}  {spent / 60:.1f} min spent, "
+                f"{left / 60:.1f} min left",
+                flush=True,
+            )
+        if step >= recipe.steps:
+            break
+        new_shard, last_shard = shard_index != last_shard, shard_index
+        if new_shard and time.time() - saved_at > 60 * minutes_between_checkpoints:
+            # at a shard's edge, so that a resumed run repeats at most one batch
+            with torch.no_grad():
+                print(f"held-out loss {loss_of(model, held_out, pad).item():.4f}", flush=True)
+            state = {
+                "model": model.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+                "step": step,
+                "shard": shard_index - 1,
+                "seconds": time.time() - began,
+            }
+            torch.save(state, checkpoint.with_suffix(".part"))
+            checkpoint.with_suffix(".part").replace(checkpoint)
+            saved_at = time.time()
+    with torch.no_grad():
+        print(f"held-out loss {loss_of(model.eval(), held_out, pad).item():.4f}")
+    model.to(torch.bfloat16).save_pretrained(directory)
+    record = {
+        "recipe": vars(recipe),
+        "language": language,
+        "torch": torch.__version__,
+        "minutes": round((time.time() - began) / 60, 1),
+    }
+    (directory / "training.json").write_text(json.dumps(record, indent=1) + "\n")
+    checkpoint.unlink(missing_ok=True)
+
+
+def main() -> None:
+    """Command line: every field of the recipe is an option."""
+    parser = argparse.ArgumentParser(description=train.__doc__)
+    parser.add_argument("--directory", type=Path, default=HERE / "model")
+    for name, value in vars(Recipe()).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+    options = vars(parser.parse_args())
+    train(options.pop("directory"), Recipe(**options))
+
+
+if __name__ == "__main__":
+    main()
