@@ -11,7 +11,6 @@ loop); `--quick` runs repeng on some of the texts and a smaller sweep on GPT-2, 
 from __future__ import annotations
 
 import copy
-import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,15 +37,21 @@ COEFFICIENTS = tuple(np.linspace(-2, 2, 33).tolist())
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured: the sweep, the rounds, and how many texts the slow peers write."""
+    """How much is measured: the sweep, the rounds, and how many texts the slow peers write.
+
+    parts   generation alone and scoring alone; `by_hand` and `beside` (figures without a target)
+            likewise say what takes part
+    """
 
     coefficients: tuple[float, ...]
     prompts: int
     new_tokens: int
     rounds: int
     repeng: int
-    every_prefix: int
+    every_prefix: int = 0
+    by_hand: bool = True
     parts: bool = True
+    beside: bool = True
 
     @property
     def texts(self) -> int:
@@ -63,9 +68,9 @@ class Size:
 
 
 WREN_FULL = Size(COEFFICIENTS, 8, 32, 5, 264, 33)
-WREN_QUICK = Size(COEFFICIENTS, 8, 32, 3, 8, 2)
-GPT2_FULL = Size(COEFFICIENTS, 8, 32, 5, 264, 0)
-GPT2_QUICK = Size(COEFFICIENTS[::4], 4, 8, 3, 3, 0, parts=False)
+WREN_QUICK = Size(COEFFICIENTS, 4, 32, 3, 6, 1, beside=False)
+GPT2_FULL = Size(COEFFICIENTS, 8, 32, 5, 264, parts=False, beside=False)
+GPT2_QUICK = Size(COEFFICIENTS[::4], 4, 8, 2, 3, by_hand=False, parts=False, beside=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,13 +148,30 @@ def gpt2_setting(**config: Any) -> Setting:
 # ---- the contestants ----------------------------------------------------------------------------
 
 
-def contestants(setting: Setting, size: Size) -> dict[str, Contestant]:
-    """Everything that is timed, by name."""
+def write(setting: Setting, size: Size) -> Any:
+    """Our greedy texts, by generation alone."""
+    from workbench.generate import generate
+
+    task = setting.task(size)
+    return generate(
+        setting.lm,
+        [prompt for prompt, _ in task.cells],
+        setting.vector.at(coefficients(task)),
+        new_tokens=size.new_tokens,
+        score=False,
+    )
+
+
+def coefficients(task: Task) -> torch.Tensor:
+    return torch.tensor([c for _, c in task.cells])
+
+
+def contestants(setting: Setting, size: Size, written: Any) -> dict[str, Contestant]:
+    """Everything that is timed, by name. `written` is what `write` returns."""
     from workbench import tracing
     from workbench.generate import generate
     from workbench.scoring import score
     from workbench.sweep import sweep
-    from workbench.tokens import encode
 
     lm, plain, words, task = setting.lm, setting.plain, setting.tokenizer, setting.task(size)
 
@@ -171,27 +193,24 @@ def contestants(setting: Setting, size: Size) -> dict[str, Contestant]:
             size.texts / count,
         )
 
-    made = {
-        "sweep": Contestant(ours(False)),
-        "by hand": Contestant(lambda: peers.by_hand(plain, words, task)),
-        "repeng": loop(size.repeng, False),
-    }
+    made = {"sweep": Contestant(ours(False)), "repeng": loop(size.repeng, False)}
+    if size.by_hand:
+        made["by hand"] = Contestant(lambda: peers.by_hand(plain, words, task))
     if size.every_prefix:
         made["repeng, every prefix"] = loop(size.every_prefix, True)
     if not size.parts:
         return made
 
-    batch = encode(lm, [prompt for prompt, _ in task.cells])
-    steered = setting.vector.at(torch.tensor([c for _, c in task.cells]))
-    written = generate(lm, batch, steered, new_tokens=size.new_tokens, score=False)
+    batch, steered = written.batch, setting.vector.at(coefficients(task))
     longest = int(written.lengths.max())
     texts = batch.extend(written.ids[:, :longest], written.lengths, written.texts)
     attention, all_attention = batch.attention.long(), texts.attention.long()
-    return made | {
-        "sweep with kl": Contestant(ours(True)),
-        "generate and score": Contestant(
+    if size.beside:
+        made["sweep with kl"] = Contestant(ours(True))
+        made["generate and score"] = Contestant(
             lambda: generate(lm, batch, steered, new_tokens=size.new_tokens)
-        ),
+        )
+    return made | {
         "generate": Contestant(
             lambda: generate(lm, batch, steered, new_tokens=size.new_tokens, score=False)
         ),
@@ -229,45 +248,30 @@ NOTES = {
 # ---- the same texts -----------------------------------------------------------------------------
 
 
-def same_tokens(setting: Setting, size: Size) -> Mapping[str, peers.Agreement]:
-    """Our texts beside those of the peers, by peer. Raises ValueError where the same text got
-    another score."""
-    from workbench.generate import generate
-    from workbench.sweep import sweep
+def same_tokens(
+    setting: Setting, size: Size, written: Any, results: Mapping[str, Any]
+) -> dict[str, peers.Agreement]:
+    """Our texts beside those of the peers, by peer.
 
-    task = setting.task(size)
-    made = generate(
-        setting.lm,
-        [prompt for prompt, _ in task.cells],
-        setting.vector.at(torch.tensor([c for _, c in task.cells])),
-        new_tokens=size.new_tokens,
-        score=False,
-    )
-    ids = [row[:n] for row, n in zip(made.ids.tolist(), made.lengths.tolist(), strict=True)]
-    frame = sweep(
-        setting.lm,
-        setting.vector,
-        list(task.prompts),
-        task.coefficients,
-        new_tokens=size.new_tokens,
-        kl=False,
-        progress=False,
-    )
-    looped = spread(size.texts, size.repeng)
-    plain, words = setting.plain, setting.tokenizer
-    theirs = {
-        "by hand": (range(size.texts), peers.by_hand(plain, words, task)),
-        "repeng": (looped, peers.repeng_loop(plain, words, task, looped)),
-    }
+    Raises ValueError where the sweep has another text than generation alone, or a peer another
+    score for the same text.
+    """
+    plain, words, task = setting.plain, setting.tokenizer, setting.task(size)
+    frame = results["sweep"]
+    if frame["text"].tolist() != list(written.texts):
+        raise ValueError("the sweep's texts are not those of generation alone")
+    ids = [row[:n] for row, n in zip(written.ids.tolist(), written.lengths.tolist(), strict=True)]
+    everything = range(size.texts)
+    chosen = {"by hand": everything, "repeng": spread(size.texts, size.repeng)}
     found = {}
-    for name, (chosen, peer) in theirs.items():
-        own = [ids[i] for i in chosen]
-        margins = peers.margin_of(plain, words, task, chosen)
+    for name in chosen.keys() & results.keys():
+        peer: peers.Written = results[name]
+        own = [ids[i] for i in chosen[name]]
+        margins = peers.margin_of(plain, words, task, chosen[name])
         found[name] = peers.agreement(own, peer.ids, margins)
-        for index, text, score in zip(chosen, peer.texts, peer.scores, strict=True):
-            ours = frame.iloc[index]
-            gap = abs(ours["logprob_unsteered"] - score)
-            if ours["text"] == text and not (gap < 1e-3 or math.isnan(score)):
+        for index, text, score in zip(chosen[name], peer.texts, peer.scores, strict=True):
+            gap = abs(frame["logprob_unsteered"].iloc[index] - score)
+            if written.texts[index] == text and gap >= 1e-3:
                 raise ValueError(f"{name} scores {text!r} {score}, the sweep {gap} apart")
     return found
 
@@ -278,16 +282,17 @@ def same_tokens(setting: Setting, size: Size) -> Mapping[str, peers.Agreement]:
 def measure(name: str, setting: Setting, size: Size) -> dict[str, Any]:
     """Figures of one model, their names beginning with its name; prints its tables."""
     print(f"\n## {name}: {size}", flush=True)
-    found = same_tokens(setting, size)  # also warms everybody up
+    written = write(setting, size)
+    made = contestants(setting, size, written)
+    watched = [each for each in ("sweep", "by hand", "sweep with kl") if each in made]
+    peaks = {each: timing.peak_growth(made[each].run) for each in watched if size.parts}
+    times = timing.interleave(made, size.rounds)
+    results = {each: times[each].result for each in times}
+    found = same_tokens(setting, size, written, results)
     for peer, agreed in found.items():
         print(f"greedy texts, ours and {peer}: {agreed}", flush=True)
-    made = contestants(setting, size)
-    peaks = {}
-    if size.parts:
-        for each in ("sweep", "by hand", "sweep with kl"):
-            peaks[each] = timing.peak_growth(made[each].run)
+    if peaks:
         timing.show("peak memory above the loaded model, MiB", list(peaks), [list(peaks.values())])
-    times = timing.interleave(made, size.rounds)
     timing.show_times("seconds for all texts", times, NOTES)
 
     def ratio(over: str, under: str) -> float | None:
@@ -303,7 +308,7 @@ def measure(name: str, setting: Setting, size: Size) -> dict[str, Any]:
         ("score_over_forward", "score", "plain forward"),
         ("full_score_over_forward", "score, with surprise", "plain forward"),
     ]
-    rows = [row for row in rows if row[1] in times]
+    rows = [row for row in rows if row[1] in times and row[2] in times]
     timing.show(
         "ratios, median over rounds",
         ("figure", "wall clock", "processor time"),

@@ -59,10 +59,12 @@ def at_most(limit: float) -> Target:
 
 @dataclass(frozen=True)
 class Times:
-    """Wall-clock and processor seconds of each round, scaled to the whole work."""
+    """Wall-clock and processor seconds of each round, scaled to the whole work; and what the last
+    run returned."""
 
     wall: tuple[float, ...]
     cpu: tuple[float, ...]
+    result: Any = None
 
     @property
     def median(self) -> float:
@@ -74,16 +76,17 @@ def interleave(contestants: Mapping[str, Contestant], rounds: int) -> dict[str, 
     after the same one."""
     wall: dict[str, list[float]] = {name: [] for name in contestants}
     cpu: dict[str, list[float]] = {name: [] for name in contestants}
+    results: dict[str, Any] = {}
     for number in range(rounds):
         names = list(contestants)
         for name in reversed(names) if number % 2 else names:
             contestant = contestants[name]
             gc.collect()
             before, spent = time.perf_counter(), time.process_time()
-            contestant.run()
+            results[name] = contestant.run()
             cpu[name].append((time.process_time() - spent) * contestant.scale)
             wall[name].append((time.perf_counter() - before) * contestant.scale)
-    return {name: Times(tuple(wall[name]), tuple(cpu[name])) for name in contestants}
+    return {n: Times(tuple(wall[n]), tuple(cpu[n]), results[n]) for n in contestants}
 
 
 def ratio(times: Mapping[str, Times], over: str, under: str, *, cpu: bool = False) -> float | None:
@@ -91,8 +94,8 @@ def ratio(times: Mapping[str, Times], over: str, under: str, *, cpu: bool = Fals
     if over not in times or under not in times:
         return None
     upper, lower = times[over], times[under]
-    pairs = zip(upper.cpu, lower.cpu, strict=True) if cpu else zip(upper.wall, lower.wall)  # noqa: B905
-    return statistics.median(a / b for a, b in pairs)
+    rounds = (upper.cpu, lower.cpu) if cpu else (upper.wall, lower.wall)
+    return statistics.median(a / b for a, b in zip(*rounds, strict=True))
 
 
 def peak_growth(run: Callable[[], Any]) -> float | None:
@@ -138,10 +141,17 @@ def show(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) ->
 
 def show_times(title: str, times: Mapping[str, Times], notes: Mapping[str, str]) -> None:
     rows = [
-        (name, each.median, min(each.wall), max(each.wall), notes.get(name, ""))
+        (
+            name,
+            each.median,
+            min(each.wall),
+            max(each.wall),
+            statistics.median(each.cpu),
+            notes.get(name, ""),
+        )
         for name, each in times.items()
     ]
-    show(title, ("contestant", "median s", "least s", "most s", "note"), rows)
+    show(title, ("contestant", "median", "least", "most", "processor time", "note"), rows)
 
 
 def _cell(value: object) -> str:

@@ -295,9 +295,9 @@ def test_slug(model: str | None, seed: int, name: str | None) -> None:
 def test_folder_is_beside_the_notebooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "notebooks").mkdir()
     monkeypatch.chdir(tmp_path / "notebooks")
-    assert report.folder() == tmp_path / "reports"
+    assert report.folder() == Path("../reports")
     monkeypatch.chdir(tmp_path)
-    assert report.folder("gpt2") == tmp_path / "reports" / "gpt2"
+    assert report.folder("gpt2") == Path("reports/gpt2")
     model = tmp_path / "my model"
     model.mkdir()
-    assert report.folder(model, 1) == tmp_path / "reports" / "my-model-seed1"
+    assert report.folder(model, 1) == Path("reports/my-model-seed1")

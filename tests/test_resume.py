@@ -21,7 +21,8 @@ KILLS = 10
 
 
 def one_sweep(directory: Path) -> pd.DataFrame:
-    """A sweep of about fifteen chunks, each of which takes some time."""
+    """A sweep of about ten chunks."""
+    import numpy as np
     import torch
     from architectures import build
 
@@ -36,19 +37,18 @@ def one_sweep(directory: Path) -> pd.DataFrame:
     vector = SteeringVector(
         {1: direction}, {1: 6.0}, lm.name, lm.fingerprint, "test", 1, provenance={"trait": "mood"}
     )
-    import numpy as np
-
     return sweep(
         lm,
         vector,
-        ["The old fox", "A girl and her dog went to the river", "I am", "What is"],
-        [x / 2 for x in range(-5, 6)],
-        new_tokens=8,
+        ["The old fox", "A girl and her dog went to the river", "I am"],
+        [-2.0, -1.0, 0.0, 1.0, 2.0],
+        new_tokens=5,
         temperature=0.8,
         seed=3,
         judges=[judges.exact],
         controls=("random",),
-        memory=int(row_bytes(lm, np.array([20]), 8, True)[0]) * 6,
+        kl=False,
+        memory=int(row_bytes(lm, np.array([20]), 5, False)[0]) * 3,
         directory=directory,
         progress=False,
     )
@@ -94,7 +94,7 @@ def main(folder: Path) -> None:
     for index in range(KILLS):
         directory = folder / f"killed-{index}"
         if index % 5 == 4:  # in the middle of a write, which a clock would hardly hit
-            pid = in_child(directory, None, die_at_write=moments.randrange(1, 12))
+            pid = in_child(directory, None, die_at_write=moments.randrange(1, 8))
         else:
             pid = in_child(directory, None)
             time.sleep(moments.uniform(0.05, 0.95) * duration)
@@ -130,7 +130,7 @@ def test_sweeps_killed_at_random_moments_resume_to_the_identical_frame(tmp_path:
     assert len(killed) >= KILLS - 2, rounds  # a child may now and then be done before its kill
     whole = pd.read_pickle(tmp_path / "whole.pkl")
     total = len(list((tmp_path / "whole").glob("chunk-*")))
-    assert total >= 10
+    assert total >= 8
     assert any(0 < r["chunks"] < total for r in killed), rounds
     for index, outcome in enumerate(rounds):
         assert outcome["resumed"] == 0, done.stderr[-3000:]

@@ -47,7 +47,7 @@ def find_layers(model: "PreTrainedModel") -> str:
         for index, block in enumerate(blocks)
     ]
     try:
-        with torch.no_grad(), _evaluating(model):
+        with torch.no_grad(), evaluating(model):
             model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
     finally:
         for handle in handles:
@@ -84,7 +84,7 @@ def _looks_ahead(hidden: Tensor) -> bool:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode inside, each module's own mode again after."""
     training = [module for module in model.modules() if module.training]
     model.eval()

@@ -64,7 +64,7 @@ def redrawable(draw: Callable[Arguments, go.Figure]) -> Callable[Arguments, go.F
     @wraps(draw)
     def drawn(*frame: Arguments.args, **arguments: Arguments.kwargs) -> go.Figure:
         plain: Any = json.loads(json.dumps(arguments, default=_plain, sort_keys=True))
-        figure = draw(*frame, **plain)
+        figure = draw(*frame, **plain)  # pyright: ignore[reportCallIssue] - the same, through JSON
         return figure.update_layout(meta={"function": draw.__name__, "arguments": plain})
 
     return drawn

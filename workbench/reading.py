@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from workbench import tracing
+from workbench.layers import evaluating
 from workbench.pairs import Pairs
 from workbench.positions import Mask, Positions, Rule, last, mask, select
 from workbench.store import cache_path, cached
@@ -241,7 +242,7 @@ def _after_norm(lm: LM, batch: Batch, touched: Mask) -> Tensor:
     inputs = {"input_ids": batch.ids, "attention_mask": batch.attention.long()}
     if "position_ids" in inspect.signature(type(model).forward).parameters:
         inputs["position_ids"] = batch.positions
-    with tracing._evaluating(lm):
+    with evaluating(lm.model):
         found = model(**{name: value.to(device) for name, value in inputs.items()}, use_cache=False)
     hidden = found.last_hidden_state
     weight = touched.touched.to(hidden.device)[..., None]

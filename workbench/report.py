@@ -29,11 +29,11 @@ def folder(model: str | Path | None = None, seed: int = 0) -> Path:
     """Where a run's report goes: `reports/` for the default model and seed 0, else one of its own.
 
     "reports/gpt2" for `model="gpt2"`, "reports/gpt2-seed1" for seed 1 of it; a path is called by
-    its last part, an owner's name is joined by two hyphens. Beside the `notebooks` folder when
-    called from within it, otherwise in the working directory.
+    its last part, an owner's name is joined by two hyphens. Relative to the working directory:
+    beside the `notebooks` folder when called from within it, so that no path of the machine's
+    gets into a notebook.
     """
-    here = Path.cwd()
-    base = (here.parent if here.name == "notebooks" else here) / "reports"
+    base = Path("..", "reports") if Path.cwd().name == "notebooks" else Path("reports")
     name = slug(model, seed)
     return base / name if name else base
 
@@ -62,6 +62,9 @@ class Export:
 
     figure: go.Figure
     files: tuple[Path, ...]
+
+    def __repr__(self) -> str:
+        return ", ".join(path.name for path in self.files)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         png = next((path for path in self.files if path.suffix == ".png"), None)

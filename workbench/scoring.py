@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # Elements of the temporaries of one step over the logits: they stay in a processor's cache.
 _BLOCK = 1 << 20
+# A log-probability whose probability is 0 in every floating point format.
+_IMPOSSIBLE = -1e4
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,21 +103,19 @@ def token_scores(logits: Tensor, targets: Tensor, steered: Tensor | None = None)
         table = tracing.precise(logits[rows]).log_softmax(dim=-1)
         chosen = targets[rows, :, None]
         before = table[:, :-1]
-        chance = before.exp()
-        # An impossible token gives 0 times infinity, which counts as 0.
-        weighted = (chance * before).nan_to_num_(nan=0.0)
-        entropy = -weighted.sum(dim=-1)
-        square = (weighted * before).nan_to_num_(nan=0.0).sum(dim=-1)
-        parts = [
-            before.gather(-1, chosen)[..., 0],
-            table[:, 1:].gather(-1, chosen)[..., 0],
-            entropy,
-            (square - entropy.square()).clamp_min(0),
-        ]
+        parts = [before.gather(-1, chosen)[..., 0], table[:, 1:].gather(-1, chosen)[..., 0]]
+        # An impossible token must give 0 times a number, not 0 times infinity.
+        before = before.clamp_min_(_IMPOSSIBLE)
+        kl = None
         if steered is not None:
-            own = tracing.precise(steered[rows]).log_softmax(dim=-1)
-            ratio = (own.exp() * (own - before)).nan_to_num_(nan=0.0)
-            parts.append(ratio.sum(dim=-1).clamp_min(0))
+            own = tracing.precise(steered[rows]).log_softmax(dim=-1).clamp_min_(_IMPOSSIBLE)
+            kl = torch.linalg.vecdot(own.exp(), own - before).clamp_min(0)
+        weighted = before.exp().mul_(before)
+        entropy = -weighted.sum(dim=-1)
+        square = torch.linalg.vecdot(weighted, before)
+        parts += [entropy, (square - entropy.square()).clamp_min(0)]
+        if kl is not None:
+            parts.append(kl)
         blocks.append(torch.stack(parts))
     return torch.cat(blocks, dim=1)
 

@@ -9,8 +9,7 @@ touches only plain tensors, the layer envoys, and functions of this package.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
@@ -19,6 +18,7 @@ from nnsight import save
 from nnsight.intervention.interleaver import OutOfOrderError
 from torch import Tensor
 
+from workbench.layers import evaluating
 from workbench.positions import Positions, last, select
 from workbench.tokens import Batch
 from workbench.updates import Intervention, Update, scales, steer
@@ -113,19 +113,6 @@ def _parameters(lm: LM) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(type(lm.model).forward).parameters
 
 
-@contextmanager
-def _evaluating(lm: LM) -> Iterator[None]:
-    """No dropout inside; every module's mode as it was afterwards."""
-    training = [module for module in lm.model.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
 # ---- one steered forward ------------------------------------------------------------------------
 
 
@@ -148,7 +135,7 @@ def forward(
     kept = keep or width
     if keep is not None and "logits_to_keep" in _parameters(lm):
         inputs["logits_to_keep"] = keep
-    with _evaluating(lm), lm.traced.trace(**inputs, remote=remote) as tracer:
+    with evaluating(lm.model), lm.traced.trace(**inputs, remote=remote) as tracer:
         for layer, updates in steered.items():
             visit(blocks[layer], updates, width)
         result = save(finish(tracer.result.logits[:, -kept:]))
@@ -282,7 +269,7 @@ def activations(
     rows, columns = (_place(lm, index) for index in touched.nonzero(as_tuple=True))
     read_layers, width = set(wanted), batch.width
 
-    with _evaluating(lm):
+    with evaluating(lm.model):
         inputs = {**_inputs(lm, batch), "use_cache": False}
         with lm.traced.trace(**inputs, remote=remote) as tracer:
             values, lengths = save({}), save({})
@@ -380,7 +367,7 @@ def decode(
     inputs = _inputs(lm, batch)
     # A remote run reads this block without its comments and finds the inner blocks by line: so the
     # short one comes first, and no comment stands above the second.
-    with _evaluating(lm), lm.traced.generate(**options, remote=remote) as tracer:
+    with evaluating(lm.model), lm.traced.generate(**options, remote=remote) as tracer:
         with tracer.invoke():
             ids = save(tracer.result)
             record = save(processor.record())

@@ -44,9 +44,8 @@ class Summary:
 
     def norms(self) -> dict[str, object]:
         """Residual norm after each layer."""
-        return {"model": self.name} | {
-            f"layer {layer}": norm for layer, norm in enumerate(self.by_layer)
-        }
+        columns = {f"layer {layer}": norm for layer, norm in enumerate(self.by_layer)}
+        return {"model": self.name, **columns}
 
 
 def own_texts(lm: LM, count: int, seed: int) -> tuple[list[str], float]:
@@ -55,7 +54,7 @@ def own_texts(lm: LM, count: int, seed: int) -> tuple[list[str], float]:
     A text loops when a span of at least a quarter of its tokens stands in it twice.
     """
     start = lm.tokenizer.bos_token
-    if start is None:
+    if not isinstance(start, str):
         raise ValueError(f"{lm.name!r} has no start token to sample from")
     made = generate(
         lm, encode(lm, [start] * count), new_tokens=128, temperature=1.0, seed=seed, score=False

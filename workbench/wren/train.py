@@ -39,11 +39,11 @@ class Recipe:
     heads: int = 6
     intermediate: int = 576
     vocabulary: int = 4096
-    steps: int = 2600
+    steps: int = 1800
     tokens_per_step: int = 8192
     rate: float = 4e-3
     matrix_rate: float = 2e-2
-    cooldown: float = 0.5
+    cooldown: float = 0.65
     seed: int = 0
 
 
@@ -59,6 +59,7 @@ def language_hash() -> str:
 
 def make_config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
     """A plain Llama with tied embeddings."""
+    ids = tokenizer.get_vocab()
     return LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=recipe.width,
@@ -69,9 +70,9 @@ def make_config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaConf
         max_position_embeddings=CONTEXT,
         rms_norm_eps=1e-5,
         tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=ids[tokenizers.START],
+        eos_token_id=ids[tokenizers.END],
+        pad_token_id=ids[tokenizers.PAD],
     )
 
 
@@ -229,7 +230,7 @@ def train(directory: Path, recipe: Recipe, *, minutes_between_checkpoints: float
             saved_at = time.time()
     with torch.no_grad():
         print(f"held-out loss {loss_of(model.eval(), held_out, pad).item():.4f}")
-    model.to(torch.bfloat16).save_pretrained(directory)
+    model.bfloat16().save_pretrained(directory)
     record = {
         "recipe": vars(recipe),
         "language": language,

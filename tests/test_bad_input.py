@@ -1,0 +1,686 @@
+"""What a user sees: every bad input, one line each, with the message that names it and the remedy.
+
+Each case must raise before the model runs: the forward and the decoding are taken away.
+"""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import json
+import os
+import pickle
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from workbench import formats, loaders, models, pairs, positions, splits, tracing, updates, vectors
+from workbench.alert import alert_as_coded
+from workbench.ceiling import find_ceiling
+from workbench.extract import extract
+from workbench.generate import generate
+from workbench.judges import exact
+from workbench.models import LM
+from workbench.pairs import Pair, Pairs
+from workbench.planning import row_bytes
+from workbench.slopes import slopes
+from workbench.splits import PromptSet
+from workbench.sweep import sweep
+from workbench.tokens import encode
+from workbench.updates import Add, Intervention
+from workbench.vectors import SteeringVector
+
+NAN, INF = float("nan"), float("inf")
+
+
+@dataclass(frozen=True)
+class Here:
+    """What a case may use."""
+
+    lm: LM
+    folder: Path
+
+    def vector(self, width: int | None = None, **changes: Any) -> SteeringVector:
+        made = SteeringVector(
+            {1: torch.ones(width or self.lm.width)}, {1: 6.0}, "tiny", "", "test", layer=1
+        )
+        return replace(made, **changes)
+
+    def sweep(
+        self, prompts: Any = ("The fox",), coefficients: Any = (0.0, 1.0), **more: Any
+    ) -> Any:
+        more = {"progress": False, "new_tokens": 4, **more}
+        return sweep(self.lm, more.pop("vector", self.vector()), prompts, coefficients, **more)
+
+    def file(self, name: str, content: bytes | str) -> Path:
+        path = self.folder / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    def pairs(self, count: int = 6) -> Pairs:
+        return Pairs.from_lists(
+            [f" was glad {i}" for i in range(count)],
+            [f" was sad {i}" for i in range(count)],
+            [f"Person {i}" for i in range(count)],
+        )
+
+
+class Runs:
+    """An object whose pickle runs code: it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return os.mkdir, (str(self.path),)
+
+
+def long(here: Here) -> str:
+    return "The old fox walked slowly. " * 60
+
+
+def frame(**changes: Any) -> pd.DataFrame:
+    """A small sweep's frame."""
+    rows = [
+        {
+            "prompt_index": p,
+            "coefficient": c,
+            "coefficient_norm": c,
+            "vector": "vector",
+            "text": "",
+            "tokens": 8,
+            "surprise": -0.4,
+            "alert": -9.0,
+            "distinct_2": 1.0,
+            "longest_repeat": 1,
+            "logprob_unsteered": -0.5,
+        }
+        for p in range(3)
+        for c in (0.0, 1.0)
+    ]
+    return pd.DataFrame(rows).assign(**changes)
+
+
+Case = tuple[Callable[[Here], Any], type[Exception], str]
+
+CASES: dict[str, Case] = {
+    # ---- pairs and prompts
+    "empty pairs": (lambda h: Pairs((), "mine"), ValueError, r"pairs 'mine' are empty"),
+    "one-sided pair": (
+        lambda h: Pair("glad", " "),
+        ValueError,
+        r"one-sided pair: its negative text is ' '",
+    ),
+    "one-sided lists": (
+        lambda h: Pairs.from_lists(["a", "b"], ["c"]),
+        ValueError,
+        r"one-sided pairs: 2 positive and 1 negative",
+    ),
+    "identical pair": (
+        lambda h: Pair("same", "same", "prompt"),
+        ValueError,
+        r"identical pair: both sides are 'same'",
+    ),
+    "too few pairs to split": (
+        lambda h: h.pairs(2).split(),
+        ValueError,
+        r"cannot be split in three: .* only 2 group",
+    ),
+    "unknown data set": (
+        lambda h: pairs.load("mooood"),
+        FileNotFoundError,
+        r"no pairs 'mooood': it is no file, and the bundled sets are .*emotion",
+    ),
+    "missing data file": (
+        lambda h: pairs.load("nowhere.csv"),
+        FileNotFoundError,
+        r"no file at 'nowhere.csv'",
+    ),
+    "file of another kind": (
+        lambda h: pairs.load(h.file("pairs.txt", "a")),
+        ValueError,
+        r"ends in '.txt'; pairs are read from .json",
+    ),
+    "broken JSON line": (
+        lambda h: pairs.load(h.file("p.jsonl", '{"positive": "a", "negative": "b"}\n{oops')),
+        ValueError,
+        r"not readable as jsonl: line 2",
+    ),
+    "missing column": (
+        lambda h: pairs.load(h.file("p.csv", "good,bad\na,b\n")),
+        ValueError,
+        r"has no column 'positive'; its columns are \['good', 'bad'\]",
+    ),
+    "data that is not text": (
+        lambda h: pairs.load(h.file("p.json", '[{"positive": 3, "negative": "b"}]')),
+        ValueError,
+        r"pair 0: one-sided pair: its positive text is 3",
+    ),
+    "empty data file": (lambda h: pairs.load(h.file("p.jsonl", "")), ValueError, r"has no rows"),
+    "compressed file by another name": (
+        lambda h: pairs.load(h.file("p.json", gzip.compress(b"[]"))),
+        ValueError,
+        r"not readable as json",
+    ),
+    "empty prompt list": (lambda h: encode(h.lm, []), ValueError, r"prompts is empty"),
+    "empty prompt": (lambda h: encode(h.lm, ["a", " "]), ValueError, r"prompt ' ' is empty"),
+    "prompt not in a list": (
+        lambda h: encode(h.lm, "The fox"),
+        ValueError,
+        r"prompts is one prompt, 'The fox'; wrap it in a list",
+    ),
+    "chat without content": (
+        lambda h: encode(h.lm, [[{"role": "user"}]]),
+        ValueError,
+        r"is not a chat message; it needs the keys 'role' and 'content'",
+    ),
+    "prompt over the context": (
+        lambda h: encode(h.lm, [long(h)]),
+        ValueError,
+        r"makes \d+ tokens, over the 128 of 'LlamaForCausalLM''s context; shorten it",
+    ),
+    "new tokens over the context": (
+        lambda h: generate(h.lm, ["The fox"], new_tokens=126),
+        ValueError,
+        r"and 126 new tokens makes \d+ tokens, over the 128",
+    ),
+    "sweep over the context": (
+        lambda h: h.sweep(new_tokens=126),
+        ValueError,
+        r"and 126 new tokens makes \d+ tokens, over the 128",
+    ),
+    "role of a prompt set": (
+        lambda h: PromptSet(("a",), "mine", "train"),
+        ValueError,
+        r"role 'train' is not one of \('extract', 'select', 'report'\)",
+    ),
+    # ---- coefficients, layers, positions
+    "NaN coefficient": (
+        lambda h: Intervention(1, Add(torch.ones(32)), NAN),
+        ValueError,
+        r"the coefficient nan is not finite",
+    ),
+    "infinite coefficient of a row": (
+        lambda h: Intervention(1, Add(torch.ones(32)), torch.tensor([1.0, INF])),
+        ValueError,
+        r"is not finite; give finite numbers",
+    ),
+    "NaN coefficient in a sweep": (
+        lambda h: h.sweep(coefficients=[0.0, NAN]),
+        ValueError,
+        r"coefficient nan is not finite",
+    ),
+    "infinite coefficient in a sweep": (
+        lambda h: h.sweep(coefficients=[-INF, 0.0]),
+        ValueError,
+        r"coefficient -inf is not finite",
+    ),
+    "duplicate coefficients": (
+        lambda h: h.sweep(coefficients=[0.5, 0.0, 0.5]),
+        ValueError,
+        r"coefficient 0.5 stands twice; give each once",
+    ),
+    "no coefficients": (
+        lambda h: h.sweep(coefficients=[]),
+        ValueError,
+        r"coefficients \[\]: give a list of at least one number",
+    ),
+    "a table of coefficients": (
+        lambda h: h.sweep(coefficients=[[0.0], [1.0]]),
+        ValueError,
+        r"give a list of at least one number",
+    ),
+    "coefficients for another batch": (
+        lambda h: generate(h.lm, ["a"], [Intervention(1, Add(torch.ones(32)), torch.ones(3))]),
+        ValueError,
+        r"3 coefficients for a batch of 1 rows",
+    ),
+    "layer out of range": (
+        lambda h: generate(h.lm, ["The fox"], [Intervention(3, Add(torch.ones(32)))]),
+        ValueError,
+        r"layer 3 is out of range: 'LlamaForCausalLM' has 0 … 2",
+    ),
+    "negative layer": (
+        lambda h: tracing.activations(h.lm, encode(h.lm, ["a"]), [-1]),
+        ValueError,
+        r"layer -1 is out of range",
+    ),
+    "no layers": (
+        lambda h: tracing.activations(h.lm, encode(h.lm, ["a"]), []),
+        ValueError,
+        r"layers is empty; name at least one layer",
+    ),
+    "layer that the vector lacks": (
+        lambda h: h.sweep(layers=[0]),
+        ValueError,
+        r"no direction at layer 0; this vector has \(1,\)",
+    ),
+    "wrong width": (
+        lambda h: h.sweep(vector=h.vector(24)),
+        ValueError,
+        r"this vector is 24 wide .*, the model 'LlamaForCausalLM' is 32 wide",
+    ),
+    "wrong width of an update": (
+        lambda h: generate(h.lm, ["a"], [Intervention(1, Add(torch.ones(7)))]),
+        ValueError,
+        r"the update has width 7, the residual stream of .* has width 32",
+    ),
+    "vector of another model": (
+        lambda h: h.sweep(vector=h.vector(fingerprint="f" * 64)),
+        ValueError,
+        r"made on 'tiny' \(weights ffffffffffff\), not on .* extract it again",
+    ),
+    "vector that is not finite": (
+        lambda h: h.vector(directions={1: torch.full((32,), NAN)}),
+        ValueError,
+        r"the direction of layer 1 has values that are not finite",
+    ),
+    "vector without norms": (
+        lambda h: h.sweep(vector=h.vector(residual_norm={})),
+        ValueError,
+        r"the residual norm of layer 1 is not known .* use unit='raw'",
+    ),
+    "vector of length 0": (
+        lambda h: h.sweep(vector=h.vector(directions={1: torch.zeros(32)})),
+        ValueError,
+        r"the direction of layer 1 has length 0",
+    ),
+    "unknown unit": (
+        lambda h: h.sweep(unit="metres"),
+        ValueError,
+        r"unit 'metres' is not 'norm' or 'raw'",
+    ),
+    "sum of two widths": (
+        lambda h: h.vector(8) + h.vector(16),
+        ValueError,
+        r"widths differ: 8 .* and 16",
+    ),
+    "substring that is not there": (
+        lambda h: h.sweep(positions=positions.after("zebra")),
+        ValueError,
+        r"the prompt 'The fox' does not contain 'zebra'",
+    ),
+    "empty substring": (lambda h: positions.after(""), ValueError, r"after\(''\) names no place"),
+    "mask in a sweep": (
+        lambda h: h.sweep(positions=positions.mask(torch.ones(1, 3))),
+        ValueError,
+        r"a mask belongs to one batch; a sweep runs many",
+    ),
+    "schedule that is not finite": (
+        lambda h: updates.schedule(lambda step: INF if step else 0.0, rows=1, steps=2),
+        ValueError,
+        r"the coefficient inf is not finite",
+    ),
+    # ---- settings
+    "no new tokens": (
+        lambda h: generate(h.lm, ["a"], new_tokens=0),
+        ValueError,
+        r"new_tokens 0: give a whole number of at least 1",
+    ),
+    "negative temperature": (
+        lambda h: generate(h.lm, ["a"], temperature=-1.0),
+        ValueError,
+        r"temperature -1.0: give 0 \(greedy\) or a positive number",
+    ),
+    "memory too small": (
+        lambda h: h.sweep(memory=1000),
+        ValueError,
+        r"memory=1000 bytes does not hold one text of \d+ \+ 4 tokens, which takes about \d+",
+    ),
+    "unknown method": (
+        lambda h: extract(h.lm, h.pairs(), "magic"),
+        ValueError,
+        r"method 'magic' is unknown; choose one of mean_difference, pca_diff",
+    ),
+    "unknown trait": (
+        lambda h: h.sweep(judges=[exact], trait="charm"),
+        ValueError,
+        r"trait 'charm' cannot be judged in wren's language; choose one of mood",
+    ),
+    "no trait for a judge": (
+        lambda h: h.sweep(judges=[exact]),
+        ValueError,
+        r"trait '' cannot be judged",
+    ),
+    "unknown control": (
+        lambda h: h.sweep(controls=("shuffled",)),
+        ValueError,
+        r"control 'shuffled' cannot be made from the vector alone",
+    ),
+    "control with a taken name": (
+        lambda h: h.sweep(controls={"vector": h.vector()}),
+        ValueError,
+        r"a control cannot be called 'vector'",
+    ),
+    "control of another width": (
+        lambda h: h.sweep(controls={"shuffled": h.vector(8)}),
+        ValueError,
+        r"the control 'shuffled' is 8 wide, the vector 32",
+    ),
+    "the same prompt twice": (
+        lambda h: h.sweep(["The fox", "The fox"]),
+        ValueError,
+        r"a prompt stands twice; greedy texts of both would be the same",
+    ),
+    "one prompt instead of a list": (
+        lambda h: h.sweep("The fox"),
+        ValueError,
+        r"prompts is one prompt, 'The fox'; wrap it in a list",
+    ),
+    "no prompts": (lambda h: h.sweep([]), ValueError, r"prompts is empty"),
+    # ---- splits
+    "prompts that made the vector": (
+        lambda h: h.sweep(
+            vector=h.vector(provenance={"texts": sorted(splits.text_hashes(["The fox"]))})
+        ),
+        ValueError,
+        r"'test vector' and 'select prompts' share 1 text\(s\), first 'The fox'",
+    ),
+    "extraction prompts in a sweep": (
+        lambda h: h.sweep(PromptSet(("The fox",), "mine", "extract")),
+        ValueError,
+        r"split 'extract': prompts of a sweep choose a coefficient",
+    ),
+    "held-out pairs that made the vector": (
+        lambda h: extract(h.lm, h.pairs(), held_out=h.pairs(2)),
+        ValueError,
+        r"share \d+ text\(s\), first .*what makes a vector",
+    ),
+    # ---- models
+    "unknown model": (
+        lambda h: models.load("./nowhere/at-all"),
+        FileNotFoundError,
+        r"no model '\./nowhere/at-all'",
+    ),
+    "directory without a model": (
+        lambda h: models.load(h.folder),
+        FileNotFoundError,
+        r"the directory has no config.json",
+    ),
+    "unknown dtype": (
+        lambda h: models.load("wren", dtype="float12"),
+        ValueError,
+        r"dtype 'float12': expected 'float32', 'bfloat16'",
+    ),
+    # ---- files of others
+    "missing vector": (
+        lambda h: vectors.load(h.folder / "none.safetensors"),
+        FileNotFoundError,
+        r"no steering vector at '.*none.safetensors'",
+    ),
+    "damaged vector": (
+        lambda h: vectors.load(h.file("v.safetensors", b"\x00" * 100)),
+        ValueError,
+        r"is not a readable safetensors file .* damaged or of another kind",
+    ),
+    "vector file with a header of 8 exabytes": (
+        lambda h: vectors.load(h.file("v.safetensors", struct.pack("<Q", 2**63 - 1) + b"{}")),
+        ValueError,
+        r"is not a readable safetensors file",
+    ),
+    "weights instead of a vector": (
+        lambda h: vectors.load(saved(h, {"lm_head": torch.ones(2)})),
+        ValueError,
+        r"holds no steering vector of this package \(format None",
+    ),
+    "vector whose description is hostile": (
+        lambda h: vectors.load(
+            saved(
+                h,
+                {"direction.1": torch.ones(2)},
+                {"format": "workbench.vector/1", "vector": "[" * 100_000},
+            )
+        ),
+        ValueError,
+        r"is a damaged steering vector",
+    ),
+    "vector with a stray tensor": (
+        lambda h: vectors.load(
+            saved(
+                h,
+                {"../../etc": torch.ones(2)},
+                {"format": "workbench.vector/1", "vector": "{}"},
+            )
+        ),
+        ValueError,
+        r"unexpected tensor '../../etc'; expected 'direction.<layer>'",
+    ),
+    "no GGUF file": (
+        lambda h: formats.load_gguf(h.file("v.gguf", b"PK\x03\x04 zip")),
+        ValueError,
+        r"is no GGUF file: it begins with b'PK",
+    ),
+    "damaged GGUF file": (
+        lambda h: formats.load_gguf(h.file("v.gguf", b"GGUF" + b"\xff" * 60)),
+        ValueError,
+        r"is a damaged GGUF file",
+    ),
+    "damaged .pt file": (
+        lambda h: formats.load_pt(h.file("v.pt", b"not a tensor")),
+        ValueError,
+        r"was not opened further because a pickle can run code|is a damaged .pt file",
+    ),
+    "integers as a vector": (
+        lambda h: formats.load_pt(tensor_file(h, torch.ones(4, dtype=torch.long))),
+        ValueError,
+        r"holds a torch.int64 tensor of shape \(4,\), expected floating point",
+    ),
+    ".pt file of unknown layer": (
+        lambda h: formats.load_pt(tensor_file(h, torch.ones(4))),
+        ValueError,
+        r"holds one vector and no layer; say which one with layer=",
+    ),
+    "sweep folder of another run": (
+        lambda h: h.sweep(directory=h.file("plan.json", '{"seed": 9}').parent),
+        ValueError,
+        r"holds another run: .*seed.* differ; choose another directory",
+    ),
+    "damaged plan": (
+        lambda h: h.sweep(directory=h.file("plan.json", b"\xff{").parent),
+        ValueError,
+        r"plan.json' is damaged, so the run cannot be resumed; remove",
+    ),
+    # ---- frames
+    "frame of something else": (
+        lambda h: find_ceiling(pd.DataFrame({"vector": ["vector"]})),
+        ValueError,
+        r"the frame lacks the columns \['prompt_index', 'text'",
+    ),
+    "sweep without coefficient 0": (
+        lambda h: find_ceiling(frame(coefficient=1.0, coefficient_norm=1.0)),
+        ValueError,
+        r"the sweep has no coefficient 0",
+    ),
+    "sweep of coefficient 0 only": (
+        lambda h: find_ceiling(frame(coefficient=0.0, coefficient_norm=0.0)),
+        ValueError,
+        r"the sweep has no coefficient but 0",
+    ),
+    "ceiling of one prompt": (
+        lambda h: find_ceiling(frame(prompt_index=0)),
+        ValueError,
+        r"the sweep has 1 prompt; a bootstrap over prompts needs 2",
+    ),
+    "level that is no share": (
+        lambda h: find_ceiling(frame(), level=95),
+        ValueError,
+        r"level 95: give a share between 0 and 1",
+    ),
+    "ceiling of a missing signal": (
+        lambda h: find_ceiling(frame(), signal="charm"),
+        ValueError,
+        r"lacks the columns \['charm'\]",
+    ),
+    "slopes without a trait": (
+        lambda h: slopes(frame()),
+        ValueError,
+        r"the frame has no column 'trait'; it has \['prompt_index'",
+    ),
+    "reference rule without coefficient 0": (
+        lambda h: alert_as_coded(frame(coefficient=1.0, coefficient_norm=1.0)),
+        ValueError,
+        r"the rule compares with coefficient 0",
+    ),
+}
+
+
+def saved(
+    here: Here, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None
+) -> Path:
+    path = here.folder / "v.safetensors"
+    save_file(tensors, path, metadata=metadata)
+    return path
+
+
+def tensor_file(here: Here, tensor: torch.Tensor) -> Path:
+    path = here.folder / "v.pt"
+    torch.save(tensor, path)
+    return path
+
+
+@pytest.fixture
+def idle(tiny: LM) -> Iterator[LM]:
+    """The tiny model, which must not run."""
+
+    def ran(*_: Any) -> None:
+        raise AssertionError("the model ran before the input was checked")
+
+    handle = tiny.model.model.layers[0].register_forward_pre_hook(ran)
+    yield tiny
+    handle.remove()
+
+
+def test_a_model_that_runs_is_noticed(idle: LM) -> None:
+    with pytest.raises(AssertionError, match="the model ran before the input was checked"):
+        generate(idle, ["The fox"], new_tokens=1)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_input(name: str, idle: LM, tmp_path: Path) -> None:
+    call, kind, message = CASES[name]
+    with pytest.raises(kind, match=message):
+        call(Here(idle, tmp_path))
+
+
+def test_there_are_enough_cases() -> None:
+    assert len(CASES) >= 40
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_a_pickle_that_would_run_code_runs_nothing(tmp_path: Path, protocol: int) -> None:
+    trap, made = tmp_path / "v.pt", tmp_path / "ran"
+    trap.write_bytes(pickle.dumps(Runs(made), protocol=protocol))
+    with pytest.raises(ValueError, match=r"pickle can run code|is a damaged .pt file"):
+        formats.load_pt(trap)
+    assert not made.exists()
+    pickle.loads(trap.read_bytes())  # the trap is a real one
+    assert made.exists()
+
+
+def test_a_checkpoint_that_would_run_code_runs_nothing(tmp_path: Path) -> None:
+    trap, made = tmp_path / "v.pt", tmp_path / "ran"
+    torch.save({"direction": Runs(made)}, trap)
+    with pytest.raises(ValueError, match=r"not plain tensors, .* ask its author for safetensors"):
+        formats.load_pt(trap)
+    assert not made.exists()
+
+
+@pytest.mark.parametrize("suffix", ["json", "jsonl", "csv"])
+def test_a_pickle_named_as_data_runs_nothing(tmp_path: Path, suffix: str) -> None:
+    trap, made = tmp_path / f"p.{suffix}", tmp_path / "ran"
+    trap.write_bytes(pickle.dumps(Runs(made)))
+    with pytest.raises(ValueError, match=rf"{suffix}"):
+        loaders.load_pairs(trap)
+    assert not made.exists()
+
+
+def full(*_: Any) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_leaves_the_old_vector(
+    tiny: LM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, here = tmp_path / "v.safetensors", Here(tiny, tmp_path)
+    here.vector().save(path)
+    before = path.read_bytes()
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"could not write .*v.safetensors.*No space left.*unchanged"):
+        (here.vector() * 2).save(path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["v.safetensors"]
+
+
+def test_an_interrupted_save_leaves_the_old_vector(
+    tiny: LM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    path, here = tmp_path / "v.safetensors", Here(tiny, tmp_path)
+    here.vector().save(path)
+    before = path.read_bytes()
+    monkeypatch.setattr(os, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        (here.vector() * 2).save(path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["v.safetensors"]
+
+
+def test_a_disk_that_fills_up_during_a_sweep_loses_no_finished_chunk(
+    tiny: LM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = Here(tiny, tmp_path)
+    fsync, writes = os.fsync, [0]
+
+    def filling(handle: int) -> None:
+        writes[0] += 1
+        if writes[0] > 2:  # the plan and one chunk fit
+            full()
+        fsync(handle)
+
+    length = encode(tiny, ["The fox"]).attention.sum(dim=1).numpy()
+    one = int(row_bytes(tiny, length, 4, False)[0])
+    options: dict[str, Any] = {"directory": tmp_path / "run", "memory": one, "kl": False}
+    monkeypatch.setattr(os, "fsync", filling)
+    with pytest.raises(OSError, match=r"could not write .*chunk-00001.*free some space"):
+        here.sweep(coefficients=[-1.0, 0.0, 1.0], **options)
+    monkeypatch.setattr(os, "fsync", fsync)
+    kept = [p.name for p in (tmp_path / "run").iterdir()]
+    assert sorted(n.split(".")[0] for n in kept) == ["chunk-00000", "plan"]
+    resumed = here.sweep(coefficients=[-1.0, 0.0, 1.0], **options)
+    whole = here.sweep(coefficients=[-1.0, 0.0, 1.0], **{**options, "directory": None})
+    pd.testing.assert_frame_equal(resumed, whole, check_exact=True)
+
+
+def test_a_hostile_chunk_counts_as_missing(tiny: LM, tmp_path: Path) -> None:
+    here, made = Here(tiny, tmp_path), tmp_path / "ran"
+    whole = here.sweep(directory=tmp_path / "run")
+    for chunk in (tmp_path / "run").glob("chunk-*"):
+        chunk.write_bytes(pickle.dumps(Runs(made)))
+    again = here.sweep(directory=tmp_path / "run")
+    pd.testing.assert_frame_equal(again, whole, check_exact=True)
+    assert not made.exists()
+
+
+def test_text_of_a_model_is_escaped_where_it_becomes_html(tiny: LM) -> None:
+    html = positions.preview(tiny, "<script>alert(1)</script>")._repr_html_()
+    assert "<script>" not in html
+    found = find_ceiling(frame(text="<b>"))
+    assert "<script>" not in found._repr_html_()
+    assert np.isfinite(found[1].curve["fitted"]).all()
+
+
+def test_plans_are_plain_json(tiny: LM, tmp_path: Path) -> None:
+    result = Here(tiny, tmp_path).sweep(directory=tmp_path / "run")
+    plan = json.loads((tmp_path / "run" / "plan.json").read_text())
+    assert plan["fingerprint"] == tiny.fingerprint
+    assert json.loads(json.dumps(result.attrs)) == result.attrs

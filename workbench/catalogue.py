@@ -1,0 +1,66 @@
+"""Which of the bundled pairs fit a model, and the prompts that ask for their trait outright.
+
+A data set says in its first line for which model it was made, if for one in particular, and may
+hold prompts that ask for the trait: the rival of steering. Knows nothing of pairs or models.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from workbench.splits import PromptSet
+
+FOLDER = Path(__file__).parent / "data"
+
+
+def about(name: str) -> dict[str, Any]:
+    """The metadata of a bundled data set: `name`, `trait`, `description`, …
+
+    Raises FileNotFoundError, naming those there are, for a name that is not bundled.
+    """
+    path = FOLDER / f"{name}.jsonl"
+    if not path.is_file():
+        known = ", ".join(sorted(path.stem for path in FOLDER.glob("*.jsonl")))
+        raise FileNotFoundError(f"no bundled data set {name!r}; there is {known}")
+    with path.open(encoding="utf-8") as lines:
+        return json.loads(next(lines))
+
+
+def fitting(model: str, wanted: Sequence[str], count: int = 3, *, chats: bool = True) -> list[str]:
+    """The data sets among `wanted` that fit a model of this name.
+
+    If none of them does, the first `count` that do, by name. Sets that name no model fit every
+    model for which none was made, but sets of chats only one with a chat template (`chats`).
+    Raises FileNotFoundError for a wanted name that is not bundled.
+    """
+    names = sorted(path.stem for path in FOLDER.glob("*.jsonl"))
+    made_for = {name: about(name).get("model") for name in [*names, *wanted]}
+    target = model if model in made_for.values() else None
+
+    def fits(name: str) -> bool:
+        return made_for[name] == target and (chats or not holds_chats(name))
+
+    return [name for name in wanted if fits(name)] or [name for name in names if fits(name)][:count]
+
+
+def holds_chats(name: str) -> bool:
+    """Whether the prompts of a bundled data set are chat messages rather than texts."""
+    with (FOLDER / f"{name}.jsonl").open(encoding="utf-8") as lines:
+        next(lines)
+        return not isinstance(json.loads(next(lines)).get("prompt", ""), str)
+
+
+def asking(name: str, role: str) -> PromptSet | tuple[()]:
+    """Prompts that ask for the trait of a data set, empty where it has none.
+
+    Every other one belongs to the role "select", the rest to "report", so that those which choose
+    a coefficient and those which report a result have none in common.
+    """
+    places = {"select": 0, "report": 1}
+    if role not in places:
+        raise ValueError(f"role {role!r} is not one of {', '.join(places)}")
+    prompts = tuple(dict.fromkeys(about(name).get("asking", ())))[places[role] :: 2]
+    return PromptSet(prompts, f"{name}/asking", role) if prompts else ()
