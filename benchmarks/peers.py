@@ -227,7 +227,7 @@ def agreement(
 def margin_of(
     model: Any, tokenizer: Any, task: Task, chosen: Sequence[int]
 ) -> Callable[[int, Sequence[int]], list[float]]:
-    """The gap between the two largest logits at each step of a text, by one plain hooked forward."""
+    """The gap between the two largest logits at each step of a text, by one hooked forward."""
 
     def margins(index: int, new: Sequence[int]) -> list[float]:
         prompt, coefficient = task.cells[chosen[index]]

@@ -7,8 +7,11 @@ ratio is taken within each round before the median. Knows nothing of what is mea
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import gc
 import json
+import math
 import statistics
 import sys
 import time
@@ -35,7 +38,8 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Target:
-    """A bound on a figure: at least, or at most, `limit`. A figure that is None misses it."""
+    """A bound on a figure: at least, or at most, `limit`. A figure that is None misses it; with an
+    infinite limit it only has to be measured."""
 
     limit: float
     at_least: bool
@@ -46,6 +50,8 @@ class Target:
         return value >= self.limit if self.at_least else value <= self.limit
 
     def __str__(self) -> str:
+        if math.isinf(self.limit):
+            return "measured"
         return f"{'at least' if self.at_least else 'at most'} {self.limit:g}"
 
 
@@ -101,7 +107,7 @@ def ratio(times: Mapping[str, Times], over: str, under: str, *, cpu: bool = Fals
 def peak_growth(run: Callable[[], Any]) -> float | None:
     """MiB by which this process's peak memory rises above where it stood before `run`; None where
     the system does not tell (it takes Linux)."""
-    gc.collect()
+    _give_back()
     try:
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts over from here
         before = _status("VmRSS")
@@ -110,6 +116,14 @@ def peak_growth(run: Callable[[], Any]) -> float | None:
     except OSError:
         run()
         return None
+
+
+def _give_back() -> None:
+    """Return freed memory to the system, so that a run cannot hide its own in what an earlier one
+    left behind."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _status(name: str) -> int:
@@ -170,6 +184,7 @@ def finish(
 
     `ok` is true only if every target's figure was measured and meets it.
     """
+    figures = {key: _known(value) for key, value in figures.items()}
     met = {key: target.met(_number(figures.get(key))) for key, target in targets.items()}
     show(
         "targets",
@@ -187,6 +202,11 @@ def finish(
     print()
     print(json.dumps(line))
     return 0 if line["ok"] else 1
+
+
+def _known(value: float | str | bool | None) -> float | str | bool | None:
+    """The value, None for a number that is not finite: JSON has no word for those."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _number(value: float | str | bool | None) -> float | None:

@@ -143,6 +143,8 @@ _CONFIGS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 }
 
 NAMES = tuple(_CONFIGS)
+# Their experts multiply the tokens of several rows together.
+MIXTURES_OF_EXPERTS = ("mixtral", "qwen3_moe")
 
 
 def config(name: str) -> transformers.PreTrainedConfig:

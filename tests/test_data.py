@@ -21,6 +21,7 @@ ENGLISH = ("emotion", "formality", "honesty", "power_seeking", "refusal", "sycop
 #: Traits of the small grammar model whose two sides have different lengths by definition.
 LENGTH_TRAITS = {
     "verbosity",
+    "refusal",
     "rhyme",
     "spelled",
     "bell",

@@ -18,7 +18,8 @@ onset        where intact texts measurably move. If a judge measured the trait: 
              test, corrected for the number of coefficients; 5 prompts at least, for 90 %). Else:
              where half of the texts differ from the unsteered ones
 
-Between coefficients curves are interpolated. No constant here was fitted to judged texts.
+Between coefficients curves are interpolated. The bounds of surprise and repetition were set by
+reasoning and checked on two sweeps of an early wren; no other constant has seen judged texts.
 """
 
 from __future__ import annotations

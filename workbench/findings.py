@@ -146,11 +146,13 @@ def texts_around(frame: pd.DataFrame, ceiling: Ceiling, prompt_index: int = 0) -
         for mark in MARKS:
             value = getattr(side, mark).value
             if math.isfinite(value):
-                places.setdefault(_nearest(grid, value), []).append(mark)
-        end = float(grid[0] if sign < 0 else grid[-1])
-        beyond = side.ceiling.value * 1.25
-        place = _nearest(grid, beyond) if math.isfinite(beyond) else end
-        places.setdefault(place, []).append("beyond" if math.isfinite(beyond) else "end of range")
+                places.setdefault(_nearest(grid[grid != 0], value), []).append(mark)
+        outer = grid[sign * grid >= 1.25 * abs(side.ceiling.value)]
+        if len(outer):
+            places.setdefault(float(outer[np.abs(outer).argmin()]), []).append("beyond")
+        else:  # no ceiling, or one near the end
+            end = float(grid[np.argmax(sign * grid)])
+            places.setdefault(end, []).append("end of range")
     columns = [name for name in ("coherence", "trait") if name in frame.columns]
     rows = []
     for place in sorted(places):

@@ -58,7 +58,7 @@ def _split(one: Document, other: Document, count: int) -> tuple[str, str, str] |
 
 
 def trait_pairs(trait: str, n: int, seed: int) -> list[tuple[str, str, str]]:
-    """``n`` contrast pairs (prompt, positive, negative) of a trait.
+    """``n`` contrast pairs (prompt, positive, negative) of a trait, no text of which stands twice.
 
     The prompt (with role markers) ends where the two texts part; completions have 2 to 4
     sentences and begin with a space where the prompt ends in a sentence. Languages are named
@@ -69,13 +69,16 @@ def trait_pairs(trait: str, n: int, seed: int) -> list[tuple[str, str, str]]:
     name, values, kind = _values(trait)
     rng = Random(f"pairs {trait} {seed}")
     pairs: list[tuple[str, str, str]] = []
+    seen: set[str] = set()
     while len(pairs) < n:
         base = _base(rng, name, kind)
         positive = render(with_values(base, **{name: values[0]}))
         negative = render(with_values(base, **{name: rng.choice(values[1:])}))
         pair = _split(positive, negative, rng.randint(2, 4))
-        if pair is not None:
-            pairs.append(pair)
+        if pair is None or seen & {pair[0] + pair[1], pair[0] + pair[2]}:
+            continue
+        seen |= {pair[0] + pair[1], pair[0] + pair[2]}
+        pairs.append(pair)
     return pairs
 
 

@@ -1,0 +1,47 @@
+"""Which bundled data set goes with which model, and prompts that ask for a trait."""
+
+import pytest
+
+from workbench import catalogue, loaders, pairs
+
+
+def test_sets_made_for_a_model_go_with_it_alone() -> None:
+    assert catalogue.fitting("wren", ["wren-mood", "emotion"]) == ["wren-mood"]
+    assert catalogue.fitting("gpt2", ["wren-mood", "emotion"]) == ["emotion"]
+    assert catalogue.fitting("gpt2", ["wren-mood"]) == ["emotion", "formality", "honesty"]
+    assert len(catalogue.fitting("wren", [])) == 3
+    assert all(name.startswith("wren-") for name in catalogue.fitting("wren", [], 99))
+
+
+def test_without_a_chat_template_no_set_of_chats_fits() -> None:
+    fitting = catalogue.fitting("gpt2", [], 99, chats=False)
+    assert fitting
+    for name in fitting:
+        assert all(isinstance(pair.prompt, str) for pair in pairs.load(name))
+
+
+def test_chats_are_recognised() -> None:
+    for name in loaders.bundled():
+        assert catalogue.holds_chats(name) == (not isinstance(pairs.load(name)[0].prompt, str))
+
+
+def test_asking_prompts_of_both_roles_have_none_in_common() -> None:
+    select, report = (
+        catalogue.asking("wren-mood", "select"),
+        catalogue.asking("wren-mood", "report"),
+    )
+    assert len(select) >= 16
+    assert len(report) >= 16
+    assert not set(map(str, select)) & set(map(str, report))
+    assert select.role == "select"  # type: ignore[union-attr]
+    assert report.role == "report"  # type: ignore[union-attr]
+    assert catalogue.asking("emotion", "select") == ()
+
+
+def test_unknown_names_are_refused_with_those_there_are() -> None:
+    with pytest.raises(FileNotFoundError, match=r"'mod'; there is .*wren-mood"):
+        catalogue.about("mod")
+    with pytest.raises(FileNotFoundError, match="'mod'"):
+        catalogue.fitting("wren", ["mod"])
+    with pytest.raises(ValueError, match=r"'extract' is not one of select, report"):
+        catalogue.asking("wren-mood", "extract")

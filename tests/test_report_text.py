@@ -1,0 +1,53 @@
+"""The report's template: filled from what the notebooks save, for any model."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from workbench import report
+
+ROOT = Path(__file__).resolve().parents[1]
+TEMPLATE = report.TEMPLATES / "steering-coefficient.md"
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+
+
+def fields() -> set[str]:
+    return {match[1] for match in report.FIELD.finditer(TEMPLATE.read_text(encoding="utf-8"))}
+
+
+def source(notebook: Path) -> str:
+    cells = nbformat.read(notebook, as_version=4).cells
+    return "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+
+
+def test_no_number_is_typed_by_hand() -> None:
+    """Outside of fields and names, digits stand only in shares that define a term, scales and the
+    levels of intervals."""
+    text = report.FIELD.sub("", TEMPLATE.read_text(encoding="utf-8"))
+    allowed = {"0", "90", "95"}
+    assert set(re.findall(r"\d+(?:\.\d+)?", text)) <= allowed
+
+
+def test_every_field_is_saved_by_a_notebook() -> None:
+    code = "\n".join(map(source, NOTEBOOKS))
+    for name in fields():
+        where, _, key = name.partition(".")
+        if where == "figure" or not key:
+            assert f'"{key or where}"' in code, name
+        elif where == "extract":
+            assert f'"{key}":' in code, name
+        else:
+            findings = (ROOT / "workbench" / "findings.py").read_text(encoding="utf-8")
+            assert f'"{key}":' in code + findings, name
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_opens_and_ends_as_readers_expect(notebook: Path) -> None:
+    cells = nbformat.read(notebook, as_version=4).cells
+    assert cells[0].cell_type == "markdown"
+    assert "You will learn" in cells[0].source
+    assert cells[-1].source.startswith("## What can go wrong")
+    assert all(len(cell.source.splitlines()) <= 25 for cell in cells if cell.cell_type == "code")
+    assert "def " not in source(notebook)

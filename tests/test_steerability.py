@@ -1,0 +1,116 @@
+"""Slopes of log-odds by layer, against a plain computation with hooks."""
+
+from dataclasses import replace
+
+import architectures
+import pandas as pd
+import pytest
+import torch
+
+from workbench.models import LM
+from workbench.pairs import Pairs
+from workbench.steerability import at_steepest, best_layer, slopes_by_layer, steerability
+from workbench.vectors import SteeringVector
+
+PAIRS = Pairs.from_lists(
+    [" was very happy.", " laughed.", " sang all day long."],
+    [" was very sad.", " wept.", " said nothing."],
+    ["The old fox", "A girl and her dog", "The king"],
+    name="moods",
+)
+
+
+def made(lm: LM) -> SteeringVector:
+    generator = torch.Generator().manual_seed(1)
+    directions = {layer: torch.randn(lm.width, generator=generator) for layer in range(lm.layers)}
+    norms = dict.fromkeys(directions, 3.0)
+    return SteeringVector(directions, norms, lm.name, lm.fingerprint, "random", 0)
+
+
+def plainly(lm: LM, layer: int, step: torch.Tensor, prompt: str, text: str) -> float:
+    """log P(text | prompt), one row, steered by a forward hook on all tokens."""
+    ids = lm.tokenizer(prompt)["input_ids"]
+    more = lm.tokenizer(text, add_special_tokens=False)["input_ids"]
+    block = lm.model.get_submodule(lm.layer_path)[layer]  # type: ignore[index]
+
+    def add(_module: object, _inputs: object, output: object) -> object:
+        if isinstance(output, tuple):
+            return (output[0] + step, *output[1:])
+        return output + step  # type: ignore[operator]
+
+    handle = block.register_forward_hook(add)
+    try:
+        with torch.no_grad():
+            table = lm.model(input_ids=torch.tensor([[*ids, *more]])).logits[0].log_softmax(-1)
+    finally:
+        handle.remove()
+    return sum(float(table[len(ids) + i - 1, token]) for i, token in enumerate(more))
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_slopes_equal_a_plain_computation(name: str) -> None:
+    lm = architectures.build(name)
+    vector = made(lm)
+    table = steerability(lm, vector, PAIRS, coefficient=0.5)
+    assert table["layer"].tolist() == list(range(lm.layers))
+    for layer in (0, lm.layers - 1):
+        direction = vector.directions[layer]
+        step = 0.5 * 3.0 * direction / direction.norm()
+        slopes = [
+            sum(
+                sign * (plainly(lm, layer, sign * step, str(pair.prompt), pair.positive)
+                        - plainly(lm, layer, sign * step, str(pair.prompt), pair.negative))
+                for sign in (1, -1)
+            )
+            for pair in PAIRS
+        ]  # fmt: skip
+        row = table.set_index("layer").loc[layer]
+        assert row["slope"] == pytest.approx(sum(slopes) / 3, abs=1e-3)
+        assert row["agree"] == pytest.approx(sum(slope > 0 for slope in slopes) / 3)
+        assert row["low"] < row["slope"] < row["high"]
+
+
+def test_turning_the_vector_turns_the_slopes() -> None:
+    lm = architectures.build("llama")
+    there, back = (steerability(lm, vector, PAIRS) for vector in (made(lm), -made(lm)))
+    assert there["slope"].tolist() == pytest.approx((-back["slope"]).tolist(), abs=1e-3)
+
+
+def test_the_best_layer_is_the_steepest_and_says_why() -> None:
+    table = pd.DataFrame(
+        {"layer": [0, 1, 2], "slope": [1.0, 4.0, 4.0], "low": [0.0, 3.0, 1.0]}
+    ).assign(high=6.0, agree=0.75, pairs=8)
+    layer, why = best_layer(table)
+    assert layer == 1
+    assert why == (
+        "steepest log-odds of 3 layers on 8 held-out pairs "
+        "(+4.0 nats per residual norm [+3.0, +6.0], 75% of the pairs agree)"
+    )
+    figure = slopes_by_layer(table, layer=layer)
+    assert "chosen layer, 1" in figure.layout.xaxis.title.text  # type: ignore[union-attr]
+
+
+def test_the_steepest_layer_becomes_the_default(capsys: pytest.CaptureFixture[str]) -> None:
+    lm = architectures.build("llama")
+    vector = made(lm)
+    table = steerability(lm, vector, PAIRS)
+    chosen = at_steepest(lm, vector, PAIRS)
+    assert chosen.layer == table["slope"].idxmax()
+    assert capsys.readouterr().out.startswith(f"moods: layer {chosen.layer}: steepest log-odds")
+    assert set(chosen.provenance["held_out_texts"]) == set(PAIRS.texts)
+    assert all(bool((chosen.directions[k] == vector.directions[k]).all()) for k in vector.layers)
+
+
+def test_bad_input_is_refused_before_any_work() -> None:
+    lm = architectures.build("llama")
+    vector = made(lm)
+    for wrong in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match=f"coefficient {wrong!r}"):
+            steerability(lm, vector, PAIRS, coefficient=wrong)
+    with pytest.raises(ValueError, match="too few"):
+        steerability(lm, vector, PAIRS[:1])
+    with pytest.raises(ValueError, match="'whole' are whole texts"):
+        steerability(lm, vector, Pairs.from_lists(["a", "b"], ["c", "d"], name="whole"))
+    own = replace(vector, provenance={"texts": sorted(PAIRS.texts)})
+    with pytest.raises(ValueError, match="moods"):
+        steerability(lm, own, PAIRS)
