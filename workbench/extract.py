@@ -6,6 +6,7 @@ tells the two sides apart, and chooses the default layer by that.
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -258,6 +259,7 @@ def _half_ties(gaps: Tensor) -> Tensor:
     return (gaps.sign() + 1) / 2
 
 
+@functools.cache
 def _versions() -> dict[str, Any]:
     names = ("torch", "transformers", "nnsight", "scikit-learn")
     return {name: importlib.metadata.version(name) for name in names}

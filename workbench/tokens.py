@@ -149,38 +149,51 @@ def encode(
         raise ValueError(
             f"{len(completions)} completions for {len(prompts)} prompts; give one for each"
         )
-    known: dict[str, EncodedPrompt] = {}
-    encoded = []
-    for prompt in prompts:
-        key = json.dumps(prompt, default=dict)
-        if key not in known:
-            known[key] = _encode_prompt(lm.tokenizer, prompt)
-        encoded.append(known[key])
-    tails = [_encode_completion(lm.tokenizer, c) for c in completions or [()] * len(prompts)]
+    keys = [json.dumps(prompt, default=dict) for prompt in prompts]
+    unique = dict(zip(keys, prompts, strict=True))
+    known = dict(zip(unique, _encode_prompts(lm.tokenizer, list(unique.values())), strict=True))
+    encoded = [known[key] for key in keys]
+    tails = _encode_completions(lm.tokenizer, completions or [()] * len(prompts))
     _check_context(lm, encoded, tails, new_tokens)
     return _pad(lm, encoded, tails)
 
 
-def _encode_completion(tokenizer: Any, completion: Completion) -> tuple[tuple[int, ...], str]:
-    if isinstance(completion, str):
-        ids = tokenizer(completion, add_special_tokens=False)["input_ids"]
-        return tuple(ids), completion
-    ids = tuple(int(i) for i in completion)
-    return ids, tokenizer.decode(ids, skip_special_tokens=True) if ids else ""
+def _encode_completions(
+    tokenizer: Any, completions: Sequence[Completion]
+) -> list[tuple[tuple[int, ...], str]]:
+    """Token ids and text of each; all texts go to the tokenizer in one call."""
+    texts = [completion for completion in completions if isinstance(completion, str)]
+    found = iter(tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else ())
+    encoded = []
+    for completion in completions:
+        if isinstance(completion, str):
+            encoded.append((tuple(next(found)), completion))
+            continue
+        ids = tuple(int(i) for i in completion)
+        encoded.append((ids, tokenizer.decode(ids, skip_special_tokens=True) if ids else ""))
+    return encoded
 
 
-def _encode_prompt(tokenizer: Any, prompt: Prompt) -> EncodedPrompt:
-    if isinstance(prompt, str):
-        text, segments, special = prompt, (Segment("text", 0, len(prompt)),), True
-        if not prompt.strip():
+def _encode_prompts(tokenizer: Any, prompts: Sequence[Prompt]) -> list[EncodedPrompt]:
+    for prompt in prompts:
+        if isinstance(prompt, str) and not prompt.strip():
             raise ValueError(f"prompt {prompt!r} is empty; give it at least one word")
-    else:
-        text, segments = _render_chat(tokenizer, prompt)
-        special = False
-    ids, spans = _tokenize(tokenizer, text, special)
-    if not ids:
-        raise ValueError(f"prompt {prompt!r} has no tokens; give it at least one word")
-    return EncodedPrompt(text=text, ids=ids, spans=spans, segments=segments)
+    rendered = [
+        (prompt, (Segment("text", 0, len(prompt)),))
+        if isinstance(prompt, str)
+        else _render_chat(tokenizer, prompt)
+        for prompt in prompts
+    ]
+    encoded: list[EncodedPrompt | None] = [None] * len(prompts)
+    for special in (True, False):  # a rendered chat holds its special tokens already
+        rows = [i for i, prompt in enumerate(prompts) if isinstance(prompt, str) == special]
+        tokenized = _tokenize(tokenizer, [rendered[i][0] for i in rows], special)
+        for row, (ids, spans) in zip(rows, tokenized, strict=True):
+            if not ids:
+                raise ValueError(f"prompt {prompts[row]!r} has no tokens; give it at least a word")
+            text, segments = rendered[row]
+            encoded[row] = EncodedPrompt(text=text, ids=ids, spans=spans, segments=segments)
+    return [prompt for prompt in encoded if prompt is not None]
 
 
 def _render_chat(tokenizer: Any, messages: Sequence[Message]) -> tuple[str, tuple[Segment, ...]]:
@@ -216,14 +229,25 @@ def _render_chat(tokenizer: Any, messages: Sequence[Message]) -> tuple[str, tupl
 
 
 def _tokenize(
+    tokenizer: Any, texts: Sequence[str], special: bool
+) -> list[tuple[tuple[int, ...], tuple[tuple[int, int], ...]]]:
+    """Token ids of each text and the characters that each token covers."""
+    if not texts:
+        return []
+    if not getattr(tokenizer, "is_fast", False):
+        return [_tokenize_slowly(tokenizer, text, special) for text in texts]
+    both = tokenizer(list(texts), add_special_tokens=special, return_offsets_mapping=True)
+    return [
+        (tuple(ids), tuple((a, b) for a, b in spans))
+        for ids, spans in zip(both["input_ids"], both["offset_mapping"], strict=True)
+    ]
+
+
+def _tokenize_slowly(
     tokenizer: Any, text: str, special: bool
 ) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
-    """Token ids of a text and the characters that each covers."""
-    if getattr(tokenizer, "is_fast", False):
-        both = tokenizer(text, add_special_tokens=special, return_offsets_mapping=True)
-        return tuple(both["input_ids"]), tuple((a, b) for a, b in both["offset_mapping"])
+    """The same without offsets: a token's span is what it adds to the decoded text so far."""
     ids = tuple(tokenizer(text, add_special_tokens=special)["input_ids"])
-    # Without offsets, a token's span is what it adds to the decoded text so far.
     edges = [0]
     for count in range(1, len(ids) + 1):
         seen = len(tokenizer.decode(ids[:count], skip_special_tokens=True))
@@ -237,17 +261,18 @@ def _check_context(
     tails: Sequence[tuple[tuple[int, ...], str]],
     new_tokens: int,
 ) -> None:
-    if lm.context is None:
+    context = lm.context
+    if context is None:
         return
     for prompt, (tail, _) in zip(prompts, tails, strict=True):
         total = len(prompt.ids) + len(tail) + new_tokens
-        if total > lm.context:
+        if total > context:
             parts = f"a prompt of {len(prompt.ids)} tokens"
             parts += f" with a completion of {len(tail)}" if tail else ""
             parts += f" and {new_tokens} new tokens" if new_tokens else ""
             start = prompt.text if len(prompt.text) <= 60 else prompt.text[:60] + "…"
             raise ValueError(
-                f"{parts} makes {total} tokens, over the {lm.context} of {lm.name!r}'s context; "
+                f"{parts} makes {total} tokens, over the {context} of {lm.name!r}'s context; "
                 f"shorten it: {start!r}"
             )
 

@@ -201,7 +201,8 @@ def chosen_logprobs(logits: Tensor, targets: Tensor) -> Tensor:
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
     chosen = logits.gather(-1, targets[..., None])[..., 0]
-    return chosen - logits.logsumexp(dim=-1)
+    # Row by row: a temporary of the whole table's size costs more than its arithmetic.
+    return chosen - torch.stack([row.logsumexp(dim=-1) for row in logits])
 
 
 # ---- reading activations ------------------------------------------------------------------------
