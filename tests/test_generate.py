@@ -356,3 +356,25 @@ def test_bad_arguments_are_refused_before_any_work(stories, arguments, message):
     finally:
         handle.remove()
     assert ran == []
+
+
+def test_a_checkpoints_own_generation_settings_stay_out(tiny) -> None:
+    plain = generate(tiny, ["the dog runs"], new_tokens=4)
+    settings = tiny.model.generation_config
+    kept = settings.to_dict()
+    settings.update(
+        suppress_tokens=plain.ids[0].tolist(), guidance_scale=3.0, return_dict_in_generate=True
+    )
+    try:
+        again = generate(tiny, ["the dog runs"], new_tokens=4)
+        assert tiny.model.generation_config is settings
+    finally:
+        settings.update(**{name: kept.get(name) for name in ("suppress_tokens", "guidance_scale")})
+        settings.return_dict_in_generate = kept.get("return_dict_in_generate")
+    assert again.ids.tolist() == plain.ids.tolist()
+    assert torch.equal(again.entropy, plain.entropy)
+
+
+def test_large_seeds_have_noise_of_their_own() -> None:
+    low, high = gumbel(0, [0], 0, 8), gumbel(2**64 - 1, [0], 0, 8)
+    assert not (low == high).any()

@@ -278,3 +278,9 @@ def test_public_prompts():
     assert endings.role == "report"
     with pytest.raises(ValueError, match=r"name a column of"):
         load_prompts(DATA / "bipo/power-seeking_test.csv")
+
+
+def test_prompts_that_ask_for_the_trait_are_not_handed_out() -> None:
+    sides = Pair("a", "b", prompt="You are kind.", negative_prompt="You are cruel.")
+    with pytest.raises(ValueError, match="differ in their prompt"):
+        _ = Pairs((sides,), "personas").prompts

@@ -157,20 +157,13 @@ class Ceiling:
         return pd.DataFrame(rows)
 
     def marks(self) -> list[dict[str, Any]]:
-        """The estimates that exist, for figures.sweep_curves; open ends are cut at the range's."""
+        """The estimates that exist, for figures.sweep_curves; an open end is not drawn (NaN)."""
         found = []
         for row in self.summary().to_dict("records"):
             if math.isfinite(row["value"]):
-                end = float(self.sides[row["sign"]].curve["coefficient"].iloc[-1])
-                ends = [x if math.isfinite(x) else end for x in (row["low"], row["high"])]
-                found.append(
-                    {
-                        "mark": row["mark"],
-                        "value": row["value"],
-                        "low": min(ends),
-                        "high": max(ends),
-                    }
-                )
+                ends = sorted((row["low"], row["high"]))
+                low, high = ends if all(map(math.isfinite, ends)) else (math.nan, math.nan)
+                found.append({"mark": row["mark"], "value": row["value"], "low": low, "high": high})
         return found
 
     def __repr__(self) -> str:

@@ -196,6 +196,7 @@ def _draw_marks(figure: go.Figure, marks: Sequence[Mapping[str, Any]]) -> None:
             yref="paper",
             yshift=22 + 17 * kinds.index(kind),
             yanchor="bottom",
+            xanchor="right" if x < 0 else "left",  # the two signs' names grow apart
             text=f"{kind} {x:+.2f}".replace("-", "−"),
             font={"color": color, "size": 12},
             showarrow=False,

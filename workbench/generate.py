@@ -333,7 +333,7 @@ def gumbel(seed: int, streams: Sequence[int], step: int, vocabulary: int) -> np.
     uniform = np.empty((len(distinct), vocabulary))
     for index, stream in enumerate(distinct):
         # The lowest counter word advances within a step, the next one holds the step.
-        bits = np.random.Philox(key=[seed, int(stream)], counter=[0, step, 0, 0])
+        bits = np.random.Philox(key=np.array([seed, stream], np.uint64), counter=[0, step, 0, 0])
         np.random.Generator(bits).random(out=uniform[index])
     np.maximum(uniform, np.finfo(np.float64).tiny, out=uniform)
     return (-np.log(-np.log(uniform))).astype(np.float32)[rows]

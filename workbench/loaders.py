@@ -137,7 +137,7 @@ def _read_table(
 
 def _json_lines(path: Path) -> list[Any]:
     rows = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text("utf-8").split("\n"), 1):
         if not line.strip():
             continue
         try:

@@ -151,6 +151,7 @@ def _tidy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
                 output
                 for output in cell["outputs"]
                 if not (output.output_type == "stream" and output.name == "stderr")
+                and "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
             ]
     return notebook
 

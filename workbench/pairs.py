@@ -134,7 +134,14 @@ class Pairs(Sequence[Pair]):
 
     @property
     def prompts(self) -> PromptSet:
-        """The different prompts, in order. Raises ValueError when the pairs have none."""
+        """The different prompts, in order. Raises ValueError when the pairs have none, or when
+        the two sides of a pair have different ones: those ask for the trait already."""
+        for pair in self.pairs:
+            if as_text(pair.prompts[0]) != as_text(pair.prompts[1]):
+                raise ValueError(
+                    f"the sides of a pair in {self.name!r} differ in their prompt: "
+                    f"{pair.prompts[0]!r}, {pair.prompts[1]!r}; give neutral prompts separately"
+                )
         unique = {as_text(pair.prompt): pair.prompt for pair in self.pairs if pair.prompt}
         if not unique:
             raise ValueError(

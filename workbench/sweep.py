@@ -159,7 +159,7 @@ def sweep(
     disk = None
     if directory is not None:
         disk = open_chunks(
-            directory, {**plan, "chunk_ends": [int(c[-1]) for c in chunks]}, len(chunks)
+            directory, {**plan, "chunks": [chunk.tolist() for chunk in chunks]}, len(chunks)
         )
 
     def run(chunk: np.ndarray, echoes: np.ndarray, watch: Callable[..., Any]) -> pd.DataFrame:
@@ -417,6 +417,7 @@ def _assemble(
         "rows_planned": len(rows),
         "slopes": None,
     }
-    if "trait" in frame.columns and frame["coefficient"].nunique() > 1:
+    own = frame[frame["vector"] == "vector"]
+    if "trait" in frame.columns and own.loc[own["trait"].notna(), "coefficient"].nunique() > 1:
         frame.attrs["slopes"] = dict(slopes(frame).attrs)
     return frame

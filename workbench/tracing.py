@@ -358,14 +358,32 @@ def decode(
     """
     width, limit = batch.width, int(config.max_new_tokens or 0)
     steered = plan(lm, batch, interventions, new_tokens=limit)
-    blocks = {layer: lm.blocks[layer] for layer in steered}
-    steps = _last_step(steered, width) + 1
     options: dict[str, Any] = {"generation_config": config, "logits_processor": [processor]}
     if streamer is not None:
         options["streamer"] = streamer
     if stopping:
         options["stopping_criteria"] = list(stopping)
     inputs = _inputs(lm, batch)
+    # transformers fills what our settings leave open from the checkpoint's own: suppressed tokens,
+    # guidance or chunked prefill would slip in and change texts and columns.
+    own, lm.model.generation_config = lm.model.generation_config, type(config)()
+    try:
+        return _decode(lm, inputs, steered, width, options, processor, remote)
+    finally:
+        lm.model.generation_config = own
+
+
+def _decode(
+    lm: LM,
+    inputs: dict[str, Tensor],
+    steered: Plan,
+    width: int,
+    options: dict[str, Any],
+    processor: Processor,
+    remote: Remote,
+) -> tuple[Tensor, Mapping[str, Tensor]]:
+    blocks = {layer: lm.blocks[layer] for layer in steered}
+    steps = _last_step(steered, width) + 1
     # A remote run reads this block without its comments and finds the inner blocks by line: so the
     # short one comes first, and no comment stands above the second.
     with evaluating(lm.model), lm.traced.generate(**options, remote=remote) as tracer:

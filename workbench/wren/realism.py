@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -56,9 +56,11 @@ def own_texts(lm: LM, count: int, seed: int) -> tuple[list[str], float]:
     start = lm.tokenizer.bos_token
     if not isinstance(start, str):
         raise ValueError(f"{lm.name!r} has no start token to sample from")
-    made = generate(
-        lm, encode(lm, [start] * count), new_tokens=128, temperature=1.0, seed=seed, score=False
-    )
+    batch = encode(lm, [start] * count)
+    if batch.width > 1:  # the tokenizer puts a start token in front by itself
+        batch = replace(batch, ids=batch.ids[:, -1:], attention=batch.attention[:, -1:])
+        batch = replace(batch, starts=torch.ones_like(batch.starts))
+    made = generate(lm, batch, new_tokens=128, temperature=1.0, seed=seed, score=False)
     spans = longest_repeat(made.ids.numpy(), made.lengths.numpy())
     return made.texts, float((spans >= 0.25 * made.lengths.numpy()).mean())
 

@@ -23,7 +23,7 @@ CHAT_TEMPLATE = (
 )
 
 
-def build(texts: Iterable[str], *, size: int = 4096, context: int = 512) -> PreTrainedTokenizerFast:
+def build(texts: Iterable[str], *, size: int = 6144, context: int = 512) -> PreTrainedTokenizerFast:
     """Learn a byte-level BPE of ``size`` tokens from ``texts``; it puts ``<s>`` in front."""
     specials = [PAD, START, END, *ROLES]
     tokenizer = Tokenizer(models.BPE())

@@ -1,9 +1,10 @@
 """Train wren from nothing: grammar -> tokenizer -> model. ``python -m workbench.wren.train``.
 
-Documents are written by the grammar while the model trains (no text is seen twice), packed whole
-into rows, and predicted with cross-entropy. Hidden matrices are trained by Muon, everything else
-by AdamW; the learning rate stays flat and then falls linearly. A checkpoint every few minutes
-holds all that a resumed run needs to go on as if it had not been stopped.
+Documents are written by the grammar while the model trains (no text is seen twice), each in a row
+of its own beside others of like length, and predicted with cross-entropy. Hidden matrices are
+trained by Muon, everything else by AdamW; the learning rate stays flat and then falls linearly. A
+checkpoint every few minutes holds all that a resumed run needs to go on as if it had not been
+stopped.
 """
 
 from __future__ import annotations
@@ -38,12 +39,12 @@ class Recipe:
     layers: int = 6
     heads: int = 6
     intermediate: int = 576
-    vocabulary: int = 4096
-    steps: int = 1800
-    tokens_per_step: int = 8192
+    vocabulary: int = 6144
+    steps: int = 1700
+    tokens_per_step: int = 4096
     rate: float = 4e-3
     matrix_rate: float = 2e-2
-    cooldown: float = 0.65
+    cooldown: float = 0.58
     seed: int = 0
 
 
@@ -87,50 +88,52 @@ def encode(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[in
     return tokenizer(texts, add_special_tokens=False)["input_ids"]
 
 
-def pack(rows: list[list[int]], length: int, pad: int) -> Tensor:
-    """Whole documents side by side in rows of ``length`` (best fit, longest first): (rows, length).
+def bundle(rows: list[list[int]], tokens: int, pad: int) -> list[Tensor]:
+    """Documents of like length side by side, right-padded: (rows, length) of about ``tokens``.
 
-    Only the padding at a row's end is wasted, a few per cent. Documents longer than a row are cut.
+    Every document stands alone in its row, from position 0 on, as it does when it is used; with
+    like lengths the padding is a few per cent. What is longer than the context is cut.
     """
-    packed: list[list[int]] = []
-    room: dict[int, list[int]] = {}  # free tokens -> indices of rows that have just that many
-    for row in sorted((row[:length] for row in rows), key=len, reverse=True):
-        free = next((size for size in range(len(row), length) if room.get(size)), None)
-        if free is None:
-            packed.append(list(row))
-            index = len(packed) - 1
-        else:
-            index = room[free].pop()
-            packed[index].extend(row)
-        room.setdefault(length - len(packed[index]), []).append(index)
-    return torch.tensor([row + [pad] * (length - len(row)) for row in packed])
+    ordered = sorted((row[:CONTEXT] for row in rows), key=len)
+    bundles: list[Tensor] = []
+    while ordered:
+        width = len(ordered[-1])
+        count = max(1, tokens // width)
+        chosen, ordered = ordered[-count:], ordered[:-count]
+        bundles.append(torch.tensor([row + [pad] * (width - len(row)) for row in chosen]))
+    return bundles
 
 
-def shard(directory: str, seed: int, index: int, length: int) -> Tensor:
-    """Packed rows of one shard, in random order; made in a process of its own."""
+def shard(directory: str, seed: int, index: int, tokens: int) -> list[Tensor]:
+    """The batches of one shard, in random order; made in a process of its own."""
     torch.set_num_threads(1)
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(directory)
+    tokenizer = load_tokenizer(directory)
     texts = documents(hash((seed, index)) & 0xFFFFFFFF, DOCUMENTS_PER_SHARD)
-    rows = pack(encode(tokenizer, texts), length, int(tokenizer.pad_token_id or 0))
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed + index))
-    return rows[order]
+    bundles = bundle(encode(tokenizer, texts), tokens, tokenizer.get_vocab()[tokenizers.PAD])
+    order = torch.randperm(len(bundles), generator=torch.Generator().manual_seed(seed + index))
+    return [bundles[i] for i in order.tolist()]
+
+
+def load_tokenizer(directory: str | Path) -> PreTrainedTokenizerFast:
+    """The tokenizer of a model's directory, silent about documents over the context."""
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(directory)
+    tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
+    return tokenizer
 
 
 def batches(directory: Path, recipe: Recipe, index: int) -> Iterator[tuple[int, Tensor]]:
     """Endless (shard index, token batch) from shard ``index`` on; the next is written ahead."""
     with ProcessPoolExecutor(1) as pool:
 
-        def order(at: int) -> Future[Tensor]:
-            return pool.submit(shard, str(directory), recipe.seed, at, CONTEXT)
+        def order(at: int) -> Future[list[Tensor]]:
+            return pool.submit(shard, str(directory), recipe.seed, at, recipe.tokens_per_step)
 
         ahead = order(index)
         while True:
-            rows, index = ahead.result(), index + 1
+            bundles, index = ahead.result(), index + 1
             ahead = order(index)
-            per_step = recipe.tokens_per_step // rows.shape[1]
-            for chunk in rows.split(per_step):
-                if len(chunk) == per_step:  # a partial batch would make a noisier step
-                    yield index, chunk
+            for rows in bundles:
+                yield index, rows
 
 
 def loss_of(model: LlamaForCausalLM, rows: Tensor, pad: int) -> Tensor:
@@ -140,6 +143,14 @@ def loss_of(model: LlamaForCausalLM, rows: Tensor, pad: int) -> Tensor:
         targets = rows[:, 1:]
         logits = model.lm_head(hidden[targets != pad])
     return cross_entropy(logits.float(), targets[targets != pad])
+
+
+@torch.no_grad()
+def held_out_loss(model: LlamaForCausalLM, bundles: list[Tensor], pad: int) -> float:
+    """Nats a token over all bundles."""
+    counts = [int((rows[:, 1:] != pad).sum()) for rows in bundles]
+    losses = [loss_of(model, rows, pad).item() for rows in bundles]
+    return sum(loss * n for loss, n in zip(losses, counts, strict=True)) / sum(counts)
 
 
 def make_optimizers(model: LlamaForCausalLM, recipe: Recipe) -> list[torch.optim.Optimizer]:
@@ -167,8 +178,8 @@ def train(directory: Path, recipe: Recipe, *, minutes_between_checkpoints: float
         texts = documents(HELD_OUT_SEED + 1, 12_000)
         built = tokenizers.build(texts, size=recipe.vocabulary, context=CONTEXT)
         built.save_pretrained(directory)
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(directory)
-    pad = int(tokenizer.pad_token_id or 0)
+    tokenizer = load_tokenizer(directory)
+    pad = tokenizer.get_vocab()[tokenizers.PAD]
 
     language = language_hash()
     torch.manual_seed(recipe.seed)
@@ -184,7 +195,7 @@ def train(directory: Path, recipe: Recipe, *, minutes_between_checkpoints: float
         step, index, seconds = state["step"], state["shard"], state["seconds"]
         print(f"resumed at step {step}")
 
-    held_out = pack(encode(tokenizer, documents(HELD_OUT_SEED, 100)), CONTEXT, pad)
+    held_out = bundle(encode(tokenizer, documents(HELD_OUT_SEED, 150)), 8192, pad)
     total = sum(p.numel() for p in model.parameters())
     print(
         f"{total / 1e6:.2f} M parameters, {recipe.steps} steps of {recipe.tokens_per_step} tokens"
@@ -216,8 +227,7 @@ def train(directory: Path, recipe: Recipe, *, minutes_between_checkpoints: float
         new_shard, last_shard = shard_index != last_shard, shard_index
         if new_shard and time.time() - saved_at > 60 * minutes_between_checkpoints:
             # at a shard's edge, so that a resumed run repeats at most one batch
-            with torch.no_grad():
-                print(f"held-out loss {loss_of(model, held_out, pad).item():.4f}", flush=True)
+            print(f"held-out loss {held_out_loss(model, held_out, pad):.4f}", flush=True)
             state = {
                 "model": model.state_dict(),
                 "optimizers": [optimizer.state_dict() for optimizer in optimizers],
@@ -228,8 +238,7 @@ def train(directory: Path, recipe: Recipe, *, minutes_between_checkpoints: float
             torch.save(state, checkpoint.with_suffix(".part"))
             checkpoint.with_suffix(".part").replace(checkpoint)
             saved_at = time.time()
-    with torch.no_grad():
-        print(f"held-out loss {loss_of(model.eval(), held_out, pad).item():.4f}")
+    print(f"held-out loss {held_out_loss(model.eval(), held_out, pad):.4f}")
     model.bfloat16().save_pretrained(directory)
     record = {
         "recipe": vars(recipe),
