@@ -19,7 +19,7 @@ def test_the_code_runs_and_steers(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr("plotly.graph_objects.Figure.show", lambda figure: None)
     names: dict[str, object] = {}
     exec(compile(code[1], "README.md", "exec"), names)
-    assert (tmp_path / "mood.safetensors").is_file()
+    assert (tmp_path / "italian.safetensors").is_file()
     assert "recommended" in capsys.readouterr().out
 
 
