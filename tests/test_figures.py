@@ -232,3 +232,8 @@ def test_drawing_leaves_the_frame_alone() -> None:
     before = frame.copy()
     figures.sweep_curves(frame)
     pd.testing.assert_frame_equal(frame, before)
+
+
+def test_control_characters_do_not_reach_a_picture() -> None:
+    assert look.visible("a\x19 b") == "a\\x19␣b"
+    assert look.safe("line\x00 one\nline two") == "line\\x00 one<br>line two"

@@ -88,7 +88,7 @@ def safe(text: object, *, width: int = 64, limit: int = 400) -> str:
     `limit` letters.
     """
     plain = "" if text is None or text is pd.NA or text != text else str(text)
-    plain = plain if len(plain) <= limit else plain[: limit - 1] + "…"
+    plain = "".join(map(printable, plain if len(plain) <= limit else plain[: limit - 1] + "…"))
     lines = [piece for line in plain.split("\n") for piece in textwrap.wrap(line, width) or [""]]
     return "<br>".join(html.escape(line) for line in lines)
 
@@ -201,6 +201,15 @@ def legend(row: int) -> str:
 
 
 def visible(token: object) -> str:
-    """A token's text with its blanks to be seen: "␣" for a space, "↵" for a line's end."""
-    text = str(token)
-    return text.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥") or "(empty)"
+    """A token's text with its blanks to be seen: "␣" for a space, "↵" for a line's end.
+
+    Other control characters, which no picture can hold, are named by their code.
+    """
+    text = str(token).replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥")
+    return "".join(printable(letter) for letter in text) or "(empty)"
+
+
+def printable(letter: str) -> str:
+    """The letter, or the code of one that has no shape, such as "\\x19"."""
+    plain = letter.isprintable() or letter == "\n"
+    return letter if plain else letter.encode("unicode_escape").decode("ascii")
