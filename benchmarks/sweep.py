@@ -269,9 +269,10 @@ def same_tokens(
         own = [ids[i] for i in chosen[name]]
         margins = peers.margin_of(plain, words, task, chosen[name])
         found[name] = peers.agreement(own, peer.ids, margins)
-        for index, text, score in zip(chosen[name], peer.texts, peer.scores, strict=True):
+        for index, peer_ids, score in zip(chosen[name], peer.ids, peer.scores, strict=True):
             gap = abs(frame["logprob_unsteered"].iloc[index] - score)
-            if written.texts[index] == text and gap >= 1e-3:
+            if ids[index] == peer_ids and gap >= 1e-3:
+                text = written.texts[index]
                 raise ValueError(f"{name} scores {text!r} {score}, the sweep {gap} apart")
     return found
 

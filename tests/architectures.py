@@ -8,13 +8,22 @@ The weights are larger than a trained model's at the start, so that the logits d
     lm = build("llama")
 """
 
+import json
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 import torch
 import transformers
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from workbench.models import LM, load
@@ -64,6 +73,59 @@ def tokenizer() -> PreTrainedTokenizerFast:
         chat_template=CHAT_TEMPLATE,
         padding_side="left",
         clean_up_tokenization_spaces=False,
+    )
+
+
+@cache
+def metaspace_tokenizer() -> PreTrainedTokenizerFast:
+    """A BPE of at most 400 tokens that writes spaces as "▁" and puts one before every text, as
+    SentencePiece does for Llama 2; unknown letters become bytes. It has no chat template."""
+    pieces = [f"<0x{byte:02X}>" for byte in range(256)]
+    bpe = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    bpe.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    bpe.decoder = decoders.Sequence(
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", left=1, right=0),
+        ]
+    )
+    # Merges within words alone, as a tokenizer without a pre-tokenizer would learn sentences whole.
+    bpe.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=["<unk>", "<s>", "</s>", *pieces], show_progress=False
+    )
+    bpe.train_from_iterator(SENTENCES, trainer)
+    bpe.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", bpe.token_to_id("<s>"))]
+    )
+    # Bytes are ordinary tokens: as special ones they would be left out of decoded texts.
+    made = json.loads(bpe.to_str())
+    made["added_tokens"] = [t for t in made["added_tokens"] if t["content"] not in pieces]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(made)),
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<unk>",
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+@cache
+def wordpiece_tokenizer() -> PreTrainedTokenizerFast:
+    """Words and their ends ("##ing"), as BERT writes them; spaces stand between words only."""
+    words = Tokenizer(models.WordPiece(unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    words.decoder = decoders.WordPiece(cleanup=True)
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=200, special_tokens=["<unk>", "</s>"], show_progress=False
+    )
+    words.train_from_iterator(SENTENCES, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words, unk_token="<unk>", eos_token="</s>", pad_token="</s>"
     )
 
 

@@ -111,8 +111,49 @@ def frame(**changes: Any) -> pd.DataFrame:
 
 Case = tuple[Callable[[Here], Any], type[Exception], str]
 
+# What a file of pairs may hold instead: its name, its content, the message.
+FILES: dict[str, tuple[str, bytes | str, str]] = {
+    "file of another kind": ("pairs.txt", "a", r"ends in '.txt'; pairs are read from .json"),
+    "broken JSON line": (
+        "p.jsonl",
+        '{"positive": "a", "negative": "b"}\n{oops',
+        r"not readable as jsonl: line 2",
+    ),
+    "missing column": (
+        "p.csv",
+        "good,bad\na,b\n",
+        r"has no column 'positive'; its columns are \['good', 'bad'\]",
+    ),
+    "data that is not text": (
+        "p.json",
+        '[{"positive": 3, "negative": "b"}]',
+        r"pair 0: one-sided pair: its positive text is 3",
+    ),
+    "prompt that is not text": (
+        "p.json",
+        '[{"positive": "a", "negative": "b", "prompt": [{"role": "user"}]}]',
+        r"pair 0: a prompt must be a text or chat messages, got \[\{'role': 'user'\}\]",
+    ),
+    "unknown role of pairs": (
+        "p.jsonl",
+        '{"name": "mine", "role": "train"}\n{"positive": "a", "negative": "b"}',
+        r"role 'train' is not one of \('extract', 'select', 'report'\)",
+    ),
+    "empty data file": ("p.jsonl", "", r"has no rows"),
+    "compressed file by another name": ("p.json", gzip.compress(b"[]"), r"not readable as json"),
+}
+
+
+def loaded(name: str, content: bytes | str) -> Callable[[Here], Any]:
+    return lambda here: pairs.load(here.file(name, content))
+
+
 CASES: dict[str, Case] = {
     # ---- pairs and prompts
+    **{
+        case: (loaded(name, content), ValueError, message)
+        for case, (name, content, message) in FILES.items()
+    },
     "empty pairs": (lambda h: Pairs((), "mine"), ValueError, r"pairs 'mine' are empty"),
     "one-sided pair": (
         lambda h: Pair("glad", " "),
@@ -143,32 +184,6 @@ CASES: dict[str, Case] = {
         lambda h: pairs.load("nowhere.csv"),
         FileNotFoundError,
         r"no file at 'nowhere.csv'",
-    ),
-    "file of another kind": (
-        lambda h: pairs.load(h.file("pairs.txt", "a")),
-        ValueError,
-        r"ends in '.txt'; pairs are read from .json",
-    ),
-    "broken JSON line": (
-        lambda h: pairs.load(h.file("p.jsonl", '{"positive": "a", "negative": "b"}\n{oops')),
-        ValueError,
-        r"not readable as jsonl: line 2",
-    ),
-    "missing column": (
-        lambda h: pairs.load(h.file("p.csv", "good,bad\na,b\n")),
-        ValueError,
-        r"has no column 'positive'; its columns are \['good', 'bad'\]",
-    ),
-    "data that is not text": (
-        lambda h: pairs.load(h.file("p.json", '[{"positive": 3, "negative": "b"}]')),
-        ValueError,
-        r"pair 0: one-sided pair: its positive text is 3",
-    ),
-    "empty data file": (lambda h: pairs.load(h.file("p.jsonl", "")), ValueError, r"has no rows"),
-    "compressed file by another name": (
-        lambda h: pairs.load(h.file("p.json", gzip.compress(b"[]"))),
-        ValueError,
-        r"not readable as json",
     ),
     "empty prompt list": (lambda h: encode(h.lm, []), ValueError, r"prompts is empty"),
     "empty prompt": (lambda h: encode(h.lm, ["a", " "]), ValueError, r"prompt ' ' is empty"),
@@ -382,7 +397,27 @@ CASES: dict[str, Case] = {
             vector=h.vector(provenance={"texts": sorted(splits.text_hashes(["The fox"]))})
         ),
         ValueError,
-        r"'test vector' and 'select prompts' share 1 text\(s\), first 'The fox'",
+        r"'texts that made the vector' and 'select prompts' share 1 text\(s\), first 'The fox'",
+    ),
+    "report apart from nothing": (
+        lambda h: h.sweep(split="report"),
+        ValueError,
+        r"does not say what these prompts are apart from: give the frame .* as apart_from=",
+    ),
+    "report apart from a frame of unknown prompts": (
+        lambda h: h.sweep(split="report", apart_from=frame()),
+        ValueError,
+        r"attrs\['prompt_hashes'\] is missing; give the frame as sweep returned it",
+    ),
+    "asking prompts of another role": (
+        lambda h: h.sweep(prompted=PromptSet(("Be glad.",), "asking", "report")),
+        ValueError,
+        r"prompted is a 'report' set, but the sweep says split='select'",
+    ),
+    "steering the last tokens of a text": (
+        lambda h: h.sweep(positions=positions.last_k(3)),
+        ValueError,
+        r"last_k\(3\) is for reading: the end of a text moves on while it is written",
     ),
     "extraction prompts in a sweep": (
         lambda h: h.sweep(PromptSet(("The fox",), "mine", "extract")),

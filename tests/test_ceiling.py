@@ -13,7 +13,7 @@ from sklearn.isotonic import IsotonicRegression
 
 from workbench.alert import alert_as_coded, alert_as_meant
 from workbench.ceiling import find_ceiling, intact
-from workbench.curves import critical, crossings, falling, interval, means, strength
+from workbench.curves import falling, means, strength
 
 GRID = np.linspace(-2, 2, 33)
 
@@ -67,7 +67,7 @@ def test_ceilings_of_both_signs_are_where_half_of_the_prompts_break(kind: str) -
     step = GRID[1] - GRID[0]
     for sign, truth in ((1, 1.2), (-1, 0.7)):
         side = found[sign]
-        assert side.status == "ok"
+        assert side.status == "effect"
         assert side.ceiling.value == pytest.approx(sign * truth, abs=step)
         assert abs(side.ceiling.low) <= abs(side.ceiling.value) <= abs(side.ceiling.high)
         assert abs(side.ceiling.low) <= truth + step
@@ -97,10 +97,10 @@ def test_without_norms_the_raw_coefficient_is_used() -> None:
 
 def test_no_collapse_is_said_and_not_guessed() -> None:
     found = find_ceiling(made({-1: 0.7}, {1: 0.25, -1: 0.25}))
-    assert found[1].status == "no collapse in range"
+    assert found[1].status == "effect, no collapse in range"
     assert math.isnan(found[1].ceiling.value)
     assert found[1].recommended.value == 2.0
-    assert found[-1].status == "ok"
+    assert found[-1].status == "effect"
     assert "100% of the texts are intact at 2" in found[1].reasons
     assert [m["mark"] for m in found.marks()].count("ceiling") == 1
 
@@ -111,39 +111,140 @@ def test_no_effect_is_said_even_where_texts_break() -> None:
     assert math.isnan(found[1].onset.value)
     assert math.isnan(found[1].recommended.value)
     assert found[1].ceiling.value == pytest.approx(1.2, abs=0.125)
-    assert found[-1].status == "ok"
+    assert found[-1].status == "effect"
 
 
 def test_a_trait_that_only_breaking_moves_is_no_effect() -> None:
     """Broken texts lose the trait; that is not steering."""
     frame = made({1: 1.0, -1: 1.0})
     frame["trait"] = np.where(frame["surprise"] > 1, 0.0, -1.0)
-    assert find_ceiling(frame)[1].status == "no effect"
+    assert find_ceiling(frame)[1].effect == "no effect"
 
 
-def test_the_wrong_way_is_named() -> None:
+def test_the_wrong_way_is_no_effect_and_nothing_is_recommended() -> None:
     frame = made({1: 1.2}, {1: 0.25})
     frame["trait"] = -frame["trait"]
     found = find_ceiling(frame)[1]
-    assert found.status == "ok"
-    assert any("wrong way" in reason for reason in found.reasons)
+    assert found.status == "wrong way"
+    assert math.isnan(found.onset.value)
+    assert math.isnan(found.recommended.value)
+    assert found.ceiling.value == pytest.approx(1.2, abs=0.125)
+    assert any("moves the wrong way, by up to -0.40" in reason for reason in found.reasons)
 
 
-def test_without_a_judge_the_onset_is_where_half_of_the_texts_change() -> None:
-    found = find_ceiling(made({1: 1.2}, {1: 0.5}).drop(columns="trait"))
-    assert found.signal == "text"
-    assert 0.375 < found[1].onset.value <= 0.5
-    assert found[-1].status == "no effect"
+def control(frame: pd.DataFrame, **columns: object) -> pd.DataFrame:
+    """The sweep with a random control whose rows differ in these columns."""
+    rows = frame.assign(vector="random").assign(**columns)
+    return pd.concat([frame, rows[rows["coefficient"] != 0]], ignore_index=True)
+
+
+def test_an_effect_is_more_than_a_random_vector_has() -> None:
+    frame = made({1: 1.2}, {1: 0.25})
+    assert find_ceiling(control(frame))[1].effect == "no effect"
+    start = frame[frame["coefficient"] == 0].set_index("prompt_index")["trait"]
+    beside = control(frame, trait=frame["prompt_index"].map(start))
+    found = find_ceiling(beside)
+    assert found.controlled
+    assert found[1].effect == "effect"
+    assert found[1].onset == find_ceiling(frame)[1].onset
+    assert "more than chance and than the random control" in found[1].reasons[0]
+    assert "no random control was swept" in " ".join(find_ceiling(frame)[1].reasons)
+
+
+def test_without_a_judge_nothing_is_claimed_that_was_not_measured() -> None:
+    frame = made({1: 1.2}, {1: 0.5}).drop(columns="trait")
+    found = find_ceiling(frame)
+    assert found.signal is None
+    assert found[1].status == "effect unknown"
+    assert math.isnan(found[1].p)
+    assert math.isnan(found[1].onset.value)
+    assert math.isfinite(found[1].recommended.value)
+    frame["kl"] = 0.4 * frame["coefficient_norm"] ** 2
+    assert find_ceiling(frame)[1].effect == "unknown"  # any steering diverges
+
+
+def test_without_a_judge_divergence_beyond_the_random_control_is_an_effect() -> None:
+    frame = made({1: 1.2}, {1: 0.5}).drop(columns="trait")
+    own = 0.4 * frame["coefficient_norm"] ** 2
+    found = find_ceiling(control(frame.assign(kl=own), kl=own / 2))
+    assert found.signal == "kl"
+    assert [side.effect for side in found.sides.values()] == ["effect", "effect"]
+    assert "which way it moves is not known" in " ".join(found[1].reasons)
+    # 0.2 c**2 reaches a quarter of what it is at 1.125, the last point below the ceiling.
+    assert found[1].onset.value == pytest.approx(1.125 / 2, abs=0.0625)
+    assert find_ceiling(control(frame.assign(kl=own), kl=own))[1].effect == "no effect"
+    assert find_ceiling(control(frame.assign(kl=own), kl=2 * own))[1].effect != "effect"
 
 
 def test_chance_movement_is_no_effect() -> None:
-    """A trait that flickers at random is called moved in about 1 - level of sweeps."""
+    """A trait that flickers at random is called moved, one way or the other, in 10 % of sweeps."""
     called = 0
     for seed in range(20):
         frame = made(seed=seed)
         frame["trait"] += np.random.default_rng(seed).normal(0, 0.3, len(frame))
-        called += find_ceiling(frame, bootstrap=10)[1].status != "no effect"
-    assert called <= 6  # 10 % expected: more than 6 of 20 has a chance of 0.2 %
+        called += find_ceiling(frame, bootstrap=10)[1].effect != "no effect"
+    assert called <= 6  # more than 6 of 20 has a chance of 0.2 %
+
+
+def test_four_prompts_are_too_few_for_intervals_and_effects() -> None:
+    found = find_ceiling(made({1: 1.2}, {1: 0.25}, prompts=4))[1]
+    assert found.status == "effect unknown"
+    assert found.ceiling.value == pytest.approx(1.2, abs=0.2)
+    assert math.isnan(found.ceiling.low)
+    assert str(found.ceiling).endswith("[no interval]")
+    assert "no intervals from 4 prompts: give 5 or more" in found.reasons
+    assert find_ceiling(made({1: 1.2}, {1: 0.25}, prompts=5))[1].status == "effect"
+
+
+def test_texts_that_come_back_do_not_hide_the_break() -> None:
+    frame = made({1: 0.7}, {1: 0.25})
+    frame.loc[frame["coefficient_norm"] >= 1.25, "surprise"] = -0.4
+    side = find_ceiling(frame)[1]
+    assert side.collapses
+    assert side.ceiling.value == pytest.approx(0.7, abs=0.125)
+    assert abs(side.ceiling.high) <= 1.125
+    assert side.reentry == 1.25
+    assert any(reason.startswith("from 1.25 on texts are intact again") for reason in side.reasons)
+    assert math.isnan(find_ceiling(made({1: 0.7}))[1].reentry)
+
+
+def test_empty_texts_break_and_a_prompt_without_an_unsteered_text_is_left_out() -> None:
+    frame = made({}, {1: 0.25})
+    frame.loc[frame["coefficient_norm"] > 1, "text"] = ""
+    side = find_ceiling(frame)[1]
+    assert 1.0 < side.ceiling.value < 1.125
+    assert "mostly empty" in " ".join(side.reasons)
+    lost = (frame["prompt_index"] == 3) & (frame["coefficient"] == 0)
+    frame.loc[lost, ["text", "surprise", "trait"]] = [None, np.nan, np.nan]
+    found = find_ceiling(frame)
+    assert (found.prompts, found.compared) == (12, 11)
+    assert found[1].curve["moved"].iloc[0] == 0
+    assert found[-1].effect == "no effect"
+    assert "left out: 1 of 12 prompts, whose unsteered text is broken" in found[1].reasons
+
+
+@pytest.mark.parametrize(
+    ("attrs", "words"),
+    [
+        ({"split": "report"}, r"role 'report': what reports a result cannot choose"),
+        ({"complete": False, "rows_planned": 999}, r"a ceiling needs a whole sweep.*of 999"),
+    ],
+)
+def test_sweeps_that_may_not_choose_are_refused(attrs: dict[str, object], words: str) -> None:
+    frame = made({1: 1.2})
+    frame.attrs = attrs
+    with pytest.raises(ValueError, match=words):
+        find_ceiling(frame)
+
+
+def test_gaps_and_doubles_are_refused() -> None:
+    frame = made({1: 1.2})
+    with pytest.raises(ValueError, match=r"prompt 2 has 0 texts at coefficient 0.5"):
+        find_ceiling(frame[(frame["prompt_index"] != 2) | (frame["coefficient_norm"] != 0.5)])
+    with pytest.raises(ValueError, match=r"prompt 0 has 2 texts at coefficient -2"):
+        find_ceiling(pd.concat([frame, frame.iloc[:1]], ignore_index=True))
+    with pytest.raises(ValueError, match=r"0 of 12 unsteered texts are intact"):
+        find_ceiling(frame.assign(text=""))
 
 
 def test_a_model_that_loops_by_itself_is_judged_by_its_own_measure() -> None:
@@ -159,7 +260,7 @@ def test_one_unsteered_text_in_eight_that_loops_does_not_hide_the_others() -> No
     frame.loc[frame["prompt_index"] == 0, ["distinct_2", "longest_repeat"]] = [0.05, 30]
     found = find_ceiling(frame)[1]
     assert found.ceiling.value == pytest.approx(1.2, abs=0.2)
-    assert "only 88% are intact without steering" in found.reasons
+    assert "left out: 1 of 8 prompts, whose unsteered text is broken" in found.reasons
 
 
 def test_sampled_texts_are_compared_with_sampled_texts() -> None:
@@ -176,19 +277,6 @@ def test_same_seed_same_answer() -> None:
     frame = made({1: 1.2, -1: 0.7}, {1: 0.25, -1: 0.25})
     first, again = find_ceiling(frame, seed=3), find_ceiling(frame, seed=3)
     pd.testing.assert_frame_equal(first.summary(), again.summary())
-
-
-def test_intervals_cover_the_truth() -> None:
-    """Prompts break at random places; the median of their law is covered nine times in ten."""
-    covered, rounds = 0, 25
-    for seed in range(rounds):
-        rng = np.random.default_rng(seed)
-        frame = made({}, {1: 0.25}, prompts=16, seed=seed)
-        breaking = rng.normal(1.0, 0.25, 16)
-        frame.loc[frame["coefficient_norm"] > breaking[frame["prompt_index"]], "surprise"] = 4.0
-        mark = find_ceiling(frame, seed=seed, bootstrap=300)[1].ceiling
-        covered += mark.low <= 1.0 <= mark.high
-    assert covered >= 0.72 * rounds  # 0.9 less three standard errors
 
 
 def test_shows_itself() -> None:
@@ -222,16 +310,6 @@ def test_falling_bridges_gaps() -> None:
     assert falling(sums, counts).tolist() == [[1.0, 0.25, 0.25]]
 
 
-def test_crossings_interpolate() -> None:
-    grid = np.array([0.0, 1.0, 2.0])
-    curves = np.array([[1.0, 0.75, 0.25], [1.0, 1.0, 0.6], [0.5, 0.5, 0.0]])
-    assert crossings(grid, curves, 0.5).tolist() == [1.5, np.inf, 1.5]
-
-
-def test_intervals_keep_infinite_ends() -> None:
-    assert interval(np.array([1.0, 2.0, 3.0, np.inf, np.inf]), 0.5) == (2.0, np.inf)
-
-
 def test_weighted_means_leave_gaps_out() -> None:
     sums, counts = means(np.array([[2.0, 1.0]]), np.array([[1.0, np.nan], [0.0, 1.0]]))
     assert sums.tolist() == [[2.0, 1.0]]
@@ -244,8 +322,6 @@ def test_strength_counts_agreeing_prompts() -> None:
     assert strength(once, same)[0, 0] == pytest.approx(2.0)
     assert strength(once, opposed)[0, 0] == 0.0
     assert strength(once, np.zeros((4, 1)))[0, 0] == 0.0
-    limit = critical(np.full((8, 3), 0.3), np.random.default_rng(0), 0.9)
-    assert limit < np.sqrt(8)  # eight of eight agreeing is beyond chance
 
 
 # ---- the reference rule -------------------------------------------------------------------------

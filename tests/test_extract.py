@@ -1,5 +1,6 @@
 """Reading pairs and making vectors of them."""
 
+import copy
 import json
 import os
 import re
@@ -11,9 +12,12 @@ import torch
 from sklearn.decomposition import PCA
 
 from workbench import methods, reading, store, tracing
+from workbench.layer_scores import d_prime_interval
+from workbench.models import LM, load
 from workbench.pairs import Pair, Pairs
-from workbench.positions import everything, generated, last, mask
-from workbench.reading import last_k, read_pairs
+from workbench.positions import everything, generated, last, last_k, mask
+from workbench.reading import read_pairs
+from workbench.templating import from_templates
 from workbench.tokens import encode
 
 ex = import_module("workbench.extract")  # `workbench.extract` is the function
@@ -53,7 +57,7 @@ def forwards(monkeypatch) -> list[int]:
 
 def test_positions_are_means_of_the_right_tokens(tiny):
     pairs = some(4)
-    rules = {last: slice(-1, None), last_k(3): slice(-3, None), everything: slice(None)}
+    rules = {last_k(1): slice(-1, None), last_k(3): slice(-3, None), everything: slice(None)}
     for positions in (*rules, generated):
         found = read_pairs(tiny, pairs, positions)
         for i, pair in enumerate(pairs):
@@ -130,12 +134,59 @@ def test_one_pass_then_everything_is_free(tiny, monkeypatch, own_cache):
     path.write_bytes(path.read_bytes()[:-10])
     fresh = read_pairs(tiny, some(), cache=False)
     calls.clear()
-    for positions in (last, everything):
+    for positions in (last_k(1), everything):
         read_pairs(tiny, some(), positions)
     read_pairs(tiny, some(11))
     assert len(calls) == 1  # the damaged one alone was read again
     assert torch.equal(read_pairs(tiny, some()).positive, fresh.positive)
     assert len(store.cache_directory().parts) > 1
+
+
+def test_another_tokenizer_or_chat_template_is_read_anew(tiny, monkeypatch, own_cache):
+    """The cache is keyed by what the model sees: weights, ids and the tokens that are read."""
+
+    def kept() -> int:
+        return len(list((own_cache / "activations").iterdir()))
+
+    def with_tokenizer(change) -> LM:
+        words = copy.deepcopy(tiny.tokenizer)
+        change(words)
+        return load(copy.deepcopy(tiny.model), tokenizer=words)
+
+    calls = forwards(monkeypatch)
+    chat = some().as_chat()
+    plain = read_pairs(tiny, chat, generated)
+    read_pairs(with_tokenizer(lambda words: None), chat, generated)
+    assert (len(calls), kept()) == (1, 1)
+    template = "{% for m in messages %}({{ m['content'] }}){% endfor %}"
+    other = with_tokenizer(lambda words: setattr(words, "chat_template", template))
+    found = read_pairs(other, chat, generated)
+    assert (len(calls), kept()) == (2, 2)
+    assert not torch.allclose(found.positive, plain.positive)
+
+
+def test_rules_are_told_apart_by_the_tokens_that_they_touch(tiny, monkeypatch):
+    """Rules of one name that touch other tokens never share what was read; rules that touch the
+    same tokens do."""
+
+    class Named:
+        generated = True
+
+        def __init__(self, first):
+            self.first = first
+
+        def __call__(self, lm, batch):
+            return batch.attention & (batch.positions >= self.first)
+
+        def __repr__(self):
+            return "named"
+
+    calls = forwards(monkeypatch)
+    one, two = read_pairs(tiny, some(), Named(0)), read_pairs(tiny, some(), Named(1))
+    assert len(calls) == 2
+    assert torch.equal(one.positive, read_pairs(tiny, some(), everything).positive)
+    assert len(calls) == 2
+    assert not torch.allclose(one.positive, two.positive)
 
 
 def test_layers_without_cache_stop_early(tiny, monkeypatch):
@@ -204,8 +255,9 @@ def test_sign_ties_stay():
 
 
 def test_d_prime_and_accuracies_by_hand():
-    assert ex.d_prime(np.array([3.0, 5.0]), np.array([0.0, 2.0])) == pytest.approx(3 / np.sqrt(2))
-    assert np.isnan(ex.d_prime(np.array([3.0]), np.array([0.0])))
+    two = d_prime_interval(np.array([3.0, 5.0]), np.array([0.0, 2.0]))
+    assert two.value == pytest.approx(3 / np.sqrt(2))
+    assert np.isnan(d_prime_interval(np.array([3.0]), np.array([0.0])).value)
     axis = torch.tensor([1.0, 0.0])
 
     def pair_activations(high, low):
@@ -308,7 +360,7 @@ def test_shuffled_labels_are_a_control(tiny):
     again = ex.extract(tiny, some(40), held_out=0, layer=1, shuffle_labels=5, quiet=True)
     assert torch.equal(control.directions[1], again.directions[1])
     assert control.norm(1) == pytest.approx(true.norm(1), rel=1e-6)
-    assert abs(float(control.directions[1] @ true.directions[1])) < 0.9
+    assert abs(float(control.directions[1] @ true.directions[1])) < 0.4
     assert control.method == "mean_difference (labels shuffled)"
 
 
@@ -351,15 +403,13 @@ def test_refused_before_the_model_runs(tiny, monkeypatch, arguments, message):
 def test_refused_texts(tiny, monkeypatch):
     calls = forwards(monkeypatch)
     whole = Pairs.from_lists(["the dog"] * 2, ["the cat"] * 2)
-    with pytest.raises(ValueError, match=r"touches no token of 'the dog'.*`last`"):
+    with pytest.raises(ValueError, match=r"touches no token of 'the dog'.*`last_k\(k\)`"):
         ex.extract(tiny, whole, positions=generated, held_out=0)
     with pytest.raises(ValueError, match=f"over the {tiny.context} of"):
         ex.extract(tiny, long_pairs(), held_out=0)
     chat = Pairs.from_lists(["a", "b"], ["c", "d"], ["p", "q"]).as_chat()
     with pytest.raises(ValueError, match=r"hold chats"):
         ex.extract(tiny, chat, compat=True)
-    with pytest.raises(ValueError, match=r"whole number of tokens"):
-        last_k(0)
     with pytest.raises(ValueError, match=r"all share a text"):
         ex.extract(tiny, Pairs.from_lists(["a"] * 6, ["b"] * 6))
     assert calls == []
@@ -368,8 +418,9 @@ def test_refused_texts(tiny, monkeypatch):
 def test_sides_that_look_the_same(tiny):
     from workbench.positions import prompt
 
-    with pytest.raises(ValueError, match=r"prompt reads only the prompts of 'dogs'"):
-        ex.extract(tiny, some(), positions=prompt)
+    for rule in (prompt, last):
+        with pytest.raises(ValueError, match=rf"{rule} reads only the prompts of 'dogs'"):
+            ex.extract(tiny, some(), positions=rule)
     high = torch.randn(9, 4)
     for method in methods.METHODS.values():
         with pytest.raises(ValueError, match=r"read other positions|no principal component"):
@@ -389,7 +440,7 @@ def test_cache_lies_where_the_environment_says(tiny, own_cache):
 
 def test_chats_with_personas(tiny):
     chat = [{"role": "system", "content": "{persona}"}, {"role": "user", "content": "the dog"}]
-    pairs = Pairs.from_templates(chat, ["kind", "glad"], ["cruel", "sad"], [" runs"])
+    pairs = from_templates(chat, ["kind", "glad"], ["cruel", "sad"], [" runs"])
     vector = ex.extract(tiny, pairs, positions=generated, held_out=0, quiet=True)
     assert vector.layers == (0, 1, 2)
 

@@ -1,6 +1,7 @@
 """Figures on made-up frames: what is drawn, what is escaped, what is refused."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -78,16 +79,39 @@ def test_sweep_leaves_out_panels_without_values() -> None:
 
 def test_sweep_shows_every_text_on_hover_escaped() -> None:
     figure = figures.sweep_curves(sweep())
-    (dots,) = [trace for trace in figure.data if trace.mode == "markers"]
-    assert len(dots.hovertext) == 15
-    assert "&lt;script&gt;alert(0)&lt;/script&gt; &amp; more" in dots.hovertext[0]
+    dots = [trace for trace in figure.data if trace.mode == "markers"]
+    assert [len(trace.hovertext) for trace in dots] == [5, 5, 5]
+    assert dots[1].hovertext[0] == "&lt;script&gt;alert(1)&lt;/script&gt; &amp; more"
+    assert "prompt 1" in dots[1].hovertemplate
     assert "<script" not in figure.to_json().replace("\\u003c", "<")
+
+
+def test_a_long_text_and_a_prompt_like_a_template_are_cut_and_kept_plain() -> None:
+    frame = sweep(prompts=1).assign(text="word " * 100, prompt="%{x} {y} " + "p" * 100)
+    (dots,) = [t for t in figures.sweep_curves(frame).data if t.mode == "markers"]
+    assert all(len(text.replace("<br>", " ")) <= figures.TEXT for text in dots.hovertext)
+    assert dots.hovertext[0].endswith("…")
+    assert re.findall(r"%\{\w+", dots.hovertemplate) == ["%{x", "%{hovertext"]
+
+
+def test_sweep_without_norms_is_drawn_over_raw_coefficients() -> None:
+    frame = pd.concat([sweep(), sweep(vector="random")]).assign(coefficient_norm=np.nan)
+    figure = figures.sweep_curves(frame, ceiling=[{"mark": "ceiling", "value": 5.0}])
+    (unsteered,) = traces(figure, "unsteered model")
+    assert list(unsteered.x) == [-10, -5, 0, 5, 10]
+    assert np.allclose(unsteered.y, [-3, -2.5, -2, -2.5, -3])
+    assert figure.layout.xaxis4.title.text == (
+        "Steering coefficient (raw: multiples of the vector as it is)"
+    )
+    dots = [trace for trace in figure.data if trace.mode == "markers"]
+    assert list(dots[0].x) == [-10, -5, 0, 5, 10]
+    assert figure.layout.annotations[0].text == "ceiling +5"
 
 
 def test_sweep_marks_with_intervals() -> None:
     figure = figures.sweep_curves(sweep(), ceiling=MARKS)
     labels = [annotation.text for annotation in figure.layout.annotations]
-    assert labels == ["recommended −0.50", "onset +0.25", "ceiling +1.00"]
+    assert labels == ["recommended −0.5", "onset +0.25", "ceiling +1"]
     spans = {(shape.x0, shape.x1) for shape in figure.layout.shapes if shape.type == "rect"}
     lines = {shape.x0 for shape in figure.layout.shapes if shape.type == "line"}
     assert spans == {(-0.6, -0.4), (0.2, 0.3)}
@@ -100,7 +124,7 @@ def test_sweep_takes_an_object_that_has_marks() -> None:
             return MARKS[:1]
 
     figure = figures.sweep_curves(sweep(), ceiling=Ceiling())
-    assert [annotation.text for annotation in figure.layout.annotations] == ["recommended −0.50"]
+    assert [annotation.text for annotation in figure.layout.annotations] == ["recommended −0.5"]
 
 
 def test_sweep_refuses_an_unknown_mark() -> None:
@@ -108,18 +132,22 @@ def test_sweep_refuses_an_unknown_mark() -> None:
         figures.sweep_curves(sweep(), ceiling=[{"mark": "peak", "value": 1.0}])
 
 
-def test_sweep_keeps_controls_apart() -> None:
-    controls = pd.concat(
-        [sweep(vector="random").assign(trait=0.1), sweep(vector="shuffled").assign(trait=0.3)]
-    )
+def test_sweep_draws_every_control_apart() -> None:
+    values = {"random": 0.1, "shuffled": 0.3, "other <trait>": 0.5}
+    controls = [sweep(vector=kind).assign(trait=value) for kind, value in values.items()]
     prompted = sweep(1, 1, vector="prompted").assign(trait=0.8, coefficient_norm=0.0)
-    frame = pd.concat([sweep(), controls, prompted], ignore_index=True)
+    frame = pd.concat([sweep(), *controls, prompted], ignore_index=True)
     figure = figures.sweep_curves(frame, trait="mood")
     (mood,) = traces(figure, "mood")
     assert np.allclose(mood.y, [-0.5, -0.25, 0, 0.25, 0.5])
-    grey = [t for t in traces(figure, "random or shuffled vector") if t.yaxis == "y3"]
-    assert np.allclose(grey[0].y, 0.2)
-    assert sum(t.showlegend for t in traces(figure, "random or shuffled vector")) == 1
+    drawn = {"random": 0.1, "shuffled": 0.3, "other &lt;trait&gt;": 0.5}
+    patterns = ["solid", "dashdot", "dot"]
+    for (name, value), dash in zip(drawn.items(), patterns, strict=True):
+        every = traces(figure, name)
+        assert [trace.yaxis for trace in every] == ["y", "y2", "y3", "y4"]
+        assert [trace.showlegend for trace in every] == [True, False, False, False]
+        assert np.allclose(every[2].y, value)
+        assert every[2].line.dash == dash
     level = [t for t in traces(figure, "prompted") if t.yaxis == "y3"]
     assert list(level[0].y) == [0.8, 0.8]
 
@@ -129,44 +157,9 @@ def test_sweep_without_its_vector_is_refused() -> None:
         figures.sweep_curves(sweep(vector="random"))
 
 
-def test_interval_resamples_prompts_whole() -> None:
-    """Prompts that differ by a constant give a band of one width at every coefficient."""
-    line = look.interval(sweep(), "logprob_unsteered")
-    width = line["high"] - line["low"]
-    assert np.allclose(width, width[0])
-    assert width[0] > 0
-    assert (line["low"] <= line["mean"]).all()
-    assert (line["mean"] <= line["high"]).all()
-
-
-def test_interval_covers_the_mean() -> None:
-    """A 95 % interval of 40 normal values holds their expectation in about 95 of 100 draws."""
-    generator = np.random.default_rng(0)
-    hits = 0
-    for _ in range(200):
-        frame = pd.DataFrame({"prompt_index": range(40), "coefficient_norm": 0.0})
-        line = look.interval(frame.assign(value=generator.normal(size=40)), "value", resamples=400)
-        hits += bool(line["low"][0] <= 0 <= line["high"][0])
-    assert 178 <= hits <= 198
-
-
-def test_interval_skips_gaps() -> None:
-    frame = sweep()
-    frame.loc[frame["prompt_index"] == 2, "trait"] = np.nan
-    frame.loc[frame["coefficient_norm"] == 0, "trait"] = np.nan
-    line = look.interval(frame, "trait")
-    assert list(line["x"]) == [-1, -0.5, 0.5, 1]
-    assert np.allclose(line["mean"], [-0.5, -0.25, 0.25, 0.5])
-
-
-def test_one_prompt_has_no_width() -> None:
-    line = look.interval(sweep(prompts=1), "trait")
-    assert np.allclose(line["low"], line["high"])
-
-
 def layers() -> pd.DataFrame:
     rows = [
-        {"layer": layer, "accuracy": 0.5 + layer / 10, "d_prime": layer / 2, "method": method}
+        {"layer": layer, "pair_accuracy": 0.5 + layer / 10, "d_prime": layer / 2, "method": method}
         for method in ("mean", "pca")
         for layer in (2, 0, 1)
     ]
@@ -175,18 +168,46 @@ def layers() -> pd.DataFrame:
 
 def test_separation_draws_layers_in_order() -> None:
     figure = figures.separation(layers().query("method == 'pca'"), layer=1)
-    accuracy, d_prime = figure.data
-    assert list(accuracy.x) == [0, 1, 2]
-    assert np.allclose(accuracy.y, [0.5, 0.6, 0.7])
+    pairs, d_prime = figure.data
+    assert list(pairs.x) == [0, 1, 2]
+    assert np.allclose(pairs.y, [0.5, 0.6, 0.7])
     assert np.allclose(d_prime.y, [0, 0.5, 1])
+    assert pairs.error_y.array is None
     assert "1" in figure.layout.xaxis2.title.text
-    assert {shape.x0 for shape in figure.layout.shapes if shape.x0 == shape.x1} == {1}
+    vertical = {shape.x0 for shape in figure.layout.shapes if shape.x0 == shape.x1}
+    assert vertical == {1}
 
 
-def test_separation_gives_each_method_a_line() -> None:
+def test_separation_draws_intervals_where_there_are_some() -> None:
+    frame = layers().query("method == 'pca'")
+    frame = frame.assign(d_prime_low=frame["d_prime"] - 0.25, d_prime_high=frame["d_prime"] + 0.5)
+    pairs, d_prime = figures.separation(frame).data
+    assert pairs.error_y.array is None
+    assert np.allclose(d_prime.error_y.array, 0.5)
+    assert np.allclose(d_prime.error_y.arrayminus, 0.25)
+
+
+def test_separation_gives_each_method_a_line_of_its_own_place() -> None:
     figure = figures.separation(layers(), by="method")
     assert [trace.name for trace in figure.data] == ["mean", "mean", "pca", "pca"]
     assert [trace.showlegend for trace in figure.data] == [True, False, True, False]
+    assert np.allclose(figure.data[0].x, [-0.125, 0.875, 1.875])
+    assert np.allclose(figure.data[2].x, [0.125, 1.125, 2.125])
+    assert list(figure.data[2].customdata) == [0, 1, 2]
+
+
+def test_slopes_by_layer_marks_the_chosen_layer() -> None:
+    frame = pd.DataFrame(
+        {"layer": [1, 0, 2], "slope": [4.0, 1.0, 3.0], "low": [3.0, 0.0, 1.0], "high": [5.0] * 3}
+    )
+    figure = figures.slopes_by_layer(frame, layer=1)
+    shaded, line, dots = figure.data
+    assert list(line.x) == list(dots.x) == [0, 1, 2]
+    assert list(line.y) == [1, 4, 3]
+    assert list(shaded.y) == [5, 5, 5, 1, 3, 0]
+    assert "chosen layer, 1" in figure.layout.xaxis.title.text
+    assert figure.layout.meta["function"] == "slopes_by_layer"
+    assert figures.slopes_by_layer(frame).layout.xaxis.title.text.endswith("(output of the block)")
 
 
 def test_token_bars_show_both_ends() -> None:

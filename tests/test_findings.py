@@ -54,35 +54,6 @@ def found(frame: pd.DataFrame) -> Ceiling:
     return find_ceiling(frame, bootstrap=50)
 
 
-def test_the_exact_ceiling_is_where_coherence_halves() -> None:
-    """It falls from 1 at 0.75 to 0 at 1: half is at 0.875."""
-    frame = swept()
-    assert findings.exact_ceiling(frame, 1) == pytest.approx(0.875)
-    assert findings.exact_ceiling(frame, -1) == pytest.approx(-0.875)
-    assert math.isnan(findings.exact_ceiling(swept(breaks=9.0), 1))
-
-
-def test_rules_stand_beside_the_exact_ceiling() -> None:
-    frame = swept()
-    rules = findings.rules_table({"mood": frame}, {"mood": found(frame)})
-    assert rules["sign"].tolist() == ["+", "−"]
-    assert rules["this package"].tolist() == pytest.approx([0.875, -0.875])
-    assert rules["ALERT as meant"].tolist() == pytest.approx([0.75, -0.75])
-    assert rules["ALERT as coded"].isna().all()  # its score never moves here
-    words = findings.rules_verdict(rules)
-    assert "this package: 0.00 residual norms on average over 2 of 2" in words
-    assert "ALERT as meant: 0.12 residual norms" in words
-    assert "ALERT as coded: nowhere comparable, silent on 2" in words
-
-
-def test_without_a_judge_no_rule_is_checked() -> None:
-    frame = swept(judged=False)
-    rules = findings.rules_table({"mood": frame}, {"mood": found(frame)})
-    assert "coherence halved (exact)" not in rules.columns
-    assert findings.rules_verdict(rules).startswith("No judge")
-    assert findings.slopes_table({"mood": frame}).empty
-
-
 def test_texts_stand_at_the_marks_in_order() -> None:
     frame = swept()
     table = findings.texts_around(frame, found(frame), prompt_index=2)
@@ -95,8 +66,10 @@ def test_texts_stand_at_the_marks_in_order() -> None:
 
 
 def test_a_change_is_that_of_each_prompt() -> None:
-    mean, low, high = findings.change(swept(), "trait", 0.5)
-    assert (mean, low, high) == pytest.approx((0.4, 0.4, 0.4))
+    line = findings.change(swept(), "trait", 0.5)
+    assert (line.value, line.low, line.high) == pytest.approx((0.4, 0.4, 0.4))
+    assert line.count == 8
+    assert math.isnan(findings.change(swept(), "trait", 0.5, kind="shuffled").value)
 
 
 def test_recommended_coefficients_include_zero() -> None:
@@ -121,6 +94,24 @@ def test_verdicts_follow_the_numbers(effect: float, said: str, unsaid: str) -> N
     assert said in words
     assert unsaid not in words
     assert "has no measurable cost in coherence" in words
+
+
+def test_a_verdict_names_what_a_random_vector_does() -> None:
+    fresh = swept(grid=np.array([-0.8, 0.0, 0.8]))
+    random = swept(effect=0.25, grid=np.array([-0.8, 0.8])).assign(vector="random")
+    words = findings.verdict("mood", pd.concat([fresh, random], ignore_index=True), found(swept()))
+    assert "by +0.64 [+0.64, +0.64] (a random vector of that length: +0.20 [+0.20, +0.20])" in words
+
+
+def test_slopes_stand_beside_those_of_controls() -> None:
+    frame = swept()
+    random = swept(effect=-0.1).assign(vector="random")
+    both = pd.concat([frame, random], ignore_index=True)
+    table = findings.slopes_table({"mood": both})
+    assert table["texts"].tolist() == ["steered", "random vector"]
+    assert table["anti-steerable"].tolist() == ["0% [0%, 32%]", "100% [68%, 100%]"]
+    assert table["mean slope (trait per residual norm)"].iloc[0] == "+0.80 [+0.80, +0.80]"
+    assert findings.slopes_table({"mood": swept(judged=False)}).empty
 
 
 def test_a_cost_in_coherence_is_said() -> None:
@@ -164,18 +155,3 @@ def test_values_of_a_report_are_text_or_numbers_without_gaps() -> None:
         assert "nan" not in " ".join(map(str, values.values()))
         assert "<b>" not in str(values["texts"])
         assert values["coefficients"] == len(GRID)
-
-
-def test_best_layers_take_the_lower_of_equals() -> None:
-    table = pd.DataFrame(
-        {
-            "layer": [0, 1, 2, 0, 1, 2],
-            "d_prime": [1.0, 3.0, 3.0, float("nan"), 0.5, 0.2],
-            "pair_accuracy": [0.5, 0.9, 1.0, 0.5, 0.6, 0.5],
-            "gap": [0.1] * 6,
-            "method": ["a"] * 3 + ["b"] * 3,
-        }
-    )
-    best = findings.best_layers(table, by="method")
-    assert best["best layer"].tolist() == [1, 1]
-    assert best["pairs told apart"].tolist() == ["90%", "60%"]

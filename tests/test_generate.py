@@ -1,5 +1,6 @@
 import threading
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,6 @@ from workbench import positions, tracing
 from workbench.generate import (
     Chooser,
     Sampling,
-    divergence,
     end_ids,
     generate,
     gumbel,
@@ -43,7 +43,11 @@ def test_greedy_text_is_transformers_own(stories):
     )
     made = generate(stories, PROMPTS, new_tokens=12)
     assert torch.equal(made.ids, expected[:, batch.width :])
-    assert made.texts == stories.tokenizer.batch_decode(made.ids, skip_special_tokens=True)
+    whole = [
+        stories.tokenizer.decode(row, skip_special_tokens=True)
+        for row in torch.cat([made.batch.ids, made.ids], dim=1)
+    ]
+    assert [a + b for a, b in zip(PROMPTS, made.texts, strict=True)] == whole
     assert made.lengths.tolist() == [12, 12, 12]
 
 
@@ -194,12 +198,22 @@ def test_the_penalty_counts_a_rows_own_tokens_and_not_its_padding(tiny):
     assert out[1, 8] == 0.5
 
 
-def test_divergence_is_zero_for_equals_and_never_negative():
-    p = torch.randn(4, 50).log_softmax(-1)
-    assert (divergence(p, p) == 0).all()
-    q = torch.tensor([0.5, 0.25, 0.25]).log()
-    r = torch.tensor([0.25, 0.25, 0.5]).log()
-    assert float(divergence(q, r)) == pytest.approx(0.25 * np.log(2), abs=1e-6)
+@pytest.mark.parametrize("remote", [False, "local"])
+def test_the_divergence_of_prompts_that_end_in_completions_is_of_the_new_tokens(stories, remote):
+    """What was already there is the prompt's: as if it had been one text."""
+    ends = ([" there", " was"], [" and", " the sun"])
+    continued = encode(stories, PROMPTS[:2], [" ".join(words) for words in ends])
+    whole = replace(continued, starts=torch.full_like(continued.starts, continued.width))
+    steered = [Intervention(1, Add(vector(stories)), torch.tensor([1.0, -1.5]))]
+    how = {"new_tokens": 5, "kl": True, "remote": remote}
+    found = generate(stories, continued, steered, **how)
+    expected = generate(stories, whole, steered, **how)
+    assert torch.equal(found.ids, expected.ids)
+    torch.testing.assert_close(found.kl, expected.kl, equal_nan=True)
+    torch.testing.assert_close(
+        found.logprobs_unsteered, expected.logprobs_unsteered, equal_nan=True
+    )
+    assert (found.kl.nan_to_num() > 0.01).any()
 
 
 def test_a_checkpoints_own_generation_settings_do_not_leak_in(tiny):

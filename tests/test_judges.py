@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 from workbench import judges, wren
+from workbench.judges import Written
 from workbench.planning import check_judges
 
 
@@ -19,7 +21,8 @@ def stories_of_wren() -> list[str]:
 
 def test_exact_agrees_with_the_grammar(stories_of_wren: list[str]) -> None:
     prompts = [prompt for prompt, _, _ in wren.trait_pairs("mood", 4, 3)]
-    frame = judges.exact(stories_of_wren, prompts, "mood")
+    pairs = zip(stories_of_wren, prompts, strict=True)
+    frame = judges.exact([Written(text, prompt) for text, prompt in pairs], "mood")
     assert list(frame.columns) == ["coherence", "trait", "fit"]
     assert frame["coherence"].tolist() == [wren.coherence(text) for text in stories_of_wren]
     assert frame["trait"].tolist() == [wren.trait(text, "mood") for text in stories_of_wren]
@@ -31,13 +34,13 @@ def test_exact_agrees_with_the_grammar(stories_of_wren: list[str]) -> None:
 def test_exact_sees_collapse(stories_of_wren: list[str]) -> None:
     words = stories_of_wren[0].split() * 3
     random.Random(0).shuffle(words)
-    frame = judges.exact([stories_of_wren[0], " ".join(words)], ["", ""], "mood")
+    frame = judges.exact([Written(stories_of_wren[0]), Written(" ".join(words))], "mood")
     assert frame["coherence"][0] == 1.0
     assert frame["coherence"][1] < 0.5
 
 
 def test_exact_of_nothing_has_its_columns() -> None:
-    frame = judges.exact([], [], "mood")
+    frame = judges.exact([], "mood")
     assert len(frame) == 0
     assert list(frame.columns) == ["coherence", "trait", "fit"]
 
@@ -46,20 +49,72 @@ def test_exact_refuses_an_unknown_trait_before_any_text() -> None:
     with pytest.raises(
         ValueError, match=r"trait 'charm' cannot be judged in wren's language; .*mood"
     ):
-        judges.exact([], [], "charm")
+        judges.exact([], "charm")
 
 
-def test_exact_refuses_counts_that_differ() -> None:
-    with pytest.raises(ValueError, match="2 texts for 1 prompts"):
-        judges.exact(["a", "b"], ["c"], "mood")
+def test_exact_pardons_an_open_end_only_where_the_limit_cut_it(stories_of_wren: list[str]) -> None:
+    story = stories_of_wren[0]
+    open_end = story[: story.rindex(" ")]  # the last sentence has lost its last word and stop
+    cut, ended = judges.exact(
+        [Written(open_end, "", "length"), Written(open_end, "", "end")], "mood"
+    )["coherence"]
+    assert cut == 1.0
+    assert ended < 1.0
+    assert judges.exact([Written(story, "", "end")], "mood")["coherence"].tolist() == [1.0]
+
+
+def test_exact_of_an_empty_text_is_no_praise() -> None:
+    frame = judges.exact([Written("", "", "end"), Written("", "", "length")], "mood")
+    assert frame["coherence"].tolist() == [0.0, 0.0]
+    assert frame["trait"].tolist() == [0.0, 0.0]
+
+
+def texts(**columns) -> pd.DataFrame:
+    return pd.DataFrame(
+        {"text": ["one", np.nan], "prompt": ["a", "b"], "finish": ["end", "length"], **columns},
+        index=[7, 3],
+    )
+
+
+def test_judging_a_frame_adds_columns_and_replaces_former_ones() -> None:
+    seen: list[Written] = []
+
+    def judge(written, trait) -> pd.DataFrame:
+        seen.extend(written)
+        return pd.DataFrame({"trait": [len(w.text) for w in written], "of": trait})
+
+    frame = texts(trait=[9, 9])
+    frame.attrs = {"seed": 1}
+    judged = judges.judge(frame, [judge], "calm")
+    assert seen == [Written("one", "a", "end"), Written("", "b", "length")]  # NaN is no text "nan"
+    assert judged["trait"].tolist() == [3, 0]
+    assert judged["of"].tolist() == ["calm", "calm"]
+    assert judged.index.tolist() == [7, 3]
+    assert judged.attrs == {"seed": 1}
+    assert frame["trait"].tolist() == [9, 9]
+
+
+def test_a_judge_must_answer_for_every_text() -> None:
+    def lazy(written, trait) -> pd.DataFrame:
+        return pd.DataFrame({"trait": [0.0]})
+
+    with pytest.raises(
+        ValueError, match=r"lazy' gave 1 rows for 2 texts; it must give one for each"
+    ):
+        judges.judge(texts(), [lazy], "")
+
+
+def test_names_of_judges() -> None:
+    assert judges.name(judges.exact) == "workbench.judges.exact"
+    assert judges.name(functools.partial(judges.exact)) == "functools.partial"
 
 
 def test_judges_may_not_share_columns() -> None:
-    def double(texts, prompts, trait) -> pd.DataFrame:
-        return pd.DataFrame({"coherence": [1.0] * len(texts)})
+    def double(written, trait) -> pd.DataFrame:
+        return pd.DataFrame({"coherence": [1.0] * len(written)})
 
-    def own(texts, prompts, trait) -> pd.DataFrame:
-        return pd.DataFrame({"alert": [1.0] * len(texts)})
+    def own(written, trait) -> pd.DataFrame:
+        return pd.DataFrame({"alert": [1.0] * len(written)})
 
     with pytest.raises(ValueError, match="'coherence', which is taken"):
         check_judges([judges.exact, double], "mood")

@@ -1,12 +1,16 @@
 """What a direction says through the unembedding, against the model's own forward."""
 
+import copy
+
 import architectures
 import pytest
 import torch
 from torch import Tensor
+from transformers import OlmoConfig, OlmoForCausalLM
 
+from workbench import lens
 from workbench.lens import final_norm, token_effects, top_tokens
-from workbench.models import LM
+from workbench.models import LM, load
 
 
 def logits_of(lm: LM, stream: Tensor) -> Tensor:
@@ -63,6 +67,52 @@ def test_a_small_step_moves_the_logits_as_the_effects_say(name: str) -> None:
 def test_every_architecture_has_its_final_norm_found() -> None:
     for name in architectures.NAMES:
         assert final_norm(architectures.build(name)) is not None, name
+
+
+def test_a_final_norm_without_a_weight_still_centres() -> None:
+    config = OlmoConfig(
+        vocab_size=320,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        pad_token_id=0,
+    )
+    lm = load(OlmoForCausalLM(config), tokenizer=architectures.tokenizer())
+    norm = final_norm(lm)
+    assert norm is lm.model.get_submodule("model.norm")
+    assert not list(norm.parameters())
+    direction = torch.randn(32, generator=torch.Generator().manual_seed(6)) + 3.0
+    odd = (logits_of(lm, direction) - logits_of(lm, -direction)) / 2
+    odd = odd - odd.mean()
+    effects = token_effects(lm, direction)
+    factor = float((odd @ effects) / (effects @ effects))
+    torch.testing.assert_close(factor * effects, odd, atol=1e-5, rtol=1e-4)
+
+
+def test_a_model_without_a_final_norm_reads_the_stream_as_it_is() -> None:
+    """Dropouts stand in the norm's place; they leave the stream alone and are none."""
+    model = copy.deepcopy(architectures.build("llama").model)
+    model.set_submodule("model.norm", torch.nn.Dropout(0.5))
+    lm = load(model, tokenizer=architectures.tokenizer())
+    assert final_norm(lm) is None
+    direction = torch.randn(lm.width, generator=torch.Generator().manual_seed(7))
+    effects = lm.model.get_output_embeddings().weight.detach() @ direction
+    torch.testing.assert_close(token_effects(lm, direction), effects - effects.mean())
+
+
+def test_norm_and_direction_may_lie_on_different_devices() -> None:
+    """As under a device map; "meta" stands for the second device."""
+    direction = torch.randn(8)
+    for norm in (torch.nn.LayerNorm(8, device="meta"), torch.nn.RMSNorm(8, device="meta")):
+        through = lens._scale_and_centre(norm, direction)
+        assert (through.device.type, tuple(through.shape)) == ("meta", (8,))
+    through = lens._scale_and_centre(torch.nn.RMSNorm(8), direction)
+    torch.testing.assert_close(through, direction)
+    plain = torch.nn.LayerNorm(8, elementwise_affine=False)
+    torch.testing.assert_close(
+        lens._scale_and_centre(plain, direction), direction - direction.mean(), atol=1e-5, rtol=1e-4
+    )
 
 
 def test_top_tokens_are_the_extremes_in_order() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.measures import distinct, longest_repeat
+from workbench.measures import distinct, empty, longest_repeat
 
 TEXTS = st.lists(st.lists(st.integers(0, 3), max_size=9), min_size=1, max_size=5)
 
@@ -70,3 +70,11 @@ def test_shapes_and_lengths_are_checked(measure) -> None:
 def test_n_must_be_positive() -> None:
     with pytest.raises(ValueError, match="n-grams of length 0: give at least 1"):
         distinct(np.array([[1, 2]]), np.array([2]), 0)
+
+
+def test_empty_texts_are_flagged_and_have_no_measure_of_a_sound_text() -> None:
+    assert empty(["", " \n\t", None, float("nan"), "a", " . "]).tolist() == [True] * 4 + [False] * 2
+    assert empty([]).shape == (0,)
+    ids, lengths = np.array([[5, 5, 5]]), np.array([0])
+    assert np.isnan(distinct(ids, lengths, 1)).all()
+    assert longest_repeat(ids, lengths).tolist() == [0]

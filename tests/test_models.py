@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import architectures
 import pytest
@@ -310,6 +311,21 @@ def test_fingerprint_differs_after_any_change() -> None:
         random_llama().bfloat16(),
     ]
     assert len({models.fingerprint(model) for model in changed}) == len(changed)
+
+
+def test_a_setting_that_every_config_gains_changes_no_fingerprint(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As a newer transformers does: the setting is there, at its default, for all architectures."""
+    before = models.fingerprint(random_llama())
+    real = transformers.PreTrainedConfig.to_dict
+
+    def newer(config: Any) -> dict[str, Any]:
+        return {"brand_new": False, **real(config)}
+
+    monkeypatch.setattr(transformers.PreTrainedConfig, "to_dict", newer)
+    assert "brand_new" in random_llama().config.to_dict()
+    assert models.fingerprint(random_llama()) == before
 
 
 def test_fingerprint_of_weights_that_are_elsewhere_is_refused() -> None:

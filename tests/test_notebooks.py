@@ -61,7 +61,8 @@ def test_another_model_leaves_the_notebook_alone(project: Path) -> None:
     before = book.read_bytes()
     (project / "local model").mkdir()
     done = notebooks.run(Path("notebooks/01_first.ipynb"), model="local model", seed=3)
-    assert done == Path("reports/local-model-seed3/notebooks/01_first.ipynb")
+    slug = report.slug(project / "local model", 3)
+    assert done == Path("reports") / slug / "notebooks" / "01_first.ipynb"
     assert printed(done) == [sys.executable, f"notebooks {project / 'local model'} 3"]
     assert book.read_bytes() == before
 

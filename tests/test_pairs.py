@@ -17,9 +17,11 @@ from workbench.splits import (
     divide,
     group_by_texts,
     require_disjoint,
+    settle_role,
     text_hash,
     text_hashes,
 )
+from workbench.templating import from_ab, from_suffixes, from_templates
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"public test data missing: {DATA}")
@@ -35,7 +37,7 @@ def test_from_lists_pairs_row_by_row():
 
 
 def test_from_templates_text_and_chat():
-    made = Pairs.from_templates("Act {persona}.", ["glad", "merry"], ["sad", "grim"], [" I", " So"])
+    made = from_templates("Act {persona}.", ["glad", "merry"], ["sad", "grim"], [" I", " So"])
     assert [pair.positive for pair in made] == [
         "Act glad. I",
         "Act glad. So",
@@ -45,7 +47,7 @@ def test_from_templates_text_and_chat():
     assert made[3].negative == "Act grim. So"
     assert made[0].prompt == ""
     chat = [{"role": "system", "content": "Be {persona}."}, {"role": "user", "content": "Hi {x}"}]
-    (pair,) = Pairs.from_templates(chat, ["kind"], ["cruel"], ["Well"])
+    (pair,) = from_templates(chat, ["kind"], ["cruel"], ["Well"])
     assert pair.prompts[0][0]["content"] == "Be kind."
     assert pair.prompts[1][0]["content"] == "Be cruel."
     assert pair.prompts[0][1]["content"] == "Hi {x}"
@@ -53,8 +55,17 @@ def test_from_templates_text_and_chat():
 
 
 def test_from_suffixes_takes_them_in_turn():
-    made = Pairs.from_suffixes(["p", "q", "r"], [" y1", " y2"], [" n1"])
+    made = from_suffixes(["p", "q", "r"], [" y1", " y2"], [" n1"])
     assert [pair.full for pair in made] == [("p y1", "p n1"), ("q y2", "q n1"), ("r y1", "r n1")]
+
+
+def test_from_ab_pairs_each_question_with_both_answers():
+    made = from_ab(["Yes or no?", "Well?"], [" Yes", " Good"], [" No", " Bad"], trait="t")
+    assert [pair.full for pair in made] == [
+        ("Yes or no? Yes", "Yes or no? No"),
+        ("Well? Good", "Well? Bad"),
+    ]
+    assert made.trait == "t"
 
 
 @pytest.mark.parametrize(
@@ -69,12 +80,13 @@ def test_from_suffixes_takes_them_in_turn():
         (lambda: Pair("a", None), "its negative text is None"),  # type: ignore[arg-type]
         (lambda: Pair("a", "a"), "identical pair: both sides are 'a'"),
         (lambda: Pair("a", "b", "p", ""), "one side has a prompt and the other has none"),
-        (lambda: Pairs.from_templates("Act.", ["a"], ["b"], ["c"]), "does not hold '{persona}'"),
-        (lambda: Pairs.from_templates("{persona}", ["a"], [], ["c"]), "1 positive and 0 negative"),
-        (lambda: Pairs.from_suffixes(["p"], [], ["n"]), "0 positive and 1 negative"),
+        (lambda: from_templates("Act.", ["a"], ["b"], ["c"]), "does not hold '{persona}'"),
+        (lambda: from_templates("{persona}", ["a"], [], ["c"]), "1 positive and 0 negative"),
+        (lambda: from_suffixes(["p"], [], ["n"]), "0 positive and 1 negative"),
         (lambda: PromptSet((), "none"), "prompt set 'none' is empty"),
         (lambda: PromptSet(("a", " ")), "prompt 1 of 'prompts' is empty: ' '"),
         (lambda: PromptSet(("a",), role="test"), "role 'test' is not one of"),
+        (lambda: numbered(1, role="test"), "role 'test' is not one of"),
         (lambda: numbered(5).split(1, 0, 1), "shares must be positive"),
         (lambda: numbered(2).split(), "only 2 group"),
         (lambda: Pairs.from_lists(["a"], ["b"]).prompts, "whole texts without prompts"),
@@ -102,9 +114,17 @@ def test_split_is_disjoint_complete_and_repeatable():
         everyone, key=str
     )
     assert parts.select.name == "q/select"
-    assert parts.select.prompts.role == "select"
-    assert parts.report.prompts.role == "report"
+    for role in ("extract", "select", "report"):
+        part = getattr(parts, role)
+        assert part.role == part[:2].role == part.prompts.role == role
+        assert part.as_chat().role == role
     require_disjoint({part.name: part.texts for part in (parts.extract, parts.select)})
+
+
+def test_a_role_is_what_is_said_and_not_what_the_name_ends_in():
+    made = Pairs(numbered(3).pairs, "mine/report")
+    assert made.role == made.prompts.role == "extract"
+    assert Pairs(made.pairs, "mine", role="select").prompts.role == "select"
 
 
 def test_split_keeps_a_shared_prompt_together():
@@ -139,6 +159,68 @@ def test_require_disjoint_names_text_and_both_sets():
     require_disjoint({"vector": first.texts, "sweep": text_hashes(["something else"])})
 
 
+WHOLE = PromptSet(("q 1", "q 2"), "mine", "report")
+ASKING = PromptSet(("Be glad. q 1",), "mine/asking", "report")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "role"),
+    [
+        ({"prompts": ["q"]}, "select"),
+        ({"prompts": PromptSet(("q",))}, "select"),
+        ({"prompts": WHOLE}, "report"),
+        ({"prompts": WHOLE, "prompted": ASKING, "split": "report"}, "report"),
+        ({"prompts": ["q"], "split": "report", "chose": [text_hash("other")]}, "report"),
+        ({"prompts": ["q"], "layer": [text_hash("q")]}, "select"),
+    ],
+)
+def test_prompts_have_a_role(arguments, role):
+    assert settle_role(**arguments) == role
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"prompts": PromptSet(("q",), role="extract")}, "split 'extract': prompts of a sweep"),
+        ({"prompts": ["q"], "split": "train"}, "split 'train': prompts of a sweep"),
+        ({"prompts": WHOLE, "split": "select"}, "prompts is a 'report' set, but the sweep says"),
+        ({"prompts": ["q"], "prompted": ASKING}, "prompted is a 'report' set, but the sweep says"),
+        (
+            {"prompts": WHOLE, "prompted": PromptSet(("a",))},
+            "prompted is a 'select' set, but the sweep says split='report'",
+        ),
+        ({"prompts": ["q"], "split": "report"}, "as apart_from=, or a PromptSet with role='rep"),
+        (
+            {"prompts": ["q"], "prompted": ASKING, "split": "report"},
+            "does not say what these prompts are apart from",
+        ),
+        (
+            {"prompts": WHOLE, "made": [text_hash("q 2")]},
+            "'texts that made the vector' and 'report prompts' share 1 text(s), first 'q 2'",
+        ),
+        (
+            {"prompts": ["a"], "prompted": ["b"], "made": [text_hash("b")]},
+            "'texts that made the vector' and 'select prompts' share 1 text(s), first 'b'",
+        ),
+        (
+            {"prompts": WHOLE, "layer": [text_hash("q 1")]},
+            "'texts that chose the layer' and 'report prompts' share 1 text(s), first 'q 1'",
+        ),
+        (
+            {"prompts": WHOLE, "prompted": ASKING, "chose": [text_hash(ASKING[0])]},
+            "'prompts that chose the coefficient' and 'report prompts' share 1 text(s), first 'Be",
+        ),
+        (
+            {"prompts": WHOLE.prompts, "split": "report", "chose": [text_hash("q 1")]},
+            "'prompts that chose the coefficient' and 'report prompts' share 1 text(s)",
+        ),
+    ],
+)
+def test_mixed_splits_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        settle_role(**arguments)
+
+
 def test_a_chat_is_recognised_by_its_question_and_not_by_its_system_line():
     system = {"role": "system", "content": "Be brief."}
     chat = [system, {"role": "user", "content": " question 1"}]
@@ -163,7 +245,10 @@ def test_save_and_load_round_trip(tmp_path):
     made.save(tmp_path / "made.jsonl")
     back = wp.load(tmp_path / "made.jsonl")
     assert back.fingerprint == made.fingerprint
-    assert (back.name, back.trait, back.description) == ("n", "t", "d")
+    assert (back.name, back.trait, back.description, back.role) == ("n", "t", "d", "extract")
+    part = numbered(9).split().report
+    part.save(tmp_path / "part.jsonl")
+    assert wp.load(tmp_path / "part.jsonl") == part
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "json", "jsonl"])
@@ -179,6 +264,50 @@ def test_every_kind_of_table(tmp_path, kind):
         rows.to_json(path, orient="records", lines=kind == "jsonl")
     made = load_pairs(path, positive="good", negative="bad", prompt="q", separator=" ")
     assert [pair.full for pair in made] == [("one NA", "one 0"), ("two 1", "two ü")]
+
+
+def parquet(path: Path, **columns: object) -> Path:
+    pytest.importorskip("pyarrow", reason="pyarrow does not import", exc_type=ImportError)
+    pd.DataFrame(columns).to_parquet(path)
+    return path
+
+
+def test_chats_in_parquet(tmp_path):
+    chats = [
+        [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Who?"}],
+        [{"role": "user", "content": "Why?"}],
+    ]
+    cruel = [[{"role": "user", "content": "Be cruel."}], None]
+    path = parquet(
+        tmp_path / "chats.parquet",
+        prompt=chats,
+        positive=["I.", "So."],
+        negative=["You.", "No."],
+        negative_prompt=cruel,
+    )
+    made = load_pairs(path)
+    assert [pair.prompt for pair in made] == [tuple(chat) for chat in chats]
+    assert [pair.negative_prompt for pair in made] == [tuple(cruel[0] or ()), None]
+    assert Pairs(made.pairs, "again").fingerprint == made.fingerprint
+    prompts = load_prompts(path, column="prompt")
+    assert prompts.prompts == tuple(tuple(chat) for chat in chats)
+    assert text_hash("Who?") in prompts.texts
+
+
+def test_missing_and_odd_fields_of_chats_in_parquet(tmp_path):
+    chats = [
+        [{"role": "user", "content": "Who?", "name": None}, {"role": "assistant", "content": "I"}],
+        None,
+        [{"role": "user", "content": "Why?", "name": "Ann"}],
+    ]
+    made = load_prompts(parquet(tmp_path / "c.parquet", chat=chats), column="chat")
+    assert made.prompts == (
+        ({"role": "user", "content": "Who?"}, {"role": "assistant", "content": "I"}),
+        ({"role": "user", "content": "Why?", "name": "Ann"},),
+    )
+    for broken in ([{"role": "user", "content": None}], [{"from": "human"}], []):
+        with pytest.raises(ValueError, match="a prompt must be a text or chat messages"):
+            load_prompts(parquet(tmp_path / "b.parquet", chat=[broken, chats[0]]), column="chat")
 
 
 @pytest.mark.parametrize(

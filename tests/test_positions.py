@@ -46,6 +46,26 @@ def test_last_is_the_last_prompt_token(tiny, batch):
     assert where.select(tiny, alone, where.last)[:, -1].all()
 
 
+def test_last_k_is_the_end_of_the_text(tiny, batch):
+    for count in (1, 3):
+        touched = where.select(tiny, batch, where.last_k(count))
+        assert touched[:, -count:].all()
+        assert touched.sum(dim=1).tolist() == [count, count]
+    short = encode(tiny, ["I am", "A girl and her dog"])
+    assert torch.equal(where.select(tiny, short, where.last_k(99)), short.attention)
+    assert torch.equal(
+        where.select(tiny, short, where.last_k(1)), where.select(tiny, short, where.last)
+    )
+    assert repr(where.last_k(3)) == "last_k(3)"
+    assert where.last_k(3) == where.last_k(3) != where.last_k(2)
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, True])
+def test_last_k_counts_tokens(count):
+    with pytest.raises(ValueError, match=rf"last_k\({count}\): give a whole number of tokens"):
+        where.last_k(count)
+
+
 def test_after_begins_behind_the_last_occurrence(tiny):
     batch = encode(tiny, ["one two: three two: four"])
     assert text_of(tiny, batch, where.after("two:")) == " four"
@@ -123,6 +143,7 @@ def test_what_holds_for_later_tokens():
     assert where.after("x").generated
     assert not where.prompt.generated
     assert not where.last.generated
+    assert not where.last_k(2).generated
     assert not where.mask(torch.ones(1)).generated
     assert where.mask(torch.ones(1), generated=True).generated
 

@@ -150,7 +150,7 @@ def change_at_padding(lm: LM) -> float:
 
     def stream(edits) -> torch.Tensor:
         plan = tracing.plan(lm, batch, edits)
-        with torch.no_grad(), lm.traced.trace(**tracing._inputs(lm, batch)):
+        with torch.no_grad(), lm.traced.trace(**tracing.model_inputs(lm.model, batch)):
             hidden = tracing.visit(lm.blocks[0], plan.get(0, []), batch.width).save()
         return hidden
 
@@ -280,14 +280,14 @@ def test_the_model_comes_back_unchanged_even_after_an_interrupt(name):
 @pytest.fixture
 def columns_for_positions(monkeypatch):
     """The fault: position ids counted over columns, padding included."""
-    sound = tracing._inputs
+    sound = tracing.model_inputs
 
-    def faulty(lm, batch):
-        inputs = sound(lm, batch)
+    def faulty(model, batch):
+        inputs = sound(model, batch)
         inputs["position_ids"] = torch.arange(batch.width).expand(batch.ids.shape)
         return inputs
 
-    monkeypatch.setattr(tracing, "_inputs", faulty)
+    monkeypatch.setattr(tracing, "model_inputs", faulty)
 
 
 @pytest.mark.usefixtures("columns_for_positions")
@@ -299,27 +299,27 @@ def test_wrong_position_ids_are_caught(holds):
 
 @pytest.mark.parametrize("name", ["llama", "gpt_neox", "gemma2", "falcon", "phi"])
 def test_positions_that_ignore_the_token_are_caught_on_rotary_models(name, monkeypatch):
-    sound = tracing._inputs
+    sound = tracing.model_inputs
 
-    def faulty(lm, batch):
-        inputs = sound(lm, batch)
+    def faulty(model, batch):
+        inputs = sound(model, batch)
         if len(batch) > 1:
             inputs["position_ids"] = torch.zeros_like(batch.ids)
         return inputs
 
-    monkeypatch.setattr(tracing, "_inputs", faulty)
+    monkeypatch.setattr(tracing, "model_inputs", faulty)
     assert batched_against_alone(architectures.build(name)) > 100 * TOLERANCE
 
 
 @pytest.mark.parametrize("name", ["bloom", "mpt", "llama"])
 def test_attention_to_padding_is_caught(name, monkeypatch):
-    sound = tracing._inputs
+    sound = tracing.model_inputs
 
-    def faulty(lm, batch):
-        inputs = sound(lm, batch)
+    def faulty(model, batch):
+        inputs = sound(model, batch)
         return {**inputs, "attention_mask": torch.ones_like(inputs["attention_mask"])}
 
-    monkeypatch.setattr(tracing, "_inputs", faulty)
+    monkeypatch.setattr(tracing, "model_inputs", faulty)
     assert batched_against_alone(architectures.build(name)) > 100 * TOLERANCE
 
 
@@ -337,7 +337,7 @@ def test_a_stale_cache_is_caught(monkeypatch):
 
 def test_unsteered_decoding_steps_are_caught(monkeypatch):
     """The fault of a bare edit in nnsight's generate: only the prompt pass is steered."""
-    monkeypatch.setattr(tracing, "_last_step", lambda steered, width: 0)
+    monkeypatch.setattr(tracing, "last_step", lambda steered, width: 0)
     assert cached_against_uncached(architectures.build("llama")) > 100 * TOLERANCE
 
 
@@ -356,6 +356,7 @@ class Rounding:
     """h + m v by way of a detour that is exact in real numbers and not in float32."""
 
     width = None
+    origin = None
 
     def __init__(self, direction: torch.Tensor) -> None:
         self.direction = direction
@@ -383,7 +384,7 @@ def test_a_coefficient_zero_that_rounds_is_caught(monkeypatch):
 
 
 def test_a_steered_pad_is_caught(monkeypatch):
-    monkeypatch.setattr(tracing, "select", lambda lm, batch, rule: rule(lm, batch))
+    monkeypatch.setattr("workbench.steering.select", lambda lm, batch, rule: rule(lm, batch))
     assert change_at_padding(architectures.build("llama")) > 1
 
 

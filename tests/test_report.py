@@ -1,7 +1,10 @@
 """Files of a figure, saved tables, and the page that quotes them."""
 
+import base64
 import hashlib
 import json
+import re
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,7 @@ from kaleido.errors import ChromeNotFoundError
 from workbench import figures, images, report, tables
 
 FRAME = pd.DataFrame(
-    {"layer": [0, 1, 2], "accuracy": [0.5, 0.75, 1 / 3 + 0.6], "d_prime": [0.1, 1.7, 2.9]}
+    {"layer": [0, 1, 2], "pair_accuracy": [0.5, 0.75, 1 / 3 + 0.6], "d_prime": [0.1, 1.7, 2.9]}
 )
 PICTURES = {"png", "svg", "pdf"}
 OTHERS = {"html", "csv", "json"}
@@ -58,6 +61,9 @@ def test_export_and_redraw_write_the_same_bytes(tmp_path: Path) -> None:
     assert (figure_files / "layers.svg").read_bytes()[:4] == b"<svg"
     bundle = done._repr_mimebundle_()
     assert set(bundle) == {"application/vnd.plotly.v1+json", "image/png"}
+    shown = base64.b64decode(bundle["image/png"])
+    assert len(shown) < (figure_files / "layers.png").stat().st_size / 2
+    assert shown[16:24] == struct.pack(">II", figure.layout.width, figure.layout.height)
     before = contents(tmp_path)
     for path in figure_files.glob("layers.[psh]*"):
         path.unlink()
@@ -81,7 +87,7 @@ def test_provenance(tmp_path: Path, no_browser: None) -> None:
     assert record["seed"] == 3
     assert record["data"] == {
         "rows": 3,
-        "columns": ["layer", "accuracy", "d_prime"],
+        "columns": ["layer", "pair_accuracy", "d_prime"],
         "sha256": hashlib.sha256(csv).hexdigest(),
     }
     assert record["drawing"] == {"function": "separation", "arguments": {"layer": 1}}
@@ -111,6 +117,14 @@ def test_another_error_of_the_browser_is_not_swallowed(
 
     monkeypatch.setattr(images.plotly.io, "write_images", write_images)
     with pytest.raises(RuntimeError, match="the browser crashed"):
+        report.export(figures.separation(FRAME), "layers", data=FRAME, directory=tmp_path)
+
+
+def test_a_picture_that_was_not_drawn_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images.plotly.io, "write_images", lambda **_: None)
+    with pytest.raises(RuntimeError, match=r"drew no layers\.png, layers\.svg, layers\.pdf"):
         report.export(figures.separation(FRAME), "layers", data=FRAME, directory=tmp_path)
 
 
@@ -217,7 +231,7 @@ def test_a_report_is_written_from_what_is_saved(tmp_path: Path, no_browser: None
     report.export(figures.separation(FRAME), "plot", data=FRAME, directory=folder)
     assert report.write(folder, templates=templates) == [folder / "page.md"]
     assert (folder / "page.md").read_text() == (
-        "0.8\n\n| layer | accuracy | d_prime |\n| ---: | ---: | ---: |\n| 0 | 0.5 | 0.1 |\n\n"
+        "0.8\n\n| layer | pair_accuracy | d_prime |\n| ---: | ---: | ---: |\n| 0 | 0.5 | 0.1 |\n\n"
         "[plot (interactive)](figures/plot.html)\n"
     )
 
@@ -281,8 +295,9 @@ def test_json_is_sorted_and_has_no_nan() -> None:
         ("wren", 2, "wren-seed2"),
         ("gpt2", 0, "gpt2"),
         ("owner/name", 1, "owner--name-seed1"),
+        ("meta/Llama-3.2-1B", 0, "meta--Llama-3.2-1B"),
         ("../..", 0, None),
-        ("a b;c", 0, "a-b-c"),
+        ("a b;c", 0, "a-b-c-ddb90c96"),
     ],
 )
 def test_slug(model: str | None, seed: int, name: str | None) -> None:
@@ -290,6 +305,19 @@ def test_slug(model: str | None, seed: int, name: str | None) -> None:
     assert "/" not in found
     assert not found.startswith(".")
     assert name is None or found == name
+
+
+def test_no_two_models_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names that differ in what a folder's name cannot hold, a seed's look-alike, equal paths."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("one/model", "two/model"):
+        (tmp_path / folder).mkdir(parents=True)
+    names = ["a-b", "a b", "a;b", "a/b", "a--b", "model", "one/model", "two/model", "x", "x-seed1"]
+    runs = [(name, seed) for name in names for seed in (0, 1)] + [("wren", 1), (None, 0)]
+    found = [report.slug(*run) for run in runs]
+    assert len(set(found)) == len(runs)
+    assert report.slug("one/model") == report.slug(tmp_path / "one" / "model")
+    assert report.slug(report.slug("a b")) != report.slug("a b")
 
 
 def test_folder_is_beside_the_notebooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,4 +328,5 @@ def test_folder_is_beside_the_notebooks(tmp_path: Path, monkeypatch: pytest.Monk
     assert report.folder("gpt2") == Path("reports/gpt2")
     model = tmp_path / "my model"
     model.mkdir()
-    assert report.folder(model, 1) == Path("reports/my-model-seed1")
+    found = report.folder(model, 1)
+    assert re.fullmatch(r"reports/my-model-[0-9a-f]{8}-seed1", found.as_posix())

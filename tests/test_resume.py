@@ -83,12 +83,25 @@ def finished(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+def count_chunks(directory: Path) -> int:
+    return len(list(directory.glob("chunk-*")))
+
+
+def wait_for(directory: Path, chunks: int) -> None:
+    """Return when so many chunks are done, or after a minute, as the sweep may have failed."""
+    for _ in range(60_000):
+        if count_chunks(directory) >= chunks:
+            return
+        time.sleep(0.001)
+
+
 def main(folder: Path) -> None:
     """Kill sweeps at random moments and resume them; print what happened as JSON."""
     one_sweep(folder / "warm")  # imports everything and warms caches before the forks
     start = time.monotonic()
     assert finished(in_child(folder / "whole", folder / "whole.pkl")) == 0
     duration = time.monotonic() - start
+    total = count_chunks(folder / "whole")
     moments = random.Random(int(sys.argv[2]))
     rounds = []
     for index in range(KILLS):
@@ -97,10 +110,13 @@ def main(folder: Path) -> None:
             pid = in_child(directory, None, die_at_write=moments.randrange(1, 8))
         else:
             pid = in_child(directory, None)
-            time.sleep(moments.uniform(0.05, 0.95) * duration)
+            # Told by chunks, not by a clock, which a busy machine would stretch: at random between
+            # the start and the last chunk but one.
+            wait_for(directory, moments.randrange(total - 1))
+            time.sleep(moments.random() * duration / total)
             os.kill(pid, signal.SIGKILL)
         code = finished(pid)
-        chunks = len(list(directory.glob("chunk-*")))
+        chunks = count_chunks(directory)
         result = folder / f"resumed-{index}.pkl"
         rounds.append(
             {"code": code, "chunks": chunks, "resumed": finished(in_child(directory, result))}
@@ -129,7 +145,7 @@ def test_sweeps_killed_at_random_moments_resume_to_the_identical_frame(tmp_path:
     killed = [r for r in rounds if r["code"] == -signal.SIGKILL]
     assert len(killed) >= KILLS - 2, rounds  # a child may now and then be done before its kill
     whole = pd.read_pickle(tmp_path / "whole.pkl")
-    total = len(list((tmp_path / "whole").glob("chunk-*")))
+    total = count_chunks(tmp_path / "whole")
     assert total >= 8
     assert any(0 < r["chunks"] < total for r in killed), rounds
     for index, outcome in enumerate(rounds):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -16,8 +17,10 @@ import pytest
 import torch
 from architectures import SENTENCES
 
-from workbench import scoring, tracing
+from workbench import assembly, running, scoring, tracing
+from workbench.alert import alert_as_meant
 from workbench.generate import generate
+from workbench.judges import Written
 from workbench.models import LM
 from workbench.pairs import Pairs
 from workbench.planning import chunk_rows, lay_out, row_bytes
@@ -52,10 +55,11 @@ def run(lm: LM, prompts: Sequence[Any] = PROMPTS, **options: Any) -> pd.DataFram
     return sweep(lm, vector, prompts, coefficients, **options)
 
 
-def letters(texts: Sequence[str], prompts: Sequence[str], trait: str) -> pd.DataFrame:
+def letters(written: Sequence[Written], trait: str) -> pd.DataFrame:
     """A judge: how many letters, and the length of the prompt."""
     return pd.DataFrame(
-        {"trait": [len(t) / 10 for t in texts], "asked": [len(p) for p in prompts]}, dtype=float
+        {"trait": [len(w.text) / 10 for w in written], "asked": [len(w.prompt) for w in written]},
+        dtype=float,
     )
 
 
@@ -223,14 +227,17 @@ def test_the_word_random_makes_the_control(tiny: LM) -> None:
 
 
 def test_judges_see_completions_prompts_and_the_trait(tiny: LM) -> None:
-    seen: list[str] = []
+    seen: list[tuple[int, str]] = []
+    ends: list[str] = []
 
-    def judge(texts: Sequence[str], prompts: Sequence[str], trait: str) -> pd.DataFrame:
-        seen.append(trait)
-        return letters(texts, prompts, trait)
+    def judge(written: Sequence[Written], trait: str) -> pd.DataFrame:
+        seen.append((len(written), trait))
+        ends.extend(w.finish for w in written)
+        return letters(written, trait)
 
-    frame = run(tiny, judges=[judge])
-    assert set(seen) == {"calm"}
+    frame = run(tiny, judges=[judge], memory=chunk_memory(tiny, 2))
+    assert seen == [(0, "calm"), (12, "calm")]  # asked first, then once for all chunks
+    assert ends == frame["finish"].tolist()
     assert frame["trait"].tolist() == [len(t) / 10 for t in frame["text"]]
     assert frame["asked"].tolist() == [len(p) for p in frame["prompt"]]
 
@@ -243,7 +250,9 @@ def test_provenance(tiny: LM, frame: pd.DataFrame) -> None:
     assert attrs["prompt_hashes"] == sorted(text_hash(p) for p in PROMPTS)
     assert attrs["judges"] == ["test_sweep.letters"]
     assert attrs["versions"]["torch"] == torch.__version__
-    assert attrs["slopes"]["column"] == "trait"
+    assert [found["vector"] for found in attrs["slopes"]] == ["vector"]
+    assert attrs["slopes"][0]["mean"] == slopes(frame).attrs["mean"]
+    assert json.loads(json.dumps(attrs, allow_nan=False)) == attrs
 
 
 def test_the_model_comes_back_as_it_went_in(tiny: LM) -> None:
@@ -266,7 +275,7 @@ def test_prompts_that_made_the_vector_are_refused(tiny: LM) -> None:
 
 def test_roles_must_agree(tiny: LM) -> None:
     chosen = PromptSet(tuple(PROMPTS), "mine", "report")
-    with pytest.raises(ValueError, match="the 'report' set, but the sweep says split='select'"):
+    with pytest.raises(ValueError, match="a 'report' set, but the sweep says split='select'"):
         run(tiny, chosen, split="select")
     with pytest.raises(ValueError, match="split 'extract': prompts of a sweep choose"):
         run(tiny, PromptSet(tuple(PROMPTS), "mine", "extract"))
@@ -280,36 +289,19 @@ def test_reporting_on_the_prompts_that_chose_is_refused(tiny: LM, frame: pd.Data
     assert reported.attrs["split"] == "report"
 
 
+def test_prompts_that_ask_for_the_trait_are_kept_apart_too(tiny: LM) -> None:
+    asking = ["Be calm. I am"]
+    chose = run(tiny, ["The"], coefficients=[0.0], prompted=asking, kl=False)
+    assert chose.attrs["prompt_hashes"] == sorted(map(text_hash, ["The", *asking]))
+    with pytest.raises(ValueError, match=r"share 1 text\(s\), first 'Be calm. I am'"):
+        run(tiny, ["We"], prompted=asking, split="report", apart_from=chose)
+
+
 def test_reporting_on_pairs_that_chose_the_layer_is_refused(tiny: LM) -> None:
     vector = vector_for(tiny, held_out_texts=[text_hash("I am")])
-    with pytest.raises(ValueError, match="'pairs that chose the layer' and 'report prompts'"):
-        run(tiny, vector=vector, split="report")
-
-
-# ---- slopes -------------------------------------------------------------------------------------
-
-
-def test_slopes_recover_known_ones_and_name_the_wrong_way() -> None:
-    grid = np.linspace(-2, 2, 17)
-    rows = [
-        {
-            "prompt_index": p,
-            "vector": kind,
-            "coefficient_norm": c,
-            "coefficient": 3 * c,
-            "trait": p / 10 + slope * (c if abs(c) <= 0.5 else 0.5 * np.sign(c)),
-        }
-        for kind, turn in (("vector", 1), ("random", -1))
-        for p, slope in enumerate((2.0 * turn, -1.0 * turn, 0.0, 0.5 * turn))
-        for c in grid
-    ]
-    found = slopes(pd.DataFrame(rows))
-    np.testing.assert_allclose(found["slope"], [2.0, -1.0, 0.0, 0.5], atol=1e-12)
-    assert found["anti_steerable"].tolist() == [False, True, False, False]
-    assert found.attrs["anti_steerable"] == 0.25
-    assert found.attrs["flat"] == 0.25
-    assert found.attrs["within"] == 0.5
-    assert found.attrs["unit"] == "norm"
+    prompts = PromptSet(tuple(PROMPTS), "mine", "report")
+    with pytest.raises(ValueError, match="'texts that chose the layer' and 'report prompts'"):
+        run(tiny, prompts, vector=vector)
 
 
 # ---- resuming and stopping ----------------------------------------------------------------------
@@ -366,23 +358,102 @@ def test_another_vector_is_named(tiny: LM, tmp_path: Path) -> None:
             run(tiny, directory=tmp_path, coefficients=[0.0], vector=other)
 
 
-def test_a_stop_returns_what_is_done(tiny: LM, tmp_path: Path) -> None:
-    stop = threading.Event()
+def test_judges_are_asked_anew_on_resuming(
+    tiny: LM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lambdas share a name, so a stored verdict could be another judge's: none is stored."""
+    ones = run(
+        tiny,
+        directory=tmp_path,
+        judges=[lambda written, trait: pd.DataFrame({"trait": [1.0] * len(written)})],
+    )
+    monkeypatch.setattr(tracing, "forward", None)
+    monkeypatch.setattr(tracing, "decode", None)
+    twos = run(
+        tiny,
+        directory=tmp_path,
+        judges=[lambda written, trait: pd.DataFrame({"trait": [2.0] * len(written)})],
+        trait="joy",
+    )
+    assert ones["trait"].tolist() == [1.0] * 12
+    assert twos["trait"].tolist() == [2.0] * 12
+    assert (ones.attrs["trait"], twos.attrs["trait"]) == ("calm", "joy")
+    assert twos["text"].tolist() == ones["text"].tolist()
+    assert "trait" not in (tmp_path / "chunk-00000.json").read_text()
 
-    def judge(texts: Sequence[str], prompts: Sequence[str], trait: str) -> pd.DataFrame:
-        if len(list(tmp_path.glob("chunk-*"))) >= 2:
-            stop.set()
-        return letters(texts, prompts, trait)
 
+def test_a_chunk_with_the_rows_of_another_is_done_again(tiny: LM, tmp_path: Path) -> None:
     memory = chunk_memory(tiny, 3)
-    options: dict[str, Any] = {"judges": [judge], "directory": tmp_path, "memory": memory}
-    part = run(tiny, **options, stop=stop)
+    whole = run(tiny, directory=tmp_path, memory=memory)
+    chunks = sorted(tmp_path.glob("chunk-*"))
+    chunks[1].write_bytes(chunks[0].read_bytes())  # sound by its own hash
+    again = run(tiny, directory=tmp_path, memory=memory)
+    pd.testing.assert_frame_equal(again, whole, check_exact=True)
+
+
+class StopAt(threading.Event):
+    """A stop button that is pressed when it has been looked at so many times."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.left = looks
+
+    def is_set(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def test_a_stop_drops_the_chunk_that_it_cuts(
+    tiny: LM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored: list[int] = []
+    score = scoring.score
+
+    def counted(lm: LM, written: Any, **options: Any) -> Any:
+        scored.append(len(written))
+        return score(lm, written, **options)
+
+    monkeypatch.setattr(running, "score", counted)
+    options: dict[str, Any] = {
+        "judges": [letters],
+        "directory": tmp_path,
+    }
+    options["memory"] = chunk_memory(tiny, 3)
+    # Looks: once at the start, and per chunk once before it and at each of its 6 tokens.
+    part = run(tiny, **options, stop=StopAt(1 + 7 + 4))
+    kept = len(list(tmp_path.glob("chunk-*")))
+    assert kept == len(scored) == 1  # the second chunk was cut: neither scored nor kept
+    assert len(part) == sum(scored)
     assert part.attrs["complete"] is False
-    assert 0 < len(part) < 12 == part.attrs["rows_planned"]
+    assert part.attrs["rows_planned"] == 12
+    gaps = assembly.missing(part)
+    assert sum(map(len, gaps["prompts"])) + len(part) == 12
     whole = run(tiny, **options)
     assert whole.attrs["complete"] is True
-    kept = whole.merge(part[["prompt_index", "coefficient"]])
-    pd.testing.assert_frame_equal(kept, part, check_exact=True)
+    assert whole.attrs["missing"] == []
+    same = whole.merge(part[["prompt_index", "coefficient"]])
+    pd.testing.assert_frame_equal(same, part, check_exact=True)
+
+
+def test_a_stop_keeps_the_chunk_that_is_written_to_its_end(tiny: LM, tmp_path: Path) -> None:
+    """Pressed at the last token, or while the texts are scored: nothing finished is lost."""
+    memory = chunk_memory(tiny, 3)
+    run(tiny, directory=tmp_path, memory=memory, stop=StopAt(1 + 6))
+    assert len(list(tmp_path.glob("chunk-*"))) == 1
+
+
+def test_only_whole_prompts_count_after_a_stop(tiny: LM, frame: pd.DataFrame) -> None:
+    part = run(tiny, judges=[letters], memory=chunk_memory(tiny, 3), stop=StopAt(1 + 2 * 7))
+    whole = assembly.whole_prompts(part)
+    assert 0 < whole["prompt_index"].nunique() < 3
+    assert (whole.groupby("prompt_index")["coefficient"].nunique() == 4).all()
+    with pytest.warns(UserWarning, match=rf"slopes are of the {len(whole)} of {len(part)} texts"):
+        found = slopes(part)
+    assert part.attrs["slopes"][0]["prompts"] == len(found) == whole["prompt_index"].nunique()
+    with pytest.raises(
+        ValueError, match=rf"stopped: {len(part)} of 12 texts; coefficients without"
+    ):
+        alert_as_meant(part)
 
 
 def test_a_stop_before_the_first_chunk_returns_an_empty_frame(tiny: LM) -> None:
@@ -394,18 +465,22 @@ def test_a_stop_before_the_first_chunk_returns_an_empty_frame(tiny: LM) -> None:
     assert frame.attrs["complete"] is False
 
 
-def test_ctrl_c_returns_what_is_done(tiny: LM) -> None:
+def test_ctrl_c_returns_what_is_done(tiny: LM, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = 0
+    score = scoring.score
 
-    def judge(texts: Sequence[str], prompts: Sequence[str], trait: str) -> pd.DataFrame:
+    def interrupted(*given: Any, **options: Any) -> Any:
         nonlocal calls
         calls += 1
-        if calls == 3:  # the first call asks about no texts
+        if calls == 2:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.01)
-        return letters(texts, prompts, trait)
+        return score(*given, **options)
 
-    part = run(tiny, judges=[judge], memory=chunk_memory(tiny, 3))
+    monkeypatch.setattr(running, "score", interrupted)
+    part = run(tiny, judges=[letters], memory=chunk_memory(tiny, 3))
     assert part.attrs["complete"] is False
+    assert calls == 2
     assert 0 < len(part) < 12
+    assert part["trait"].notna().all()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -2,9 +2,11 @@ import dataclasses
 
 import pytest
 import torch
-from architectures import SENTENCES
+from architectures import SENTENCES, config, metaspace_tokenizer
+from transformers import LlamaForCausalLM
 
-from workbench.tokens import Segment, encode, pad_id
+from workbench.models import load
+from workbench.tokens import encode, pad_id
 
 CHAT = [
     {"role": "system", "content": "Be kind."},
@@ -61,26 +63,18 @@ def test_special_tokens_open_a_text_but_not_a_completion(stories):
     assert (batch.ids[0] == stories.tokenizer.bos_token_id).sum() == 1
 
 
-def test_a_chat_is_rendered_up_to_the_assistants_turn(tiny):
-    (row,) = encode(tiny, [CHAT]).prompts
-    assert row.text.startswith("<|system|>Be kind.<|end|><|user|>")
-    assert row.text.endswith("<|end|><|assistant|>")
-    assert [row.text[s.start : s.stop] for s in row.segments] == ["Be kind.", "Who are you?"]
-    assert [s.role for s in row.segments] == ["system", "user"]
-
-
-def test_a_chat_that_the_assistant_began_is_left_open(tiny):
-    (row,) = encode(tiny, [[*CHAT, {"role": "assistant", "content": "I am a"}]]).prompts
-    assert row.text.endswith("<|assistant|>I am a")
-    assert row.segments[-1] == Segment("assistant", len(row.text) - 6, len(row.text))
-
-
-def test_equal_contents_of_a_chat_are_told_apart(tiny):
-    twice = [{"role": "user", "content": "yes"}, {"role": "assistant", "content": "yes"}]
-    (row,) = encode(tiny, [twice]).prompts
-    first, second = row.segments
-    assert first.stop <= second.start
-    assert row.text[first.start : first.stop] == row.text[second.start : second.stop] == "yes"
+def test_a_completion_continues_its_prompt_where_a_text_alone_begins_with_a_space():
+    words = metaspace_tokenizer()
+    sizes = {**config("llama").to_dict(), "vocab_size": len(words)}
+    lm = load(LlamaForCausalLM(type(config("llama"))(**sizes)), tokenizer=words)
+    whole = ids(lm, "The old fox walked")
+    for prompt, completion in (("The old fox", " walked"), ("The old fo", "x walked")):
+        batch = encode(lm, [prompt], [completion])
+        assert lm.tokenizer.decode(batch.ids[0], skip_special_tokens=True) == "The old fox walked"
+        assert batch.texts == ("The old fox walked",)
+    assert encode(lm, ["The old fox"], [" walked"]).ids[0].tolist() == whole
+    again = encode(lm, ["The old fox"], [whole[len(ids(lm, "The old fox")) :]])
+    assert again.texts == ("The old fox walked",)
 
 
 def test_spans_cover_the_text_of_each_token(tiny):
@@ -143,8 +137,6 @@ def test_a_batch_is_frozen(tiny):
         ("I am", None, "is one prompt, 'I am'"),
         ([""], None, "prompt '' is empty"),
         (["fine", "  \n"], None, r"prompt '  \\n' is empty"),
-        ([[]], None, "chat without messages"),
-        ([[{"role": "user"}]], None, "needs the keys 'role' and 'content'"),
         (["I am"], [" a", " b"], "2 completions for 1 prompts"),
     ],
 )
@@ -153,9 +145,11 @@ def test_bad_prompts_are_refused(tiny, prompts, completions, message):
         encode(tiny, prompts, completions)
 
 
-def test_a_chat_needs_a_template(stories):
-    with pytest.raises(ValueError, match="no chat template"):
-        encode(stories, [CHAT])
+def test_a_chat_becomes_a_prompt_with_its_segments(tiny):
+    (row,) = encode(tiny, [CHAT]).prompts
+    assert row.text == "<|system|>Be kind.<|end|><|user|> Who are you? <|end|><|assistant|>"
+    assert [row.text[s.start : s.stop] for s in row.segments] == ["Be kind.", "Who are you?"]
+    assert row.ids == tuple(ids(tiny, row.text, add_special_tokens=False))
 
 
 def test_a_row_over_the_context_is_refused_with_both_numbers(tiny):

@@ -83,9 +83,9 @@ def test_keep_gives_the_last_columns(tiny, batch):
 
 def test_keep_works_for_a_forward_that_does_not_know_it(tiny, batch, monkeypatch):
     full = tracing.logits(tiny, batch)
-    sound = tracing._parameters(tiny)
+    sound = tracing.model_parameters(tiny.model)
     monkeypatch.setattr(
-        tracing, "_parameters", lambda lm: {k: v for k, v in sound.items() if "keep" not in k}
+        tracing, "model_parameters", lambda _: {k: v for k, v in sound.items() if "keep" not in k}
     )
     assert torch.equal(tracing.logits(tiny, batch, keep=2), full[:, -2:])
 
@@ -241,17 +241,6 @@ def test_everything_runs_as_on_a_remote_server(name):
             tracing.norms(lm, batch, [1]),
             equal_nan=True,
         )
-
-
-def test_a_plan_leaves_out_what_is_zero(tiny, batch):
-    zero = edit(tiny, 0, 0.0)
-    only_generated = edit(tiny, 1, 2.0, positions.generated)
-    plan = tracing.plan(tiny, batch, [zero, only_generated], new_tokens=4)
-    assert list(plan) == [1]
-    ((_, table),) = plan[1]
-    assert table.shape == (2, batch.width + 4)
-    assert torch.equal(table[:, : batch.width] != 0, batch.completion)
-    assert (table[:, batch.width :] == 2).all()
 
 
 def test_a_real_model_predicts_its_language(stories):

@@ -87,6 +87,7 @@ class _Worse:
     """An update that is nowhere near the identity at 0, and not even finite."""
 
     width = None
+    origin = None
 
     def __call__(self, hidden, scale):
         return hidden / scale
@@ -95,6 +96,7 @@ class _Worse:
 def test_updates_act_in_order():
     class Double:
         width = None
+        origin = None
 
         def __call__(self, hidden, scale):
             return hidden * (1 + scale)

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from workbench import vectors
 from workbench.positions import everything, last
+from workbench.updates import Origin
 from workbench.vectors import SteeringVector
 
 
@@ -62,6 +63,45 @@ def test_arithmetic_layer_by_layer():
     assert both.texts == {"a", "b"}
     assert both.separation is None
     assert (-left).separation is None
+
+
+def test_sums_keep_every_text_that_a_split_must_see():
+    left = vector(provenance={"texts": ["a"], "held_out_texts": ["x", "y"]})
+    right = vector(provenance={"texts": ["b"], "held_out_texts": ["y", "z"]})
+    for both in (left + right, left - right, (left + right) * 2.0 + vector(provenance={})):
+        assert both.texts == {"a", "b"}
+        assert both.held_out_texts == {"x", "y", "z"}
+        assert both.provenance["held_out_texts"] == ["x", "y", "z"]
+
+
+def test_what_it_adds_knows_the_model_that_made_it():
+    for only in vector().at(1.0, layers=(0, 2)):
+        assert only.update.origin == Origin("tiny", "f" * 64)
+    assert vector(fingerprint="").at(1.0)[0].update.origin is None
+
+
+def test_random_controls_differ_by_vector_seed_and_draw():
+    def first(of, seed, **draw):
+        direction = vectors.random_like(of, seed, **draw).directions[0]
+        return direction / direction.norm()
+
+    other = vector(directions={0: torch.tensor([4.0, 3.0]), 2: torch.tensor([0.0, 1.0])})
+    found = [
+        first(vector(), 1),
+        first(vector(), 2),
+        first(vector(), 1, draw=1),
+        first(vector(), 2, draw=1),
+        first(other, 1),
+        first(other, 1, draw=1),
+    ]
+    for index, one in enumerate(found):
+        assert not any(torch.allclose(one, two) for two in found[:index])
+    assert torch.equal(first(vector(), 1), first(vector(), 1, draw=0))
+    control = vectors.random_like(vector(), 1, draw=2)
+    assert (control.provenance["random_seed"], control.provenance["random_draw"]) == (1, 2)
+    for bad in ({"seed": -1}, {"seed": 0.5}, {"seed": 0, "draw": -3}):
+        with pytest.raises(ValueError, match="give a whole number from 0 up"):
+            vectors.random_like(vector(), **bad)
 
 
 def test_norm_and_random_control():
@@ -112,7 +152,10 @@ def test_save_and_load_are_exact(tmp_path):
             lambda: vector().check(model(layers=2)),
             "layer 2, the model 'other' has layers 0 to 1",
         ),
-        (lambda: vector().check(model(fingerprint="0" * 64)), "check(lm, same_model=False)"),
+        (
+            lambda: vector().check(model(fingerprint="0" * 64)),
+            "made on 'tiny' (weights ffffffffffff), not on 'other' (weights 000000000000)",
+        ),
     ],
 )
 def test_refused(make, message):

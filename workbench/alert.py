@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from workbench.assembly import require_complete
 from workbench.slopes import coefficient_axis
 
 
@@ -73,6 +74,7 @@ def _curve(frame: pd.DataFrame, column: str, sign: int) -> tuple[np.ndarray, np.
         raise ValueError(f"sign {sign!r}: give 1 or -1")
     if column not in frame.columns:
         raise ValueError(f"the frame has no column {column!r}; it has {list(frame.columns)}")
+    require_complete(frame, "the ALERT rule")
     axis, _ = coefficient_axis(frame)
     steered = frame[frame["vector"] == "vector"]
     means = steered.groupby(axis)[column].mean()

@@ -17,10 +17,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from workbench.layer_scores import best_layer, d_prime_interval, share_interval
 from workbench.methods import METHODS
 from workbench.pairs import Pairs
-from workbench.positions import Positions, last
-from workbench.reading import PairActivations, last_k, read_pairs, residual_norms
+from workbench.positions import Positions, last_k
+from workbench.reading import PairActivations, read_pairs, residual_norms
 from workbench.splits import divide, group_by_texts, require_disjoint, text_hash
 from workbench.tokens import Prompt
 from workbench.vectors import SteeringVector
@@ -28,10 +29,11 @@ from workbench.vectors import SteeringVector
 if TYPE_CHECKING:
     from workbench.models import LM
 
-__all__ = ["extract", "last_k", "read_pairs", "residual_norms", "separate", "with_norms"]
+__all__ = ["extract", "read_pairs", "residual_norms", "separate", "with_norms"]
 
 _SHARE = 0.2
 _FEWEST = 5
+_LAST = last_k(1)
 
 
 def extract(
@@ -39,7 +41,7 @@ def extract(
     pairs: Pairs,
     method: str = "mean_difference",
     *,
-    positions: Positions = last,
+    positions: Positions = _LAST,
     layers: Sequence[int] | None = None,
     held_out: Pairs | float | None = None,
     layer: int | None = None,
@@ -52,8 +54,9 @@ def extract(
     """A steering vector from contrast pairs: one unit direction per layer, positive side up.
 
     method          "mean_difference", "pca_diff", "pca_center", "logistic" or "lda" (methods.py)
-    positions       the tokens whose mean is read: `last` (the last of the whole text), `generated`
-                    (the completion), `last_k(k)`, `everything`, or another rule of positions.py
+    positions       the tokens whose mean is read: `last_k(k)` (the last k of the whole text; by
+                    default its last one), `generated` (the completion), `everything`, or another
+                    rule of positions.py
     layers          decoder layers, all of them by default
     held_out        other pairs that judge the layers; or the share of `pairs` that does instead of
                     making the vector (default 0.2, dealt by `seed`); 0: all pairs make the vector
@@ -62,7 +65,8 @@ def extract(
                     the choice: report results on other prompts.
     compat          read as repeng does (whole texts, last layer after the final norm); with
                     held_out=0 the directions are repeng's
-    shuffle_labels  a seed: swap the sides of pairs at random, for a control without the trait
+    shuffle_labels  a seed: deal the texts to the two sides at random, for a control without
+                    the trait
     quiet           do not print
 
     Held-out separation by layer is in `.separation` (see `separate`), the rest in `.provenance`.
@@ -133,7 +137,8 @@ def separate(
 
     One row per layer: `layer`; `d_prime` = (mean+ - mean-) / sqrt((var+ + var-) / 2) of the
     projections; `pair_accuracy`, the share of pairs whose positive side projects higher (ties
-    count half); `accuracy`, the share of sides on their side of the midpoint between the means of
+    count half); of both the ends of a 95 % interval, `…_low` and `…_high` (bootstrap over pairs;
+    Wilson's); `accuracy`, the share of sides on their side of the midpoint between the means of
     the pairs that made the direction; `gap`, the length of those pairs' difference of means in
     units of the residual norm; `pairs`, how many judged.
     """
@@ -146,26 +151,24 @@ def separate(
         bottom = making.negative[:, index].double().mean(0)
         middle = float((top + bottom) @ direction) / 2
         right = torch.cat([_half_ties(high - middle), _half_ties(middle - low)])
+        spread = d_prime_interval(high.numpy(), low.numpy())
+        told_apart = float(_half_ties(high - low).mean())
+        fewest, most = share_interval(told_apart, len(high))
         rows.append(
             {
                 "layer": layer,
-                "d_prime": d_prime(high.numpy(), low.numpy()),
-                "pair_accuracy": float(_half_ties(high - low).mean()),
+                "d_prime": spread.value,
+                "d_prime_low": spread.low,
+                "d_prime_high": spread.high,
+                "pair_accuracy": told_apart,
+                "pair_accuracy_low": fewest,
+                "pair_accuracy_high": most,
                 "accuracy": float(right.mean()),
                 "gap": float((top - bottom).norm()) / norms[layer],
                 "pairs": len(high),
             }
         )
     return pd.DataFrame(rows)
-
-
-def d_prime(high: np.ndarray, low: np.ndarray) -> float:
-    """(mean+ - mean-) / sqrt((var+ + var-) / 2), NaN for fewer than two values a side."""
-    if len(high) < 2 or len(low) < 2:
-        return float("nan")
-    spread = float(np.sqrt((high.var(ddof=1) + low.var(ddof=1)) / 2))
-    difference = float(high.mean() - low.mean())
-    return difference / spread if spread > 0 else float("nan")
 
 
 def with_norms(vector: SteeringVector, lm: LM, prompts: Sequence[Prompt]) -> SteeringVector:
@@ -215,15 +218,22 @@ def _divide(pairs: Pairs, held_out: Pairs | float | None, seed: int) -> _Divisio
 
 
 def _shuffled(activations: PairActivations, seed: int) -> PairActivations:
-    """Half of the pairs, chosen at random, with their sides swapped."""
+    """The texts dealt to two sides at random, half of each label on either.
+
+    Sides swapped within pairs would leave only differences of pairs, which lie along the trait:
+    such a "control" still steers it, with a sign of its own.
+    """
     count = len(activations.positive)
-    swap = np.zeros(count, dtype=bool)
-    swap[np.random.default_rng(seed).permutation(count)[: count // 2]] = True
-    where = torch.from_numpy(swap)[:, None, None]
+    rng = np.random.default_rng(seed)
+    high, low = (
+        activations.positive[torch.from_numpy(rng.permutation(count))],
+        activations.negative[torch.from_numpy(rng.permutation(count))],
+    )
+    half = count // 2
     return replace(
         activations,
-        positive=torch.where(where, activations.negative, activations.positive),
-        negative=torch.where(where, activations.positive, activations.negative),
+        positive=torch.cat([high[:half], low[half:]]),
+        negative=torch.cat([low[:half], high[half:]]),
     )
 
 
@@ -246,8 +256,7 @@ def _choose(
         return layer, "as asked"
     if table is None or not np.isfinite(table["d_prime"]).any():
         return layers[len(layers) // 2], "the middle one, as no held-out pairs could judge"
-    # The first of equals: rows are in the order of the layers.
-    top = table.sort_values("layer").loc[lambda t: t["d_prime"].idxmax()]
+    top = best_layer(table, "d_prime")
     return int(top["layer"]), (
         f"highest d' of {len(layers)} layers on held-out pairs ({top['d_prime']:.2f}, "
         f"pair accuracy {top['pair_accuracy']:.0%} of {int(top['pairs'])})"

@@ -13,13 +13,15 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from workbench.bands import band_over_prompts
+from workbench.layer_figures import separation, slopes_by_layer
 from workbench.look import (
     BELOW,
     BLUE,
-    COLORS,
     GREEN,
     GREY,
     INK,
+    LEGEND_ROW,
     ORANGE,
     PURPLE,
     SKY,
@@ -27,18 +29,25 @@ from workbench.look import (
     VERMILLION,
     WIDTH,
     band,
-    interval,
     legend,
+    legend_rows,
     redrawable,
     safe,
     stack,
     visible,
 )
+from workbench.slopes import coefficient_axis
+
+__all__ = ["separation", "slopes_by_layer", "sweep_curves", "token_bars"]
 
 MARKS: Mapping[str, str] = MappingProxyType(
     {"onset": ORANGE, "recommended": GREEN, "ceiling": VERMILLION}
 )
-CONTROLS = ("random", "shuffled")
+# The pattern of a control's line, drawn in grey behind the others.
+CONTROLS: Mapping[str, str] = MappingProxyType({"random": "solid", "shuffled": "dashdot"})
+NEUTRAL = "dot"  # the pattern of a control of another name
+UNITS = {"norm": "residual-stream norms", "raw": "raw: multiples of the vector as it is"}
+TEXT, PROMPT = 140, 60  # letters of each that a hover label shows; the CSV beside has all
 
 # A panel: the title of its axis, its lines as (column, name, colour), and its range.
 Panel = tuple[str, tuple[tuple[str, str, str], ...], tuple[float, float] | None]
@@ -73,20 +82,23 @@ def sweep_curves(
     trait: str = "trait",
     title: str = "",
 ) -> go.Figure:
-    """What a sweep did to the texts, one panel a measure, over the coefficient in residual norms.
+    """What a sweep did to the texts, one panel a measure, over the coefficient.
+
+    Coefficients are in residual norms, or raw, as the axis says, where the sweep knew no norms.
 
     Args:
         frame: one row per (prompt, coefficient), as `sweep.sweep` returns it. Panels whose columns
-            are missing or empty are left out. Rows whose `vector` is "random" or "shuffled" make
-            the grey band; rows of "prompted" make the dashed level of prompting for the trait.
+            are missing or empty are left out. Rows whose `vector` is neither "vector" nor
+            "prompted" are controls: each name gets a grey line and band, of the measure that its
+            panel draws first; rows of "prompted" make the dashed level of prompting for the trait.
         ceiling: marks to draw, as `Ceiling.marks()` returns them or an object that has that
             method: records with `mark` ("onset", "recommended" or "ceiling"), `value` and, for
-            the shaded span, `low` and `high`, in residual norms and with their sign.
+            the shaded span, `low` and `high`, in the axis's unit and with their sign.
         trait: what the trait's axis and its line are called.
         title: above the figure; none by default, because a paper has captions.
 
-    Lines are means over prompts, bands 95 % bootstrap intervals (see `interval`); each dot in the
-    first panel is one text, shown on hover.
+    Lines are means over prompts, bands 95 % bootstrap intervals over prompts; each dot in the
+    first panel is one text, whose beginning is shown on hover.
     """
     frame = frame.assign(vector=frame.get("vector", "vector"))
     if {"longest_repeat", "tokens"} <= set(frame.columns):
@@ -95,24 +107,29 @@ def sweep_curves(
     if steered.empty:
         kinds = sorted(set(frame["vector"].astype(str)))
         raise ValueError(f"no rows of the vector itself to draw: the frame's vectors are {kinds}")
+    axis, unit = coefficient_axis(steered)
     panels = [panel for panel in SWEEP_PANELS if any(_has(steered, c) for c, _, _ in panel[1])]
+    controls = _controls(frame)
     marks = [mark for mark in ceiling or () if pd.notna(mark["value"])]
-    figure = stack(len(panels), above=28 + (17 * len(MARKS) if marks else 0), title=title)
+    names = [name for name, _, _ in controls] + [name for _, name, _ in panels[0][1]]
+    above = LEGEND_ROW * legend_rows(names)
+    figure = stack(len(panels), above=above + (17 * len(MARKS) if marks else 0), title=title)
     for row, (label, lines, bounds) in enumerate(panels, start=1):
-        _controls(figure, row, frame, lines[0][0])
+        for words, dash, part in controls:
+            if _has(part, lines[0][0]):
+                line = band_over_prompts(part, lines[0][0], axis=axis)
+                band(figure, row, line, words, GREY, shade=0.3, dash=dash, named=row == 1)
         for column, name, color in lines:
             if _has(steered, column):
                 name = trait if column == "trait" else name
-                line = interval(steered, column)
+                line = band_over_prompts(steered, column, axis=axis)
                 band(figure, row, line, name, color)
-                _prompted(figure, row, frame, column)
+                _prompted(figure, row, frame, column, axis)
         label = label.replace("Trait", html.escape(trait[:1].upper() + trait[1:]))
         figure.update_yaxes(title_text=label, range=bounds, nticks=5, row=row, col=1)
-    _dots(figure, steered, panels[0][1][0][0])
-    _draw_marks(figure, marks)
-    figure.update_xaxes(
-        title_text="Steering coefficient (residual-stream norms)", row=len(panels), col=1
-    )
+    _dots(figure, steered, panels[0][1][0][0], axis)
+    _draw_marks(figure, marks, above - 6)
+    figure.update_xaxes(title_text=f"Steering coefficient ({UNITS[unit]})", row=len(panels), col=1)
     figure.update_xaxes(nticks=10)
     return figure
 
@@ -121,19 +138,20 @@ def _has(frame: pd.DataFrame, column: str) -> bool:
     return column in frame.columns and bool(frame[column].notna().any())
 
 
-def _controls(figure: go.Figure, row: int, frame: pd.DataFrame, column: str) -> None:
-    """Where random and shuffled-label vectors of equal norm lead, in grey behind the lines."""
-    controls = frame[frame["vector"].isin(CONTROLS)]
-    if _has(controls, column):
-        line = interval(controls, column)
-        band(figure, row, line, "random or shuffled vector", GREY, shade=0.45, named=row == 1)
+def _controls(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
+    """Every control of the sweep: its name, the line's pattern, its rows."""
+    kinds = [str(kind) for kind in frame["vector"].unique() if kind not in ("vector", "prompted")]
+    return [
+        (kind, CONTROLS.get(kind, NEUTRAL), frame[frame["vector"].astype(str) == kind])
+        for kind in kinds
+    ]
 
 
-def _prompted(figure: go.Figure, row: int, frame: pd.DataFrame, column: str) -> None:
+def _prompted(figure: go.Figure, row: int, frame: pd.DataFrame, column: str, axis: str) -> None:
     """The level that asking for the trait in the prompt reaches without steering."""
     prompted = frame[frame["vector"] == "prompted"]
     if column in ("coherence", "trait") and _has(prompted, column):
-        ends = frame["coefficient_norm"].agg(["min", "max"])
+        ends = frame[axis].agg(["min", "max"])
         figure.add_scatter(
             x=ends,
             y=[prompted[column].mean()] * 2,
@@ -147,34 +165,39 @@ def _prompted(figure: go.Figure, row: int, frame: pd.DataFrame, column: str) -> 
         )
 
 
-def _dots(figure: go.Figure, steered: pd.DataFrame, column: str) -> None:
-    """One dot a text in the first panel, so that every text can be read on hover."""
+def _dots(figure: go.Figure, steered: pd.DataFrame, column: str, axis: str) -> None:
+    """One dot a text in the first panel, so that every text can be read on hover.
+
+    A trace for each prompt, so that the prompt is stored once.
+    """
     if "text" not in steered.columns:
         return
-    prompts = steered["prompt"] if "prompt" in steered.columns else pd.Series("", steered.index)
-    hover = [
-        f"<b>{x:+.3g}</b> · {safe(prompt, limit=120)}<br>{safe(text)}"
-        for x, prompt, text in zip(
-            steered["coefficient_norm"], prompts, steered["text"], strict=True
+    for _, part in steered.groupby("prompt_index"):
+        prompt = part["prompt"].iloc[0] if "prompt" in part.columns else ""
+        figure.add_scatter(
+            x=part[axis],
+            y=part[column],
+            mode="markers",
+            marker={"size": 4, "color": BLUE, "opacity": 0.28},
+            hovertext=[safe(text, limit=TEXT) for text in part["text"]],
+            hovertemplate=f"<b>%{{x:+.3g}}</b> · {_literal(safe(prompt, limit=PROMPT))}<br>"
+            "%{hovertext}<extra></extra>",
+            showlegend=False,
+            row=1,
+            col=1,
         )
-    ]
-    figure.add_scatter(
-        x=steered["coefficient_norm"],
-        y=steered[column],
-        mode="markers",
-        marker={"size": 4, "color": BLUE, "opacity": 0.28},
-        hovertext=hover,
-        hoverinfo="text",
-        showlegend=False,
-        row=1,
-        col=1,
-    )
 
 
-def _draw_marks(figure: go.Figure, marks: Sequence[Mapping[str, Any]]) -> None:
+def _literal(text: str) -> str:
+    """Text for a hover template, whose own fields begin with "%{"."""
+    return text.replace("%{", "%&#123;").replace("{", "&#123;")
+
+
+def _draw_marks(figure: go.Figure, marks: Sequence[Mapping[str, Any]], above: int) -> None:
     """Vertical lines through all panels, their intervals shaded, named above the first panel.
 
-    Each kind of mark has a line of text of its own above the figure, so that no two names meet.
+    Each kind of mark has a line of text of its own, `above` pixels over the first panel and
+    higher, so that no two names meet.
     """
     kinds = list(MARKS)
     for mark in marks:
@@ -194,67 +217,13 @@ def _draw_marks(figure: go.Figure, marks: Sequence[Mapping[str, Any]]) -> None:
             xref="x",
             y=1,
             yref="paper",
-            yshift=22 + 17 * kinds.index(kind),
+            yshift=above + 17 * kinds.index(kind),
             yanchor="bottom",
             xanchor="right" if x < 0 else "left",  # the two signs' names grow apart
-            text=f"{kind} {x:+.2f}".replace("-", "−"),
+            text=f"{kind} {x:+.3g}".replace("-", "−"),
             font={"color": color, "size": 12},
             showarrow=False,
         )
-
-
-@redrawable
-def separation(
-    frame: pd.DataFrame, *, layer: int | None = None, by: str | None = None, title: str = ""
-) -> go.Figure:
-    """How well each layer tells held-out pairs apart: accuracy above, d′ below.
-
-    Args:
-        frame: one row per layer (and per `by`), with `layer`, `accuracy` in [0, 1] and `d_prime`
-            in standard deviations.
-        layer: the chosen layer, marked by a vertical line.
-        by: a column, such as "method" or "trait", whose values get a line each.
-        title: above the figure.
-    """
-    groups = [("", frame)] if by is None else list(frame.groupby(by, sort=False))
-    symbols = ["circle", "square", "diamond", "triangle-up", "triangle-down", "x", "cross"]
-    legend_rows = -(-len(groups) // 3) if by else 0
-    figure = stack(2, above=14 + 20 * legend_rows, title=title, panel=170)
-    for index, (name, group) in enumerate(groups):
-        group = group.sort_values("layer")
-        style = {
-            "mode": "lines+markers",
-            "name": html.escape(str(name)),
-            "legendgroup": str(name),
-            "line": {"color": COLORS[index % len(COLORS)], "width": 2},
-            "marker": {"size": 7, "symbol": symbols[index % 7]},
-        }
-        for row, column, unit in ((1, "accuracy", ".1%"), (2, "d_prime", ".2f")):
-            figure.add_scatter(
-                x=group["layer"],
-                y=group[column],
-                showlegend=by is not None and row == 1,
-                hovertemplate=f"layer %{{x}}: %{{y:{unit}}}<extra>{style['name']}</extra>",
-                row=row,
-                col=1,
-                **style,
-            )
-    figure.add_hline(y=0.5, line={"color": GREY, "width": 1, "dash": "dot"}, row=1, col=1)  # type: ignore[arg-type]
-    if layer is not None:
-        figure.add_vline(x=layer, line={"color": INK, "width": 1.2, "dash": "dash"})
-    lowest = min(0.4, float(frame["accuracy"].min()))
-    figure.update_yaxes(
-        title_text="Accuracy on<br>held-out pairs", tickformat=".0%", range=[lowest - 0.02, 1.03],
-        row=1, col=1,
-    )  # fmt: skip
-    figure.update_yaxes(
-        title_text="Separation d′<br>(standard deviations)", rangemode="tozero", row=2, col=1
-    )
-    chosen = "" if layer is None else f"; dashed: the chosen layer, {layer}"
-    figure.update_xaxes(title_text=f"Layer (output of the block{chosen})", row=2, col=1)
-    if frame["layer"].nunique() <= 16:
-        figure.update_xaxes(dtick=1)
-    return figure
 
 
 @redrawable

@@ -11,13 +11,12 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from workbench.ceiling import Ceiling, alert_as_coded, alert_as_meant
-from workbench.curves import crossings, falling, means
-from workbench.look import interval
-from workbench.report import markdown_table
-from workbench.slopes import coefficient_axis, slopes
+from workbench.intervals import NOTHING, Interval, bootstrap_mean
+from workbench.marks import MARKS, Ceiling, Side
+from workbench.rules import rules_table, rules_verdict
+from workbench.slopes import coefficient_axis, slope_summary
+from workbench.tables import markdown_table
 
-MARKS = ("onset", "recommended", "ceiling")
 # What a table shows of a text: the column, its name in words, its format.
 MEASURES = (
     ("trait", "trait (−1 to 1)", "+.2f"),
@@ -25,34 +24,13 @@ MEASURES = (
     ("logprob_unsteered", "log-probability, unsteered model (nats per token)", "+.2f"),
     ("distinct_2", "distinct pairs of tokens (share)", ".2f"),
 )
-Intervals = tuple[float, float, float]
+# One kind of row of a sweep is named for the reader; a control is called by its own name.
+KINDS = {"vector": "steered", "prompted": "asked for in the prompt"}
 
 
 def quoted(table: pd.DataFrame, otherwise: str, spec: str = ".2f") -> str:
     """The table in Markdown, or a sentence where it has no rows."""
     return markdown_table(table, spec) if len(table) else otherwise
-
-
-def best_layers(separation: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Of each `by` (a column) the layer with the highest d', the lower of equals.
-
-    separation  rows of `SteeringVector.separation`, with the column `by`
-    """
-    rows = []
-    for name, group in separation.groupby(by, sort=False):
-        known = group.dropna(subset="d_prime").sort_values("layer")
-        if len(known):
-            top = known.loc[known["d_prime"].idxmax()]
-            rows.append(
-                {
-                    by: name,
-                    "best layer": int(top["layer"]),
-                    "d′": float(top["d_prime"]),
-                    "pairs told apart": f"{top['pair_accuracy']:.0%}",
-                    "gap (residual norms)": float(top["gap"]),
-                }
-            )
-    return pd.DataFrame(rows)
 
 
 def marks_table(ceilings: Mapping[str, Ceiling]) -> pd.DataFrame:
@@ -67,68 +45,6 @@ def marks_table(ceilings: Mapping[str, Ceiling]) -> pd.DataFrame:
         }
         for trait, ceiling in ceilings.items()
         for sign, side in ceiling.sides.items()
-    )
-
-
-def rules_table(
-    frames: Mapping[str, pd.DataFrame], ceilings: Mapping[str, Ceiling]
-) -> pd.DataFrame:
-    """The ceiling of this package, of the reference rule as meant and as coded, and of the facts.
-
-    One row per trait and sign. The last column, where coherence is known, is the coefficient at
-    which its mean over prompts (a falling isotonic curve) crosses half of its value at 0; NaN
-    where a rule finds no end in the range.
-    """
-    rows = []
-    for trait, ceiling in ceilings.items():
-        frame = frames[trait]
-        coded = alert_as_coded(frame)
-        for sign, side in ceiling.sides.items():
-            meant = alert_as_meant(frame, sign=sign)
-            row = {
-                "trait": trait,
-                "sign": signed(sign),
-                "this package": side.ceiling.value,
-                "ALERT as meant": math.nan if meant.index is None else meant.upper_bound,
-                "ALERT as coded": math.nan if coded.index is None else sign * coded.upper_bound,
-            }
-            if "coherence" in frame.columns:
-                row["coherence halved (exact)"] = exact_ceiling(frame, sign)
-            rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def exact_ceiling(frame: pd.DataFrame, sign: int, share: float = 0.5) -> float:
-    """Where mean coherence first falls below a share of its value at 0; NaN if it never does."""
-    axis, _ = coefficient_axis(frame)
-    side = frame[(frame["vector"] == "vector") & (sign * frame[axis] >= 0)]
-    table = side.assign(size=side[axis].abs()).pivot_table(
-        index="prompt_index", columns="size", values="coherence"
-    )
-    grid, values = table.columns.to_numpy(dtype=float), table.to_numpy(dtype=float)
-    fitted = falling(*means(np.ones((1, len(values))), values))
-    crossed = float(crossings(grid, fitted, share)[0])
-    return sign * crossed if math.isfinite(crossed) else math.nan
-
-
-def rules_verdict(rules: pd.DataFrame) -> str:
-    """How far each rule of `rules_table` lies from the exact column, in words."""
-    exact = "coherence halved (exact)"
-    if exact not in rules.columns:
-        return "No judge knows the coherence of these texts, so the rules cannot be checked here."
-    parts = []
-    for rule in ("this package", "ALERT as meant", "ALERT as coded"):
-        distance = (rules[rule] - rules[exact]).abs().dropna()
-        silent = int((rules[rule].isna() & rules[exact].notna()).sum())
-        found = (
-            f"{distance.mean():.2f} residual norms on average over {len(distance)} of "
-            f"{int(rules[exact].notna().sum())} curves"
-            if len(distance)
-            else "nowhere comparable"
-        )
-        parts.append(f"{rule}: {found}" + (f", silent on {silent}" if silent else ""))
-    return (
-        "Distance from the coefficient at which exact coherence halves: " + "; ".join(parts) + "."
     )
 
 
@@ -169,19 +85,28 @@ def texts_around(frame: pd.DataFrame, ceiling: Ceiling, prompt_index: int = 0) -
 
 
 def slopes_table(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Per trait how the prompts answer near 0; no rows where no judge measured a trait."""
+    """Per trait and vector how the prompts answer near 0, with 95 % intervals over prompts; no
+    rows where no judge measured a trait."""
     rows = []
     for trait, frame in frames.items():
-        if "trait" in frame.columns:
-            found = slopes(frame)
+        if "trait" not in frame.columns:
+            continue
+        for found in slope_summary(frame).to_dict("records"):
+            kind = str(found["vector"])
+            mean = (found["mean"], found["mean_low"], found["mean_high"])
+            shares = [found[f"anti_steerable{end}"] for end in ("", "_low", "_high")]
+            anti, low, high = (f"{share:.0%}" for share in shares)
             rows.append(
                 {
                     "trait": trait,
-                    "prompts": len(found),
-                    "coefficients up to": found.attrs["within"],
-                    "mean slope (trait per residual norm)": found.attrs["mean"],
-                    "anti-steerable": f"{found.attrs['anti_steerable']:.0%}",
-                    "flat": f"{found.attrs['flat']:.0%}",
+                    "texts": KINDS.get(kind, f"{kind} vector"),
+                    "prompts": found["prompts"],
+                    "coefficients up to": found["within"],
+                    "mean slope (trait per residual norm)": _ends(
+                        Interval(*mean, found["prompts"])
+                    ),
+                    "anti-steerable": f"{anti} [{low}, {high}]",
+                    "flat": f"{found['flat']:.0%}",
                 }
             )
     return pd.DataFrame(rows)
@@ -211,9 +136,7 @@ def outcomes(frame: pd.DataFrame) -> pd.DataFrame:
             if kind not in ("vector", "prompted") and place == 0:
                 continue  # a control of length 0 is the unsteered model again
             part = group[group["coefficient_norm"] == place]
-            words = {"vector": "steered", "prompted": "asked for in the prompt"}.get(
-                str(kind), f"{kind} vector"
-            )
+            words = KINDS.get(str(kind), f"{kind} vector")
             rows.append(
                 {
                     "texts": "unsteered" if kind == "vector" and place == 0 else words,
@@ -225,17 +148,22 @@ def outcomes(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def change(frame: pd.DataFrame, column: str, coefficient: float) -> Intervals:
-    """Mean change of a measure from each prompt's unsteered text, with its 95 % interval."""
-    table = (
-        _in_norms(frame)
-        .query("vector == 'vector'")
-        .pivot_table(index="prompt_index", columns="coefficient_norm", values=column)
-    )
-    moved = table[_nearest(table.columns.to_numpy(dtype=float), coefficient)] - table[0.0]
-    moved = moved.reset_index(name="change").assign(coefficient_norm=coefficient)
-    line = interval(moved, "change").iloc[0]
-    return float(line["mean"]), float(line["low"]), float(line["high"])
+def change(frame: pd.DataFrame, column: str, coefficient: float, kind: str = "vector") -> Interval:
+    """Mean change of a measure from each prompt's unsteered text, with its 95 % interval.
+
+    coefficient  the nearest one in the frame counts
+    kind         whose texts: the vector's own, or a control's
+
+    All is NaN where there are no such texts.
+    """
+    frame = _in_norms(frame)
+    start = frame[(frame["vector"] == "vector") & (frame["coefficient_norm"] == 0)]
+    own = frame[frame["vector"] == kind]
+    if own.empty:
+        return NOTHING
+    place = _nearest(own["coefficient_norm"].to_numpy(dtype=float), coefficient)
+    there = own[own["coefficient_norm"] == place].groupby("prompt_index")[column].mean()
+    return bootstrap_mean(there - start.groupby("prompt_index")[column].mean())
 
 
 def verdict(trait: str, frame: pd.DataFrame, ceiling: Ceiling) -> str:
@@ -244,37 +172,42 @@ def verdict(trait: str, frame: pd.DataFrame, ceiling: Ceiling) -> str:
     frame    a sweep over `recommended(ceiling)` on prompts that chose nothing
     ceiling  what chose them
     """
-    sentences = []
-    for sign, side in ceiling.sides.items():
-        value = side.recommended.value
-        if not math.isfinite(value):
-            sentences.append(
-                f"Sign {signed(sign)}: no coefficient to recommend ({'; '.join(side.reasons)})."
-            )
-            continue
-        column = "trait" if "trait" in frame.columns else "logprob_unsteered"
-        what = "the trait" if column == "trait" else "the log-probability under the unsteered model"
-        moved = change(frame, column, value)
-        measurable = moved[1] > 0 or moved[2] < 0
-        words = f"moves {what} by" if measurable else f"does not measurably move {what}:"
-        sentence = f"{_number(value)} residual norms {words} {_ends(moved)}"
-        if column == "trait" and measurable and moved[0] * sign < 0:
-            sentence += ", the wrong way"
-        if "coherence" in frame.columns:
-            cost = change(frame, "coherence", value)
-            lost = cost[2] < 0
-            sentence += (
-                f", and {'costs' if lost else 'has no measurable cost in'} coherence "
-                f"({_ends(cost)})"
-            )
-        sentences.append(sentence + ".")
+    sentences = [_side_verdict(frame, side) for side in ceiling.sides.values()]
     asked = frame[frame["vector"] == "prompted"]
     if "trait" in frame.columns and len(asked):
         sentences.append(
-            f"Asking for it in the prompt, unsteered, gives a trait of "
-            f"{_number(asked['trait'].mean())} at a coherence of {asked['coherence'].mean():.2f}."
+            "Asking for it in the prompt, unsteered, gives "
+            + " and ".join(
+                f"a mean {name} of {format(asked[name].mean(), spec).replace('-', '−')}"
+                for name, _, spec in MEASURES[:2]
+                if name in asked.columns
+            )
+            + "."
         )
     return f"**{trait}.** " + " ".join(sentences)
+
+
+def _side_verdict(frame: pd.DataFrame, side: Side) -> str:
+    value = side.recommended.value
+    if not math.isfinite(value):
+        return f"Sign {signed(side.sign)}: no coefficient to recommend ({'; '.join(side.reasons)})."
+    column = "trait" if "trait" in frame.columns else "logprob_unsteered"
+    what = "the trait" if column == "trait" else "the log-probability under the unsteered model"
+    moved = change(frame, column, value)
+    measurable = moved.low > 0 or moved.high < 0
+    words = f"moves {what} by" if measurable else f"does not measurably move {what}:"
+    sentence = f"{_number(value)} residual norms {words} {_ends(moved)}"
+    if column == "trait" and measurable and moved.value * side.sign < 0:
+        sentence += ", the wrong way"
+    if (frame["vector"] == "random").any():
+        sentence += (
+            f" (a random vector of that length: {_ends(change(frame, column, value, 'random'))})"
+        )
+    if "coherence" in frame.columns:
+        cost = change(frame, "coherence", value)
+        words = "costs" if cost.high < 0 else "has no measurable cost in"
+        sentence += f", and {words} coherence ({_ends(cost)})"
+    return sentence + "."
 
 
 def signed(sign: int) -> str:
@@ -293,22 +226,22 @@ def _nearest(grid: np.ndarray, value: float) -> float:
 
 
 def _spread(part: pd.DataFrame, column: str, spec: str) -> str:
-    line = interval(part, column)
-    if line.empty:
+    found = bootstrap_mean(part[column].to_numpy(dtype=float), part["prompt_index"].to_numpy())
+    if not found.count:
         return "–"
-    mean, low, high = (
-        format(float(line[name].iloc[0]), spec).replace("-", "−")
-        for name in ("mean", "low", "high")
-    )
-    return f"{mean} [{low}, {high}]"
+    return _ends(found, spec)
 
 
 def _number(value: float) -> str:
     return f"{value:+.2f}".replace("-", "−")
 
 
-def _ends(numbers: Intervals) -> str:
-    mean, low, high = map(_number, numbers)
+def _ends(found: Interval, spec: str = "+.2f") -> str:
+    if not found.count:
+        return "unknown"
+    mean, low, high = (
+        format(number, spec).replace("-", "−") for number in (found.value, found.low, found.high)
+    )
     return f"{mean} [{low}, {high}]"
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from workbench.store import write_atomically
-from workbench.vectors import SteeringVector, _layer_of, describe, restore
+from workbench.vectors import SteeringVector, describe, layer_of, restore
 
 if TYPE_CHECKING:
     from repeng import ControlVector
@@ -110,7 +110,7 @@ def load_gguf(
             raise ValueError(f"{str(path)!r}: {name} is stored as {kind.name}, expected F32 or F16")
         if len(shape) != 1:
             raise ValueError(f"{str(path)!r}: {name} has shape {shape}, expected (D,)")
-        directions[_layer_of(name)] = torch.from_numpy(np.array(data, dtype=np.float32))
+        directions[layer_of(name)] = torch.from_numpy(np.array(data, dtype=np.float32))
     if not directions:
         raise ValueError(f"{str(path)!r} has no tensor named direction.<layer>")
     if extra is not None:

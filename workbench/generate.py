@@ -15,7 +15,7 @@ coefficients of one prompt) share their noise.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +23,9 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
-from workbench import tracing
+from workbench import scoring, tracing
+from workbench.completions import decode_completions
+from workbench.distributions import entropy
 from workbench.tokens import Batch, Prompt, encode, pad_id
 from workbench.tracing import Remote
 from workbench.updates import Intervention
@@ -158,9 +160,8 @@ def generate(
     lengths = text_lengths(ids, ends)
     ended = torch.arange(made) >= lengths[:, None]
     ids = ids.masked_fill(ended, pad_id(lm))
-    texts = lm.tokenizer.batch_decode(
-        [row[:n] for row, n in zip(ids.tolist(), lengths.tolist(), strict=True)],
-        skip_special_tokens=True,
+    texts = decode_completions(
+        lm.tokenizer, [row[:n] for row, n in zip(ids.tolist(), lengths.tolist(), strict=True)]
     )
 
     def shaped(values: Tensor, fill: float) -> Tensor:
@@ -175,7 +176,7 @@ def generate(
     return Generation(
         ids=shaped(ids, pad_id(lm)),
         lengths=lengths,
-        texts=list(texts),
+        texts=texts,
         logprobs_steered=shaped(record["chosen"], torch.nan),
         logprobs_unsteered=shaped(unsteered, torch.nan) if unsteered is not None else None,
         entropy=shaped(record["entropy"], torch.nan),
@@ -230,18 +231,10 @@ def _score(
     log-probabilities (B, n, V) of every token the KL divergence (B, n); both in one forward."""
     if steered is None:
         return tracing.logprobs(lm, written, remote=remote)[:, -made:], None
-    unsteered = tracing.logits(lm, written, keep=made + 1, remote=remote)[:, :-1]
-    unsteered = tracing.precise(unsteered).log_softmax(dim=-1).cpu()
-    ids = written.ids[:, -made:]
-    return (
-        unsteered.gather(-1, ids[..., None])[..., 0],
-        divergence(steered[:, :made], unsteered),
-    )
-
-
-def divergence(p: Tensor, q: Tensor) -> Tensor:
-    """KL(p || q) from log-probabilities (…, V): (…), in nats; rounding below 0 becomes 0."""
-    return (p.exp() * (p - q)).sum(dim=-1).clamp_min(0)
+    # Prompts may end in completions of their own: what was just made alone is scored.
+    fresh = replace(written, starts=torch.full_like(written.starts, written.width - made))
+    scores = scoring.score(lm, fresh, steered=steered[:, :made], remote=remote)
+    return scores.logprobs, scores.kl
 
 
 # ---- choosing tokens ----------------------------------------------------------------------------
@@ -273,7 +266,7 @@ class Chooser:
         choice = self._adjust(input_ids, scores, step)
         picked = choice.argmax(dim=-1, keepdim=True)
         self.chosen.append(logprobs.gather(-1, picked)[:, 0])
-        self.entropy.append(-torch.linalg.vecdot(logprobs.exp(), logprobs))
+        self.entropy.append(entropy(logprobs))
         if self.keep:
             self.logprobs.append(logprobs)
         return choice

@@ -81,6 +81,13 @@ def render(files: Mapping[Path, go.Figure]) -> bool:
                 raise
             print(f"no Chrome or Chromium found, so no images are written. To mend it: {_remedy()}")
             return False
+        lacking = [
+            file.name for draft, file in zip(drafts, files, strict=True) if not draft.exists()
+        ]
+        if lacking:  # kaleido says nothing of a figure that failed, or that took too long
+            raise RuntimeError(
+                f"the browser drew no {', '.join(lacking)}: try again when the machine is less busy"
+            )
         for draft, file in zip(drafts, files, strict=True):
             write_atomically(file, _same_every_time(draft.read_bytes(), file))
     return True

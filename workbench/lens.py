@@ -12,11 +12,13 @@ the logit lens"). Knows nothing of how a direction was made.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
+
+from workbench.layers import evaluating
 
 if TYPE_CHECKING:
     from workbench.models import LM
@@ -39,10 +41,8 @@ def token_effects(lm: LM, direction: Tensor) -> Tensor:
     if weight is None or weight.shape[-1] != lm.width:
         raise ValueError(f"{lm.name!r} has no unembedding of width {lm.width} to read through")
     norm = final_norm(lm)
-    through = direction.to(weight.device, torch.float32)
-    if norm is not None:
-        through = _scale_and_centre(norm, through)
-    effects = weight.float() @ through
+    through = direction.float() if norm is None else _scale_and_centre(norm, direction.float())
+    effects = weight.float() @ through.to(weight.device)
     return (effects - effects.mean()).cpu()
 
 
@@ -61,27 +61,56 @@ def top_tokens(lm: LM, direction: Tensor, count: int = 10) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@torch.no_grad()
 def final_norm(lm: LM) -> nn.Module | None:
-    """The norm between the last block and the unembedding: the last module that stands beside the
-    layer list and has a weight of the residual stream's width, or None where there is none."""
-    parent, _, name = lm.layer_path.rpartition(".")
-    holder = lm.model.get_submodule(parent) if parent else lm.model
-    norms = [
-        module
-        for child, module in holder.named_children()
-        if child != name and getattr(module, "weight", torch.empty(0)).shape == (lm.width,)
-    ]
+    """The norm between the last block and the unembedding, or None where there is none.
+
+    Told by a forward of two tokens: of the modules without children that run after the last block
+    the last that maps the residual stream's width to itself and does not leave it as it was. So
+    it needs no weight, and a dropout is none.
+    """
+    blocks: nn.ModuleList = lm.model.get_submodule(lm.layer_path)  # type: ignore[assignment]
+    found: list[nn.Module] = []
+    done = False
+
+    def finish(*_: Any) -> None:
+        nonlocal done
+        done = True
+
+    def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        given = inputs[0] if inputs else None
+        if not (done and isinstance(given, Tensor) and isinstance(output, Tensor)):
+            return
+        if given.shape == output.shape and given.shape[-1] == lm.width and not same(given, output):
+            found.append(module)
+
+    def same(given: Tensor, output: Tensor) -> bool:
+        return torch.equal(given.to(output.device, output.dtype), output)
+
+    leaves = [m for m in lm.model.modules() if next(m.children(), None) is None]
+    handles = [blocks[-1].register_forward_hook(finish)]
+    handles += [leaf.register_forward_hook(note) for leaf in leaves]
+    try:
+        with evaluating(lm.model):
+            ids = torch.tensor([[0, 1]], device=lm.device)
+            lm.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    head = lm.model.get_output_embeddings()
+    norms = [module for module in found if module is not head]
     return norms[-1] if norms else None
 
 
 def _scale_and_centre(norm: nn.Module, direction: Tensor) -> Tensor:
-    """s * C v, asked of the norm itself: some scale by 1 + weight, and not every norm that centres
-    is a LayerNorm of torch's."""
-    weight: Tensor = norm.get_parameter("weight")
+    """s * C v, asked of the norm itself: some scale by 1 + weight, some have no weight, and not
+    every norm that centres is a LayerNorm of torch's. On the device of the norm."""
+    own = next(norm.parameters(), direction)
+    direction = direction.to(own.device)
     # Mean 0 (for an even width) and mean square 1: every norm leaves it but for scale and bias.
-    probe = torch.ones(1, 1, len(direction), dtype=weight.dtype, device=weight.device)
+    probe = torch.ones(1, 1, len(direction), dtype=own.dtype, device=own.device)
     probe[..., ::2] = -1.0
     scale = (norm(probe) - norm(-probe)).float() / (2 * probe.float())
-    centres = torch.allclose(norm(probe + 1), norm(probe), atol=0.05)
-    centred = direction - direction.mean() if centres else direction
+    shifted = (norm(probe + 1) - norm(probe)).float().abs().max() < 0.05
+    centred = torch.where(shifted, direction - direction.mean(), direction)
     return scale[0, 0] * centred

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from workbench.pairs import Pair, Pairs
@@ -39,7 +40,7 @@ def load_pairs(
     `positive`, `negative` and `prompt` name the columns ("prompt" is taken when it is there and
     `prompt` is None). `part` names one of the tables of a nested JSON file ("train", "test").
     `separator` goes between prompt and completion. In JSON lines a first line without the named
-    columns that has a "name" gives name, trait and description.
+    columns that has a "name" gives name, trait, description and role.
     Raises FileNotFoundError for an unknown name or path; ValueError for another kind of file, a
     broken line, a missing column (naming those found), an empty or one-sided file.
     """
@@ -64,6 +65,7 @@ def load_pairs(
         name=name or str(about.get("name") or path.stem),
         trait=trait if trait is not None else str(about.get("trait") or ""),
         description=str(about.get("description") or ""),
+        role=str(about.get("role") or "extract"),
     )
 
 
@@ -122,7 +124,7 @@ def _read_table(
             # Texts such as "NA" and "1" are texts.
             rows = pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
         else:
-            rows = pd.read_parquet(path).to_dict("records")
+            rows = _plain(pd.read_parquet(path).to_dict("records"))
     except (ValueError, OSError, RecursionError) as error:
         kind = path.suffix.lower().lstrip(".")
         raise ValueError(f"{str(path)!r} is not readable as {kind}: {error}") from None
@@ -133,6 +135,15 @@ def _read_table(
     if not rows:
         raise ValueError(f"{str(path)!r} has no rows")
     return rows, about
+
+
+def _plain(value: Any) -> Any:
+    """Parquet gives lists back as arrays, and what is missing as NaN: here as lists and None."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(inner) for inner in value]
+    return None if value is pd.NA or value != value else value
 
 
 def _json_lines(path: Path) -> list[Any]:
@@ -192,12 +203,17 @@ def _require(path: Path, columns: Sequence[str], *names: str) -> None:
 
 
 def _prompt(value: Any) -> Prompt:
-    """A text, or chat messages (Parquet gives lists back as arrays)."""
+    """A text, or chat messages, of which the fields that hold nothing are left out."""
     if value is None:
         return ""
     if isinstance(value, str):
         return value
-    messages = tuple(value) if hasattr(value, "__iter__") else ()
-    if messages and all(isinstance(m, dict) and {"role", "content"} <= set(m) for m in messages):
-        return messages
+    if isinstance(value, list) and value and all(map(_is_message, value)):
+        return tuple({k: v for k, v in m.items() if v is not None} for m in value)
     raise ValueError(f"a prompt must be a text or chat messages, got {value!r}")
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(value.get(key), str) for key in ("role", "content")
+    )

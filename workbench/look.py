@@ -8,7 +8,7 @@ common colour vision can tell apart. Sizes are chosen for one column of a paper:
 import html
 import json
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, ParamSpec
 
@@ -22,7 +22,8 @@ ORANGE, SKY, INK, GREY = "#E69F00", "#56B4E9", "#222222", "#8C8C8C"
 COLORS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, INK)
 WIDTH = 560
 Arguments = ParamSpec("Arguments")
-PANEL, GAP, BELOW = 135, 38, 58  # heights in pixels: of a panel, between two, under the last
+# Heights in pixels: of a panel, between two, under the last, of a row of a legend.
+PANEL, GAP, BELOW, LEGEND_ROW = 135, 38, 58, 29
 
 _AXIS = {
     "showline": True,
@@ -93,37 +94,6 @@ def safe(text: object, *, width: int = 64, limit: int = 400) -> str:
     return "<br>".join(html.escape(line) for line in lines)
 
 
-def interval(
-    frame: pd.DataFrame, column: str, *, resamples: int = 1000, seed: int = 0
-) -> pd.DataFrame:
-    """Mean of a column over prompts at every coefficient, with its 95 % bootstrap interval.
-
-    Prompts are resampled whole, the same ones at every coefficient, because texts of one prompt
-    are not independent. Several rows of one prompt at one coefficient are averaged first.
-
-    Returns a frame with the columns x (the coefficient in residual norms), mean, low and high, in
-    the column's own unit; coefficients at which no prompt has a value are left out.
-    """
-    table = frame.pivot_table(
-        index="prompt_index", columns="coefficient_norm", values=column, aggfunc="mean"
-    ).sort_index(axis=1)
-    values = table.to_numpy(dtype=float)  # (prompts, coefficients)
-    prompts = len(values)
-    if prompts == 0:
-        return pd.DataFrame(columns=["x", "mean", "low", "high"], dtype=float)
-    weights = np.random.default_rng(seed).multinomial(
-        prompts, np.full(prompts, 1 / prompts), size=resamples
-    )  # (resamples, prompts)
-    known = ~np.isnan(values)
-    with np.errstate(invalid="ignore"):
-        sums = weights @ np.where(known, values, 0)  # (resamples, coefficients)
-        means = sums / (weights @ known)
-    low, high = np.nanpercentile(means, [2.5, 97.5], axis=0)
-    return pd.DataFrame(
-        {"x": table.columns, "mean": np.nanmean(values, axis=0), "low": low, "high": high}
-    )
-
-
 def band(
     figure: go.Figure,
     row: int,
@@ -132,9 +102,13 @@ def band(
     color: str,
     *,
     shade: float = 0.2,
+    dash: str = "solid",
     named: bool = True,
 ) -> None:
-    """A line of `interval` with its interval shaded; `named` says whether the legend has it."""
+    """A line (columns x, mean, low, high) with its interval shaded.
+
+    `dash` is plotly's name of the line's pattern, `named` says whether the legend has the line.
+    """
     name = html.escape(name)
     x = [*line["x"], *line["x"][::-1]]
     red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
@@ -157,7 +131,7 @@ def band(
         mode="lines",
         name=name,
         showlegend=named,
-        line={"color": color, "width": 2},
+        line={"color": color, "width": 2, "dash": dash},
         legendgroup=f"{row} {name}",
         legend=legend(row),
         hovertemplate=f"%{{y:.3g}} at %{{x:.3g}}<extra>{name}</extra>",
@@ -198,6 +172,23 @@ def stack(rows: int, above: int, title: str, panel: int = PANEL) -> go.Figure:
 def legend(row: int) -> str:
     """What plotly calls the legend of a panel, counted from 1."""
     return "legend" if row == 1 else f"legend{row}"
+
+
+def legend_rows(names: Sequence[str]) -> int:
+    """How many rows a panel's legend takes, as `LEGEND_ROW` pixels each, by its names' lengths."""
+    room = WIDTH - 85
+    used = [45 + 6.2 * len(name) for name in names]
+    return max(1, -(-int(sum(used)) // room)) if used else 0
+
+
+def align_legend(figure: go.Figure, row: int, names: Sequence[str]) -> None:
+    """Give a legend of several rows columns of one width, so that the rows line up."""
+    rows = legend_rows(names)
+    if rows > 1:
+        columns = -(-len(names) // rows)
+        figure.layout[legend(row)].update(
+            x=0, xanchor="left", entrywidthmode="pixels", entrywidth=(WIDTH - 130) / columns - 45
+        )
 
 
 def visible(token: object) -> str:

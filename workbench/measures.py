@@ -1,19 +1,29 @@
-"""What can be read off a text's token ids alone: how much of it is repetition.
+"""What can be read off a text alone: whether there is one, and how much of it is repetition.
 
-Pure array maths over many texts at once; knows nothing of models.
+Pure array maths over many texts at once; knows nothing of models. What cannot be measured is NaN,
+never a value that a sound text could have: a text too short for one n-gram has no distinct
+n-grams, and an empty one is told by `empty`, as no measure of repetition would find fault with it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+
+
+def empty(texts: Iterable[Any]) -> NDArray[np.bool_]:
+    """Which texts say nothing: "", white space alone, or missing (None, NaN): (B,)."""
+    return np.array([not isinstance(t, str) or not t.strip() for t in texts], dtype=bool)
 
 
 def distinct(ids: NDArray[np.integer], lengths: NDArray[np.integer], n: int) -> NDArray[np.float64]:
     """Distinct n-grams over all n-grams of each text: (B,) in (0, 1], NaN where there are none.
 
     ids      (B, N) token ids
-    lengths  (B,) how many of a row's ids are its text
+    lengths  (B,) how many of a row's ids are its text; 0 for an empty one
 
     Distinct-n, Li et al. 2016, https://arxiv.org/abs/1510.03055, of one text each.
     """
@@ -40,7 +50,8 @@ def distinct(ids: NDArray[np.integer], lengths: NDArray[np.integer], n: int) -> 
 def longest_repeat(ids: NDArray[np.integer], lengths: NDArray[np.integer]) -> NDArray[np.int64]:
     """Tokens in the longest span of each text that stands in it twice: (B,), 0 if no token does.
 
-    The two may overlap, so a text of N tokens that repeats itself every p tokens scores N - p.
+    An empty text has 0 as well; see `empty`. The two may overlap, so a text of N tokens that
+    repeats itself every p tokens scores N - p.
     Over the text's length it is the share of the text that one repeat makes up.
     """
     ids, lengths = _checked(ids, lengths)

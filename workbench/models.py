@@ -105,12 +105,20 @@ class LM:
         return self.traced.get(self.layer_path)
 
     @cached_property
+    def in_memory(self) -> bool:
+        """Whether all weights are on this machine, outside its disk: not so for a model that is
+        offloaded, or that runs elsewhere and is only described here."""
+        return not any(
+            isinstance(w, Tensor) and w.is_meta for w in self.model.state_dict().values()
+        )
+
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the architecture and the weights, computed once, at first use.
 
-        The same for the same weights however they were loaded; another dtype is other
-        weights, another name is not. Weights changed in place afterwards are not noticed:
-        load the changed model anew.
+        Covers what `fingerprint` says. The same for the same weights however they were loaded;
+        another dtype is other weights, another name is not. Weights changed in place afterwards
+        are not noticed: load the changed model anew.
 
         Raises:
             ValueError: weights that are not in memory (meta or offloaded to disk).
@@ -176,8 +184,17 @@ def load(
 
 
 def fingerprint(model: "PreTrainedModel") -> str:
-    """SHA-256 of the config's essentials and of each weight's name, dtype, shape and bytes."""
-    digest = hashlib.sha256(json.dumps(_essentials(model.config.to_dict())).encode())
+    """SHA-256 of what a model computes: its config and its weights.
+
+    Of the config, its architecture's own settings and those of all architectures that are not at
+    their defaults (`to_diff_dict`), so that a setting which a newer transformers gives to every
+    config changes nothing; names, labels and output options are left out. Of each weight (and
+    saved buffer), its name, dtype, shape and bytes. Not covered: the tokenizer, the generation
+    settings, and the code that runs, such as the version of transformers or the attention kernel.
+
+    Raises ValueError for weights that are not in memory (meta or offloaded to disk).
+    """
+    digest = hashlib.sha256(json.dumps(_essentials(model.config.to_diff_dict())).encode())
     for name, weight in sorted(model.state_dict().items()):
         if not isinstance(weight, Tensor):
             continue

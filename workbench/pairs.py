@@ -1,7 +1,8 @@
 """Contrast pairs: two texts that differ in one trait.
 
 A pair is a prompt with two completions, a positive one that shows the trait and a negative one
-that does not. This module knows nothing of models or tokens; files are read in loaders.py.
+that does not. This module knows nothing of models or tokens; files are read in loaders.py, pairs
+are written out of templates in templating.py.
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import overload
 
 from workbench.splits import (
+    ROLES,
     PromptSet,
     as_text,
+    check_role,
     divide,
     group_by_texts,
     prompt_texts,
@@ -87,17 +90,22 @@ class Splits:
 
 @dataclass(frozen=True)
 class Pairs(Sequence[Pair]):
-    """A named set of contrast pairs. Raises ValueError when it is empty."""
+    """A named set of contrast pairs, and what it is for: "extract", "select" or "report".
+
+    Raises ValueError when it is empty, and for another role.
+    """
 
     pairs: tuple[Pair, ...]
     name: str
     trait: str = ""
     description: str = ""
+    role: str = "extract"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pairs", tuple(self.pairs))
         if not self.pairs:
             raise ValueError(f"pairs {self.name!r} are empty; give at least one pair")
+        check_role(self.role, ROLES)
 
     @overload
     def __getitem__(self, index: int) -> Pair: ...
@@ -120,7 +128,7 @@ class Pairs(Sequence[Pair]):
 
     @property
     def fingerprint(self) -> str:
-        """sha256 of the pairs in their order; names and descriptions do not count."""
+        """sha256 of the pairs in their order; names, descriptions and roles do not count."""
         rows = [
             [pair.positive, pair.negative, *(as_text(prompt) for prompt in pair.prompts)]
             for pair in self.pairs
@@ -134,8 +142,11 @@ class Pairs(Sequence[Pair]):
 
     @property
     def prompts(self) -> PromptSet:
-        """The different prompts, in order. Raises ValueError when the pairs have none, or when
-        the two sides of a pair have different ones: those ask for the trait already."""
+        """The different prompts, in order, with the role of the pairs.
+
+        Raises ValueError when the pairs have none, or when the two sides of a pair have different
+        ones: those ask for the trait already.
+        """
         for pair in self.pairs:
             if as_text(pair.prompts[0]) != as_text(pair.prompts[1]):
                 raise ValueError(
@@ -148,9 +159,7 @@ class Pairs(Sequence[Pair]):
                 f"pairs {self.name!r} are whole texts without prompts; "
                 "give the prompts to steer on separately"
             )
-        role = self.name.rpartition("/")[2]
-        named = role if role in ("extract", "select", "report") else "extract"
-        return PromptSet(tuple(unique.values()), self.name, named)
+        return PromptSet(tuple(unique.values()), self.name, self.role)
 
     def split(
         self, extract: float = 0.6, select: float = 0.2, report: float = 0.2, *, seed: int = 0
@@ -170,10 +179,13 @@ class Pairs(Sequence[Pair]):
                 f"kept together there are only {len(groups)} group(s) among {len(self)} pairs"
             )
         parts = [
-            replace(self, pairs=tuple(self.pairs[i] for i in indices), name=f"{self.name}/{role}")
-            for role, indices in zip(
-                ("extract", "select", "report"), divide(groups, shares, seed), strict=True
+            replace(
+                self,
+                pairs=tuple(self.pairs[i] for i in indices),
+                name=f"{self.name}/{role}",
+                role=role,
             )
+            for role, indices in zip(ROLES, divide(groups, shares, seed), strict=True)
         ]
         require_disjoint({part.name: part.texts for part in parts})
         return Splits(*parts)
@@ -204,7 +216,12 @@ class Pairs(Sequence[Pair]):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write JSON lines that `load` reads back, first a line of metadata."""
-        about = {"name": self.name, "trait": self.trait, "description": self.description}
+        about = {
+            "name": self.name,
+            "trait": self.trait,
+            "description": self.description,
+            "role": self.role,
+        }
         rows = [about, *(_as_row(pair) for pair in self.pairs)]
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         write_atomically(Path(path), text.encode())
@@ -234,88 +251,6 @@ class Pairs(Sequence[Pair]):
         )
         return cls(_numbered(rows), name, trait)
 
-    @classmethod
-    def from_templates(
-        cls,
-        template: Prompt,
-        positive_personas: Sequence[str],
-        negative_personas: Sequence[str],
-        suffixes: Sequence[str],
-        *,
-        name: str = "templates",
-        trait: str = "",
-    ) -> Pairs:
-        """One pair for each (persona pair, suffix): "Act like a {persona} person." + suffix.
-
-        `template` holds {persona}, and may hold {suffix} (otherwise the suffix follows it). As
-        chat messages it becomes the prompt, with the persona on either side, and the suffix the
-        completion. The two persona lists are read side by side.
-        """
-        if len(positive_personas) != len(negative_personas):
-            raise ValueError(
-                f"one-sided personas: {len(positive_personas)} positive and "
-                f"{len(negative_personas)} negative"
-            )
-        if "{persona}" not in as_text(template):
-            raise ValueError(f"the template {template!r} does not hold '{{persona}}'")
-        sides = list(zip(positive_personas, negative_personas, strict=True))
-        if isinstance(template, str):
-            whole = template if "{suffix}" in template else template + "{suffix}"
-            pairs = [
-                Pair(_fill(whole, persona=good, suffix=end), _fill(whole, persona=bad, suffix=end))
-                for good, bad in sides
-                for end in suffixes
-            ]
-        else:
-            pairs = [
-                Pair(end, end, _fill_chat(template, good), _fill_chat(template, bad))
-                for good, bad in sides
-                for end in suffixes
-            ]
-        return cls(tuple(pairs), name, trait)
-
-    @classmethod
-    def from_ab(
-        cls,
-        questions: Sequence[Prompt],
-        matching: Sequence[str],
-        not_matching: Sequence[str],
-        *,
-        name: str = "questions",
-        trait: str = "",
-    ) -> Pairs:
-        """Questions with the answer that matches the behaviour and the one that does not."""
-        return cls.from_lists(matching, not_matching, questions, name=name, trait=trait)
-
-    @classmethod
-    def from_suffixes(
-        cls,
-        instructions: Sequence[Prompt],
-        positive_suffixes: Sequence[str],
-        negative_suffixes: Sequence[str],
-        *,
-        name: str = "suffixes",
-        trait: str = "",
-    ) -> Pairs:
-        """Each instruction with one positive and one negative way to begin the answer.
-
-        The i-th instruction takes the i-th suffix of each list, beginning again at their ends.
-        """
-        if not positive_suffixes or not negative_suffixes:
-            raise ValueError(
-                f"one-sided suffixes: {len(positive_suffixes)} positive and "
-                f"{len(negative_suffixes)} negative"
-            )
-        rows = (
-            (
-                positive_suffixes[i % len(positive_suffixes)],
-                negative_suffixes[i % len(negative_suffixes)],
-                instruction,
-            )
-            for i, instruction in enumerate(instructions)
-        )
-        return cls(_numbered(rows), name, trait)
-
 
 def _numbered(rows: Iterable[tuple[str, str, Prompt]]) -> tuple[Pair, ...]:
     """Pairs out of rows; an error says which row it is about."""
@@ -326,17 +261,6 @@ def _numbered(rows: Iterable[tuple[str, str, Prompt]]) -> tuple[Pair, ...]:
         except ValueError as error:
             raise ValueError(f"pair {index}: {error}") from None
     return tuple(pairs)
-
-
-def _fill(template: str, **words: str) -> str:
-    # Not str.format: the texts of others may hold braces of their own.
-    for name, word in words.items():
-        template = template.replace("{" + name + "}", word)
-    return template
-
-
-def _fill_chat(template: Sequence[Mapping[str, str]], persona: str) -> Prompt:
-    return tuple({**m, "content": _fill(m["content"], persona=persona)} for m in template)
 
 
 def _as_row(pair: Pair) -> dict[str, object]:

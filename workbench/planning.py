@@ -17,7 +17,7 @@ from workbench.judges import Judge
 from workbench.layers import text_config
 from workbench.splits import PromptSet, as_text, text_hashes
 from workbench.store import tensors_hash
-from workbench.tokens import Prompt
+from workbench.tokens import Batch, Prompt, encode
 from workbench.updates import Add, Intervention
 from workbench.vectors import SteeringVector
 
@@ -33,6 +33,7 @@ OWN = (
     "coefficient_norm",
     "vector",
     "text",
+    "empty",
     "tokens",
     "finish",
     "logprob_unsteered",
@@ -143,10 +144,13 @@ def _check_coefficients(coefficients: Sequence[float] | None) -> np.ndarray:
 
 
 def check_judges(judges: Sequence[Judge], trait: str) -> None:
-    """Ask each judge about no texts: it refuses a trait that it does not know."""
+    """Ask each judge about no texts: it refuses a trait that it does not know.
+
+    Raises ValueError, too, for a judge whose columns are a sweep's own or another judge's.
+    """
     seen = set(OWN)
     for judge in judges:
-        columns = list(judge([], [], trait).columns)
+        columns = list(judge([], trait).columns)
         taken = seen & set(columns)
         if taken:
             raise ValueError(f"the judge {judge!r} gives a column {min(taken)!r}, which is taken")
@@ -208,7 +212,10 @@ def provenance(
     controls: Mapping[str, tuple[Intervention, ...]],
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """All that decides a sweep's result, as JSON values: it goes into the plan and the attrs."""
+    """All that decides what the model writes, as JSON values: it goes into the plan and the attrs.
+
+    What texts are judged by is no part of it, as judges read them when all is done.
+    """
     own = controls["vector"]
     kept = (
         "pairs",
@@ -236,7 +243,8 @@ def provenance(
         "prompt_set": prompts.name if isinstance(prompts, PromptSet) else "",
         "prompts": _digest(prompts),
         "prompted": _digest(prompted),
-        "prompt_hashes": sorted(text_hashes(prompts)),
+        "token_ids": _token_hash(encode(lm, [*prompts, *prompted])),
+        "prompt_hashes": sorted(text_hashes([*prompts, *prompted])),
         **settings,
         "versions": {
             "workbench": workbench.__version__,
@@ -253,6 +261,11 @@ def _hash(interventions: tuple[Intervention, ...]) -> str:
     return tensors_hash(
         {str(i.layer): i.update.direction for i in interventions if isinstance(i.update, Add)}
     )
+
+
+def _token_hash(batch: Batch) -> str:
+    """sha256 of what the model sees of the prompts."""
+    return tensors_hash({"ids": batch.ids, "attention": batch.attention})
 
 
 def _digest(prompts: Sequence[Prompt]) -> str:

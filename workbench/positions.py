@@ -3,14 +3,15 @@
 A position rule is a callable `(lm, batch) -> (B, T) bool` over the tokens of a batch, with an
 attribute `generated`: whether tokens made later are touched too. A completion counts as generated,
 so a text is steered alike while it is written and while it is read back. Padding is never
-touched, whatever a rule says: `select` sees to both.
+touched, whatever a rule says: `select` sees to both. `last` is the end of the prompt, `last_k(k)`
+the end of the text.
 """
 
 from __future__ import annotations
 
 import html
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -65,11 +66,25 @@ class Mask:
         return f"mask({tuple(self.touched.shape)})"
 
 
+@dataclass(frozen=True)
+class LastK:
+    """A position rule for the end of a text; see `last_k`."""
+
+    count: int
+    generated: bool = field(default=False, init=False)
+
+    def __call__(self, lm: LM, batch: Batch) -> Tensor:
+        return batch.attention & (torch.arange(batch.width) >= batch.width - self.count)
+
+    def __repr__(self) -> str:
+        return f"last_k({self.count})"
+
+
 def select(lm: LM, batch: Batch, positions: Positions) -> Tensor:
     """The (B, T) bool mask of the tokens that a rule touches: never padding, and on completions
-    what the rule says of generated tokens (a `mask` speaks for every column itself)."""
+    what the rule says of generated tokens (`mask` and `last_k` speak for every column)."""
     touched = positions(lm, batch).to(batch.attention.device)
-    if not isinstance(positions, Mask):
+    if not isinstance(positions, Mask | LastK):
         touched = torch.where(batch.completion, positions.generated, touched)
     return touched & batch.attention
 
@@ -83,6 +98,20 @@ everything = Rule("everything", lambda batch: batch.attention, generated=True)
 prompt = Rule("prompt", lambda batch: batch.prompt, generated=False)
 generated = Rule("generated", lambda batch: batch.completion, generated=True)
 last = Rule("last", _last, generated=False)
+"""The last token of each prompt, whether or not a completion follows. For the end of a text, prompt
+and completion together, see `last_k`."""
+
+
+def last_k(count: int) -> LastK:
+    """The last `count` tokens of each text as it stands, prompt and completion together, or all
+    of a shorter one. It is for reading: the end of a text that is being written moves on, so
+    tokens made later are not touched.
+
+    Raises ValueError for a count that is not a whole number of at least 1.
+    """
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ValueError(f"last_k({count!r}): give a whole number of tokens, at least 1")
+    return LastK(count)
 
 
 def _by_prompt(batch: Batch, touches: Callable[[EncodedPrompt], list[bool]]) -> Tensor:

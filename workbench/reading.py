@@ -6,7 +6,6 @@ and split after the first is free. This module knows nothing of directions.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -19,8 +18,9 @@ from tqdm.auto import tqdm
 from workbench import tracing
 from workbench.layers import evaluating
 from workbench.pairs import Pairs
-from workbench.positions import Mask, Positions, Rule, last, mask, select
-from workbench.store import cache_path, cached
+from workbench.positions import LastK, Mask, Positions, last_k, mask, select
+from workbench.store import cache_path, cached, tensors_hash
+from workbench.streams import model_inputs
 from workbench.tokens import Batch, Prompt, encode
 
 if TYPE_CHECKING:
@@ -30,27 +30,7 @@ if TYPE_CHECKING:
 TOKENS = 4096
 # Bytes of activations that one forward may hand over before they are averaged.
 _HANDED = 1 << 28
-
-
-@dataclass(frozen=True)
-class LastK:
-    """The last `count` tokens of a text; see `last_k`."""
-
-    count: int
-    generated: bool = True
-
-    def __call__(self, lm: LM, batch: Batch) -> Tensor:
-        return batch.attention & (torch.arange(batch.width) >= batch.width - self.count)
-
-    def __repr__(self) -> str:
-        return f"last_k({self.count})"
-
-
-def last_k(count: int) -> LastK:
-    """The last `count` tokens of each text, prompt and completion together (left-padded rows)."""
-    if not isinstance(count, int) or count < 1:
-        raise ValueError(f"last_k({count!r}): give a whole number of tokens, at least 1")
-    return LastK(count)
+_LAST = last_k(1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +56,7 @@ class PairActivations:
 def read_pairs(
     lm: LM,
     pairs: Pairs,
-    positions: Positions = last,
+    positions: Positions = _LAST,
     *,
     layers: Sequence[int] | None = None,
     compat: bool = False,
@@ -84,9 +64,10 @@ def read_pairs(
 ) -> PairActivations:
     """Mean activation of every side of every pair over the tokens that `positions` touches.
 
-    `last` means the last token of the whole text, `generated` the completion, `last_k(k)` the last
-    k tokens, `everything` all of them. All layers are read and kept on disk, keyed by the weights,
-    the texts, the positions and the dtype; without `cache` only `layers` are.
+    `last_k(k)` means the last k tokens of the whole text, `generated` the completion, `last` the
+    last token of the prompt, `everything` all of them. All layers are read and kept on disk, keyed
+    by the weights, their dtype, the token ids and the tokens read; without `cache` only `layers`
+    are.
     `compat` reads as repeng does: prompt and completion tokenized as one text, and the last layer
     after the model's final norm.
     Raises ValueError for a layer out of range, a text over the context length, a side where
@@ -104,29 +85,31 @@ def read_pairs(
     if compat and not all(isinstance(p, str) for pair in pairs for p in pair.prompts):
         raise ValueError(f"compat reads whole texts, but pairs {pairs.name!r} hold chats")
 
-    ends = positions is last or positions.generated
+    ends = isinstance(positions, LastK) or positions.generated
     if not ends and all(pair.prompt and pair.prompts[0] == pair.prompts[1] for pair in pairs):
         raise ValueError(
             f"{positions!r} reads only the prompts of {pairs.name!r}, which are the same on both "
-            "sides; read `last`, `last_k(k)`, `generated` or `everything`"
+            "sides; read `last_k(k)`, `generated` or `everything`"
         )
 
-    # Only rules that say all about themselves in their repr can be found again on disk.
-    keyed = cache and isinstance(positions, Rule | LastK)
-    read = tuple(range(lm.layers)) if keyed else tuple(sorted(set(wanted)))
+    everyone = _encoded(lm, pairs, compat)
+    touched = _touched(lm, everyone, positions)
+    read = tuple(range(lm.layers)) if cache else tuple(sorted(set(wanted)))
 
     def compute() -> dict[str, Tensor]:
-        return _read(lm, pairs, positions, read, compat)
+        return _read(lm, everyone, touched, read, compat)
 
-    if keyed:
+    if cache:
+        # What the model sees and what is read of it, not what either was made from: a tokenizer
+        # or a chat template that changes the ids changes the key.
+        seen = {"ids": everyone.ids, "attention": everyone.attention, "touched": touched}
         path = cache_path(
             "activations",
             model=lm.fingerprint,
-            data=pairs.fingerprint,
-            positions=repr(positions),
+            tokens=tensors_hash(seen),
             dtype=str(lm.dtype),
             compat=str(compat),
-            version="1",
+            version="2",
         )
         tensors = cached(path, compute)
     else:
@@ -192,42 +175,32 @@ def _encoded(lm: LM, pairs: Pairs, compat: bool) -> Batch:
     )
 
 
-def _touched(lm: LM, batch: Batch, positions: Positions) -> Mask:
-    """The tokens to read, as a mask: rules about a text's end see prompt and completion as one."""
-    if positions is last:
-        touched = LastK(1)(lm, batch)
-    elif isinstance(positions, LastK):
-        touched = positions(lm, batch)
-    else:
-        touched = select(lm, batch, positions)
-    return mask(touched)
-
-
-def _check_touched(lm: LM, batch: Batch, positions: Positions) -> None:
-    empty = (~_touched(lm, batch, positions).touched.any(1)).nonzero()
+def _touched(lm: LM, batch: Batch, positions: Positions) -> Tensor:
+    """The tokens to read, (B, T) bool. Raises ValueError for a row where there are none."""
+    touched = select(lm, batch, positions)
+    empty = (~touched.any(1)).nonzero()
     if len(empty):
         raise ValueError(
             f"{positions!r} touches no token of {batch.texts[int(empty[0])][:200]!r}; pairs "
-            "without a prompt have no completion either: read `last`, `last_k(k)` or `everything`"
+            "without a prompt have no completion either: read `last_k(k)` or `everything`"
         )
+    return touched
 
 
 def _read(
-    lm: LM, pairs: Pairs, positions: Positions, layers: tuple[int, ...], compat: bool
+    lm: LM, everyone: Batch, touched: Tensor, layers: tuple[int, ...], compat: bool
 ) -> dict[str, Tensor]:
-    everyone = _encoded(lm, pairs, compat)
-    _check_touched(lm, everyone, positions)
-    one_each = positions is last
+    one_each = bool((touched.sum(1) == 1).all())
     budget = TOKENS if one_each else min(TOKENS, _HANDED // (4 * lm.width * len(layers)))
     values = torch.empty(len(everyone), len(layers), lm.width)
     norms = []
     with tqdm(total=len(everyone), desc="reading", unit="text", delay=2, leave=False) as progress:
         for batch, rows in batches(everyone, budget):
-            touched = _touched(lm, batch, positions)
-            found = tracing.activations(lm, batch, layers, touched, norms=True)
+            here = mask(touched[rows, -batch.width :])
+            found = tracing.activations(lm, batch, layers, here, norms=True)
             values[rows] = found.mean().float()
             if compat and lm.layers - 1 in layers:
-                values[rows, layers.index(lm.layers - 1)] = _after_norm(lm, batch, touched)
+                values[rows, layers.index(lm.layers - 1)] = _after_norm(lm, batch, here)
             assert found.norms is not None
             norms.append(_later(batch, found.norms))
             progress.update(len(rows))
@@ -239,9 +212,7 @@ def _after_norm(lm: LM, batch: Batch, touched: Mask) -> Tensor:
     """(B, D): mean over the touched tokens of the stream after the final norm, which is what
     transformers calls the last hidden state."""
     model, device = lm.model.base_model, lm.device
-    inputs = {"input_ids": batch.ids, "attention_mask": batch.attention.long()}
-    if "position_ids" in inspect.signature(type(model).forward).parameters:
-        inputs["position_ids"] = batch.positions
+    inputs = model_inputs(model, batch)
     with evaluating(lm.model):
         found = model(**{name: value.to(device) for name, value in inputs.items()}, use_cache=False)
     hidden = found.last_hidden_state

@@ -6,7 +6,7 @@ one.
 """
 
 import base64
-import html
+import hashlib
 import inspect
 import json
 import re
@@ -19,19 +19,21 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from workbench import figures, images, tables
+from workbench import figures, images, png, tables
 from workbench.store import write_atomically
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
+# A model's name, perhaps an owner's before it, that no other name or seed leads to.
+_PART = r"(?!.*--)[A-Za-z0-9_](?:[\w.-]*[\w])?"
+PLAIN = re.compile(rf"(?!.*-seed\d+$)(?!.*-[0-9a-f]{{8}}$){_PART}(?:/{_PART})?", re.ASCII)
 
 
 def folder(model: str | Path | None = None, seed: int = 0) -> Path:
     """Where a run's report goes: `reports/` for the default model and seed 0, else one of its own.
 
-    "reports/gpt2" for `model="gpt2"`, "reports/gpt2-seed1" for seed 1 of it; a path is called by
-    its last part, an owner's name is joined by two hyphens. Relative to the working directory:
-    beside the `notebooks` folder when called from within it, so that no path of the machine's
-    gets into a notebook.
+    "reports/gpt2" for `model="gpt2"`, "reports/gpt2-seed1" for seed 1 of it (see `slug`). Relative
+    to the working directory: beside the `notebooks` folder when called from within it, so that no
+    path of the machine's gets into a notebook.
     """
     base = Path("..", "reports") if Path.cwd().name == "notebooks" else Path("reports")
     name = slug(model, seed)
@@ -39,14 +41,23 @@ def folder(model: str | Path | None = None, seed: int = 0) -> Path:
 
 
 def slug(model: str | Path | None = None, seed: int = 0) -> str:
-    """A folder's name for a model and seed; "" for the default model and seed 0."""
+    """A folder's name for a model and seed, another one for each; "" for the default ones.
+
+    A plain name stays as it is and the owner of a hub id is joined by two hyphens. Any other name,
+    and that of a path, which is called by its last part, ends with letters of its hash, since
+    different ones could look the same: "model-1f2e3d4c".
+    """
     default = default_model()
     name = default if model is None else str(model)
-    if name == default and seed == 0:
-        return ""
-    last = Path(name).resolve().name if Path(name).exists() else name.replace("/", "--")
-    safe = re.sub(r"[^\w.-]+", "-", last).strip(".-") or "model"
-    return safe if seed == 0 else f"{safe}-seed{seed}"
+    if name == default:
+        return f"{name}-seed{seed}" if seed else ""
+    path = Path(name).resolve() if Path(name).exists() else None
+    if path is None and PLAIN.fullmatch(name):
+        safe = name.replace("/", "--")
+    else:
+        last = re.sub(r"[^\w.-]+", "-", path.name if path else name).strip(".-") or "model"
+        safe = f"{last}-{hashlib.sha256(str(path or name).encode()).hexdigest()[:8]}"
+    return f"{safe}-seed{seed}" if seed else safe
 
 
 def default_model() -> str:
@@ -67,8 +78,8 @@ class Export:
         return ", ".join(path.name for path in self.files)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        png = next((path for path in self.files if path.suffix == ".png"), None)
-        return _mimebundle(self.figure, png.read_bytes() if png else None)
+        picture = next((path for path in self.files if path.suffix == ".png"), None)
+        return _mimebundle(self.figure, picture.read_bytes() if picture else None)
 
 
 def export(
@@ -140,16 +151,17 @@ def show(figure: go.Figure) -> None:
     from IPython.display import display
 
     with tempfile.TemporaryDirectory() as place:
-        png = Path(place) / "figure.png"
-        drawn = images.render({png: figure})
-        display(_mimebundle(figure, png.read_bytes() if drawn else None), raw=True)
+        picture = Path(place) / "figure.png"
+        drawn = images.render({picture: figure})
+        display(_mimebundle(figure, picture.read_bytes() if drawn else None), raw=True)
 
 
-def _mimebundle(figure: go.Figure, png: bytes | None) -> dict[str, Any]:
+def _mimebundle(figure: go.Figure, picture: bytes | None) -> dict[str, Any]:
+    """What a notebook keeps of a figure: it may be read where only a picture is shown."""
     plotly_json = json.loads(figure.to_json() or "{}")
     bundle: dict[str, Any] = {"application/vnd.plotly.v1+json": plotly_json}
-    if png is not None:
-        bundle["image/png"] = base64.b64encode(png).decode()
+    if picture is not None:
+        bundle["image/png"] = base64.b64encode(png.preview(picture)).decode()
     return bundle
 
 
@@ -195,7 +207,7 @@ def render(template: str, values: Mapping[str, Any]) -> str:
         name, spec = match[1], match[2] or ""
         value = _look_up(values, name)
         if isinstance(value, pd.DataFrame):
-            return markdown_table(value, spec or ".3g")
+            return tables.markdown_table(value, spec or ".3g")
         if value is None or value != value:
             missing.append(name)
             return ""
@@ -216,24 +228,6 @@ def _look_up(values: Any, name: str) -> Any:
             return None
         values = values[part]
     return values
-
-
-def markdown_table(frame: pd.DataFrame, spec: str = ".3g") -> str:
-    """A Markdown table without the index; fractions in the format `spec`, gaps as a dash."""
-
-    def cell(value: object) -> str:
-        if value is None or value is pd.NA or value != value:
-            return "–"
-        text = format(value, spec) if isinstance(value, float) else str(value)
-        return html.escape(text, quote=False).replace("|", "\\|").replace("\n", " ")
-
-    numbers = [pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]
-    lines = [
-        [cell(column) for column in frame.columns],
-        ["---:" if number else "---" for number in numbers],
-        *([cell(value) for value in row] for row in frame.itertuples(index=False)),
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def saved_values(directory: str | Path = "reports") -> dict[str, Any]:

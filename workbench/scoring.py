@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from workbench import tracing
+from workbench.distributions import chosen_logprobs, token_scores
 from workbench.reading import batches
 from workbench.tokens import Batch
 from workbench.tracing import Remote
@@ -26,11 +27,6 @@ from workbench.updates import Intervention
 
 if TYPE_CHECKING:
     from workbench.models import LM
-
-# Elements of the temporaries of one step over the logits: they stay in a processor's cache.
-_BLOCK = 1 << 20
-# A log-probability whose probability is 0 in every floating point format.
-_IMPOSSIBLE = -1e4
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,19 +60,21 @@ def score(
     *,
     steered_by: Sequence[Intervention] = (),
     kl: bool = False,
+    steered: Tensor | None = None,
     remote: Remote = False,
 ) -> Scores:
     """Score completions under the unsteered model, by one forward.
 
-    With `kl`, one more forward under `steered_by` gives the distributions that they came from.
+    The divergence is from `steered`, the log-probabilities (B, n, V) that the completions were
+    chosen by, where they are given; with `kl`, one more forward under `steered_by` finds them.
     Raises ValueError when the batch has no completions.
     """
     made = written.width - int(written.starts.min())
     if made < 1:
         raise ValueError("the batch has no completions to score")
     targets = written.ids[:, -made:]
-    reference = None
-    if kl:
+    reference = steered
+    if kl and steered is None:
         reference = tracing.forward(
             lm, written, steered_by, _without_last, keep=made + 1, remote=remote
         )
@@ -87,37 +85,7 @@ def score(
     found = tracing.forward(lm, written, (), finish, keep=made + 1, remote=remote).cpu()
     missing = ~written.completion[:, -made:]
     parts = [part.masked_fill(missing, torch.nan) for part in found]
-    return Scores(parts[0], parts[1], parts[2], parts[3], parts[4] if kl else None)
-
-
-def token_scores(logits: Tensor, targets: Tensor, steered: Tensor | None = None) -> Tensor:
-    """logprobs, echoes, entropy, variance and, with `steered` logits (B, n, V), KL: (4 or 5, B, n).
-
-    logits   (B, n + 1, V): one column before each of the n targets, and the last target's own
-    targets  (B, n)
-    """
-    step = max(1, _BLOCK // (logits.shape[1] * logits.shape[2]))
-    blocks = []
-    for start in range(0, len(logits), step):
-        rows = slice(start, start + step)
-        table = tracing.precise(logits[rows]).log_softmax(dim=-1)
-        chosen = targets[rows, :, None]
-        before = table[:, :-1]
-        parts = [before.gather(-1, chosen)[..., 0], table[:, 1:].gather(-1, chosen)[..., 0]]
-        # An impossible token must give 0 times a number, not 0 times infinity.
-        before = before.clamp_min_(_IMPOSSIBLE)
-        kl = None
-        if steered is not None:
-            own = tracing.precise(steered[rows]).log_softmax(dim=-1).clamp_min_(_IMPOSSIBLE)
-            kl = torch.linalg.vecdot(own.exp(), own - before).clamp_min(0)
-        weighted = before.exp().mul_(before)
-        entropy = -weighted.sum(dim=-1)
-        square = torch.linalg.vecdot(weighted, before)
-        parts += [entropy, (square - entropy.square()).clamp_min(0)]
-        if kl is not None:
-            parts.append(kl)
-        blocks.append(torch.stack(parts))
-    return torch.cat(blocks, dim=1)
+    return Scores(parts[0], parts[1], parts[2], parts[3], None if reference is None else parts[4])
 
 
 @torch.no_grad()
@@ -134,7 +102,7 @@ def prompt_echoes(
 
 def _echo(ids: Tensor) -> Callable[[Tensor], Tensor]:
     def finish(logits: Tensor) -> Tensor:
-        return tracing.chosen_logprobs(logits, ids.to(logits.device))
+        return chosen_logprobs(logits, ids.to(logits.device))
 
     return finish
 

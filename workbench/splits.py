@@ -49,6 +49,12 @@ def text_hashes(prompts: Iterable[Prompt]) -> dict[str, str]:
     return {text_hash(text): text for prompt in prompts for text in prompt_texts(prompt)}
 
 
+def check_role(role: str, roles: Sequence[str]) -> None:
+    """Raise ValueError unless `role` is one of `roles`."""
+    if role not in roles:
+        raise ValueError(f"role {role!r} is not one of {tuple(roles)}")
+
+
 @dataclass(frozen=True)
 class PromptSet(Sequence[Prompt]):
     """Prompts with the name of their set and what they are for ("extract", "select", "report").
@@ -64,8 +70,7 @@ class PromptSet(Sequence[Prompt]):
         object.__setattr__(self, "prompts", tuple(self.prompts))
         if not self.prompts:
             raise ValueError(f"prompt set {self.name!r} is empty; give at least one prompt")
-        if self.role not in ROLES:
-            raise ValueError(f"role {self.role!r} is not one of {ROLES}")
+        check_role(self.role, ROLES)
         for index, prompt in enumerate(self.prompts):
             if not prompt_texts(prompt):
                 raise ValueError(f"prompt {index} of {self.name!r} is empty: {prompt!r}")
@@ -108,6 +113,56 @@ def require_disjoint(sets: Mapping[str, Mapping[str, str] | Iterable[str]]) -> N
             "what makes a vector, chooses its coefficient and reports a result must be different "
             "texts; divide the data with Pairs.split()"
         )
+
+
+def settle_role(
+    prompts: Sequence[Prompt],
+    prompted: Sequence[Prompt] = (),
+    *,
+    split: str | None = None,
+    made: Iterable[str] = (),
+    layer: Iterable[str] = (),
+    chose: Iterable[str] | None = None,
+) -> str:
+    """What the prompts of a sweep are for, "select" or "report", once no split is mixed with them.
+
+    prompts   what is steered; a `PromptSet` says itself what it is for
+    prompted  prompts that ask for the trait instead, of the same role
+    split     the role that the caller says, or None: that of `prompts`, or "select"
+    made      hashes of the texts that made the vector
+    layer     hashes of the texts that chose its layer: a report must not hold them
+    chose     hashes of the prompts, asking ones too, that chose its coefficient; None: not known
+
+    Raises ValueError for a role that is neither, for roles that differ, for a text in common with
+    one of those sets, and for a report of which nobody says that it is one: neither `chose` nor a
+    `PromptSet` with that role.
+    """
+    roles = {
+        name: given.role
+        for name, given in (("prompts", prompts), ("prompted", prompted))
+        if isinstance(given, PromptSet)
+    }
+    role = split or roles.get("prompts") or "select"
+    if role not in ("select", "report"):
+        raise ValueError(
+            f"split {role!r}: prompts of a sweep choose a coefficient ('select') or report a "
+            "result ('report'); those that made a vector do neither"
+        )
+    for name, own in roles.items():
+        if own != role:
+            raise ValueError(f"{name} is a {own!r} set, but the sweep says split={role!r}")
+    if role == "report" and chose is None and roles.get("prompts") != "report":
+        raise ValueError(
+            "split='report' does not say what these prompts are apart from: give the frame of the "
+            "sweep that chose the coefficient as apart_from=, or a PromptSet with role='report'"
+        )
+    texts = text_hashes([*prompts, *prompted])
+    require_disjoint({"texts that made the vector": made, f"{role} prompts": texts})
+    if role == "report":
+        require_disjoint({"texts that chose the layer": layer, "report prompts": texts})
+    if chose is not None:
+        require_disjoint({"prompts that chose the coefficient": chose, f"{role} prompts": texts})
+    return role
 
 
 def group_by_texts(texts: Sequence[Iterable[str]]) -> list[list[int]]:

@@ -16,12 +16,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
-import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
-from workbench import tracing
-from workbench.look import BLUE, GREY, INK, band, stack
+from workbench import layer_scores, tracing
+from workbench.intervals import bootstrap_mean
 from workbench.pairs import Pairs
 from workbench.reading import TOKENS, batches
 from workbench.splits import require_disjoint
@@ -42,7 +41,8 @@ def steerability(
     coefficient  the step c, in residual norms: small, so that the slope is that near 0
 
     One row per layer: `layer`, `slope` (mean over pairs, nats per residual norm), `low` and `high`
-    (its 95 % interval, normal), `agree` (share of pairs that move the right way), `pairs`.
+    (its 95 % interval, a bootstrap over pairs), `agree` (share of pairs that move the right way),
+    `pairs`.
     Raises ValueError for a coefficient that is not positive, fewer than two pairs, pairs without
     prompts or that made the vector, and a vector that does not fit the model.
     """
@@ -67,14 +67,13 @@ def steerability(
             for step in (coefficient, -coefficient)
         )
         slopes = (up - down) / (2 * coefficient)
-        mean = float(slopes.mean())
-        half = 1.96 * float(slopes.std()) / math.sqrt(len(slopes))
+        mean = bootstrap_mean(slopes.numpy())
         rows.append(
             {
                 "layer": layer,
-                "slope": mean,
-                "low": mean - half,
-                "high": mean + half,
+                "slope": mean.value,
+                "low": mean.low,
+                "high": mean.high,
                 "agree": float((slopes > 0).double().mean()),
                 "pairs": len(slopes),
             }
@@ -91,7 +90,7 @@ def at_steepest(
     from now on. Raises as `steerability`.
     """
     layer, why = best_layer(steerability(lm, vector, pairs))
-    held_out = {*vector.provenance.get("held_out_texts", ()), *pairs.texts}
+    held_out = {*vector.held_out_texts, *pairs.texts}
     about = {"layer_choice": why, "held_out_texts": sorted(held_out)}
     if not quiet:
         print(f"{pairs.name}: layer {layer}: {why}")
@@ -100,39 +99,13 @@ def at_steepest(
 
 def best_layer(table: pd.DataFrame) -> tuple[int, str]:
     """The layer with the steepest slope, the lower of equals, and why, in words."""
-    top = table.sort_values("layer").loc[lambda t: t["slope"].idxmax()]
+    top = layer_scores.best_layer(table, "slope")
     why = (
         f"steepest log-odds of {len(table)} layers on {int(top['pairs'])} held-out pairs "
         f"({top['slope']:+.1f} nats per residual norm [{top['low']:+.1f}, {top['high']:+.1f}], "
         f"{top['agree']:.0%} of the pairs agree)"
     )
     return int(top["layer"]), why
-
-
-def slopes_by_layer(table: pd.DataFrame, *, layer: int | None = None) -> go.Figure:
-    """The table of `steerability` as a figure, the chosen `layer` marked."""
-    figure = stack(1, above=14, title="", panel=220)
-    line = table.rename(columns={"layer": "x", "slope": "mean"})
-    band(figure, 1, line, "slope", BLUE, named=False)
-    figure.add_scatter(
-        x=line["x"],
-        y=line["mean"],
-        mode="markers",
-        marker={"size": 7, "color": BLUE},
-        hoverinfo="skip",
-        showlegend=False,
-    )
-    figure.add_shape(
-        type="line", xref="paper", x0=0, x1=1, y0=0, y1=0, line={"color": GREY, "dash": "dot"}
-    )
-    if layer is not None:
-        figure.add_vline(x=layer, line={"color": INK, "width": 1.2, "dash": "dash"})
-    figure.update_yaxes(title_text="Slope of the log-odds<br>(nats per residual norm)")
-    chosen = "" if layer is None else f"; dashed: the chosen layer, {layer}"
-    figure.update_xaxes(title_text=f"Steered layer (output of the block{chosen})")
-    if table["layer"].nunique() <= 16:
-        figure.update_xaxes(dtick=1)
-    return figure
 
 
 def _odds(lm: LM, batch: Batch, steered: tuple[Intervention, ...]) -> Tensor:

@@ -1,45 +1,40 @@
 """A sweep: what a steering vector does to texts as its coefficient grows, in both signs.
 
 Rows are prompts times coefficients, laid along the batch axis and cut into chunks that fit a
-memory budget. The plan of the chunks is settled (and stored) before the first one runs, and each
-row depends on its chunk alone: so a sweep that was killed picks up where it was and ends with the
-same frame. What a text is worth is asked of judges; this module knows none of them.
+memory budget (planning.py). The plan of the chunks is settled, and stored, before the first one
+runs (running.py), and each row depends on its chunk alone: so a sweep that was killed picks up
+where it was and ends with the same frame (assembly.py). What a text is worth is asked of judges
+when all are written; this module knows none of them.
 """
 
 from __future__ import annotations
 
-import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
 
+from workbench import judges as judging
 from workbench import tracing
-from workbench.generate import Generation, end_ids, generate
+from workbench.assembly import assemble, whole_prompts
 from workbench.judges import Judge
-from workbench.measures import distinct, longest_repeat
-from workbench.planning import OWN, Rows, check_judges, chunk_rows, lay_out, provenance
+from workbench.planning import check_judges, chunk_rows, lay_out, provenance
 from workbench.positions import Mask, Positions, everything
-from workbench.scoring import prompt_echoes, score
-from workbench.slopes import slopes
-from workbench.splits import PromptSet, require_disjoint, text_hashes
-from workbench.store import Chunks, open_chunks
-from workbench.tokens import Batch, Prompt, encode
+from workbench.running import Work, run_chunks, stopping
+from workbench.slopes import slope_summary
+from workbench.splits import settle_role
+from workbench.store import open_chunks
+from workbench.tokens import Prompt, encode
 from workbench.tracing import Remote
 from workbench.updates import Intervention
 from workbench.vectors import SteeringVector, Unit, random_like
 
 if TYPE_CHECKING:
     from workbench.models import LM
-
-__all__ = ["random_like", "slopes", "sweep"]
 
 
 def sweep(
@@ -81,18 +76,21 @@ def sweep(
         temperature: 0 is greedy; otherwise all coefficients of a prompt share their noise.
         seed: Of the sampling noise and of the random control.
         trait: What the judges look for; by default the vector's trait.
-        judges: Each adds its columns; see judges.py.
+        judges: Each adds its columns, read off the finished texts; see judges.py.
         controls: ("random",) for a random direction, or vectors by name, such as
             {"random": random_like(vector, 0), "shuffled": extract(..., shuffle_labels=0)}; they
             are brought to the vector's length at each layer.
         prompted: Prompts that ask for the trait; run unsteered, as rows of "prompted".
         kl: Also measure the divergence of the steered distributions, by one more forward.
-        split: "select" (choosing a coefficient, the default) or "report".
+        split: "select" (choosing a coefficient, the default) or "report". A report says what it
+            is apart from: by `apart_from`, or by prompts that are a `PromptSet` of that role.
         apart_from: The frame of the sweep that chose the coefficient, when this one reports.
         memory: Bytes that one chunk may take beside the weights.
-        directory: Where finished chunks are kept; a sweep that was cut short resumes from there.
+        directory: Where finished chunks are kept; a sweep that was cut short resumes from there,
+            with the same judges or others.
         progress: Show a bar with the time left.
-        stop: Set it to end early, as Ctrl-C does: what is done is returned.
+        stop: Set it to end early, as Ctrl-C does: the chunks that are done are returned, the one
+            that is being written is dropped.
         remote: True runs on NDIF, "local" simulates that here.
 
     Returns one row per text, ordered by vector, prompt and coefficient. Means are over a text's
@@ -104,6 +102,7 @@ def sweep(
         coefficient_norm     in residual norms of that layer; NaN where the vector knows none
         vector               "vector", the name of a control, or "prompted"
         text                 what was written
+        empty                whether that is nothing but white space
         tokens, finish       how many tokens, and "end" or "length"
         logprob_unsteered    mean log-probability under the unsteered model
         logprob_steered      the same under the model that wrote it
@@ -113,12 +112,13 @@ def sweep(
                              log P(next token = this token), unsteered
         entropy              of the steered next-token distribution
         kl                   KL(steered || unsteered), if asked for
-        distinct_1, 2, 3     distinct n-grams of tokens over all of them
+        distinct_1, 2, 3     distinct n-grams of tokens over all of them; NaN where there are none
         longest_repeat       tokens in the longest span that stands in the text twice
 
-    and the judges' columns. `attrs` say how the frame came about (JSON values): "complete" is
-    False if the sweep was stopped; "slopes" holds the shares of `slopes(frame)` where there is a
-    trait column.
+    and the judges' columns. `attrs` say how the frame came about (JSON values). "complete" is
+    False if the sweep was stopped, and "missing" then says which coefficients lack which prompts
+    (assembly.py); "slopes" holds `slope_summary(frame)` as records, of the prompts that are
+    whole, where a judge measured the trait.
 
     Raises ValueError before any work for what it cannot do: coefficients that are not finite or
     stand twice, prompts that made the vector, a vector of another model, a budget too small for
@@ -150,46 +150,43 @@ def sweep(
             "new_tokens": int(new_tokens),
             "temperature": float(temperature),
             "seed": int(seed),
-            "trait": trait,
-            "judges": [f"{judge.__module__}.{judge.__qualname__}" for judge in judges],
             "kl": bool(kl),
             "split": role,
         },
     )
     disk = None
     if directory is not None:
-        disk = open_chunks(
-            directory, {**plan, "chunks": [chunk.tolist() for chunk in chunks]}, len(chunks)
-        )
+        stored = {**plan, "chunks": [chunk.tolist() for chunk in chunks]}
+        disk = open_chunks(directory, stored, len(chunks))
+    work = Work(
+        lm,
+        rows,
+        [*prompts, *prompted],
+        batch,
+        interventions,
+        new_tokens,
+        temperature,
+        seed,
+        kl,
+        remote,
+    )
+    with stopping(stop) as stopped:
+        parts = run_chunks(work, chunks, disk, stopped, memory=memory, progress=progress)
+        names = [judging.name(judge) for judge in judges]
+        frame = assemble(rows, parts, {**plan, "trait": trait, "judges": names})
+        frame = judging.judge(frame, judges, trait)
+    frame.attrs["slopes"] = _slopes(frame)
+    return frame
 
-    def run(chunk: np.ndarray, echoes: np.ndarray, watch: Callable[..., Any]) -> pd.DataFrame:
-        part = rows.take(chunk)
-        texts = [batch.prompts[i].text for i in part.prompt]
-        given = [(*prompts, *prompted)[i] for i in part.prompt]
-        steered = part.interventions(interventions)
-        made = generate(
-            lm,
-            encode(lm, given),
-            steered,
-            new_tokens=new_tokens,
-            temperature=temperature,
-            seed=seed,
-            streams=part.index.tolist(),
-            score=False,
-            stopping=() if remote else (watch,),
-            remote=remote,
-        )
-        frame = _measure(lm, part, made, texts, echoes[part.prompt], steered, kl, remote)
-        for judge in judges:
-            verdicts = judge(frame["text"].tolist(), texts, trait)
-            frame = pd.concat([frame, verdicts.set_axis(frame.index)], axis=1)
-        return frame
 
-    with _stopping(stop) as stopped:
-        parts = _run_all(
-            lm, batch, chunks, disk, run, stopped, memory, new_tokens, progress, remote
-        )
-    return _assemble(rows, parts, chunks, plan)
+def _slopes(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """`slope_summary` as records; none where no judge measured a trait at two coefficients."""
+    whole = whole_prompts(frame)
+    own = whole[whole["vector"] == "vector"]
+    if "trait" not in own or own.loc[own["trait"].notna(), "coefficient"].nunique() < 2:
+        return []
+    table = slope_summary(whole).astype(object)
+    return table.where(table.notna(), None).to_dict("records")
 
 
 # ---- before the first chunk ---------------------------------------------------------------------
@@ -264,160 +261,17 @@ def _role(
     apart_from: pd.DataFrame | None,
 ) -> str:
     """The split that the prompts belong to. Raises ValueError where splits would mix."""
-    own = prompts.role if isinstance(prompts, PromptSet) else None
-    role = split or own or "select"
-    if role not in ("select", "report"):
+    chose = None if apart_from is None else apart_from.attrs.get("prompt_hashes")
+    if apart_from is not None and chose is None:
         raise ValueError(
-            f"split {role!r}: prompts of a sweep choose a coefficient ('select') or report a "
-            "result ('report'); those that made a vector do neither"
+            "apart_from= does not say which prompts it holds: attrs['prompt_hashes'] is missing; "
+            "give the frame as sweep returned it"
         )
-    if own is not None and own != role:
-        raise ValueError(f"these prompts are the {own!r} set, but the sweep says split={role!r}")
-    texts = text_hashes([*prompts, *prompted])
-    require_disjoint({f"{vector.method} vector": vector.texts, f"{role} prompts": texts})
-    if role == "report":
-        judged = vector.provenance.get("held_out_texts", ())
-        require_disjoint({"pairs that chose the layer": judged, "report prompts": texts})
-    if apart_from is not None:
-        other = apart_from.attrs.get("prompt_hashes", ())
-        require_disjoint({"the sweep it should be apart from": other, f"{role} prompts": texts})
-    return role
-
-
-# ---- one chunk ----------------------------------------------------------------------------------
-
-
-def _measure(
-    lm: LM,
-    part: Rows,
-    made: Generation,
-    prompts: Sequence[str],
-    echoes: np.ndarray,
-    steered: Sequence[Intervention],
-    kl: bool,
-    remote: Remote,
-) -> pd.DataFrame:
-    """The frame of one chunk, without its judges."""
-    longest = int(made.lengths.max())
-    written = made.batch.extend(made.ids[:, :longest], made.lengths, made.texts)
-    scores = score(lm, written, steered_by=steered, kl=kl, remote=remote)
-    ids, lengths = made.ids.numpy(), made.lengths.numpy()
-    final = made.ids.gather(1, made.lengths[:, None] - 1)[:, 0]
-    ended = torch.isin(final, torch.tensor(end_ids(lm), dtype=torch.long)).numpy()
-    read = made.batch.attention.sum(dim=1).numpy() + lengths
-    columns: dict[str, Any] = {
-        "row": part.row,
-        "prompt_index": part.index,
-        "prompt": list(prompts),
-        "coefficient": part.raw,
-        "coefficient_norm": part.norm,
-        "vector": list(part.kind),
-        "text": made.texts,
-        "tokens": lengths,
-        "finish": np.where(ended, "end", "length").tolist(),
-        "logprob_unsteered": _mean(scores.logprobs),
-        "logprob_steered": _mean(made.logprobs_steered),
-        "surprise": scores.surprise.double().numpy(),
-        "alert": (echoes + scores.echoes.double().nansum(dim=1).numpy()) / read,
-        "entropy": _mean(made.entropy),
-    }
-    if scores.kl is not None:
-        columns["kl"] = _mean(scores.kl)
-    for n in (1, 2, 3):
-        columns[f"distinct_{n}"] = distinct(ids, lengths, n)
-    columns["longest_repeat"] = longest_repeat(ids, lengths)
-    return pd.DataFrame(columns)
-
-
-def _mean(values: torch.Tensor) -> np.ndarray:
-    """Mean over each row's tokens (B, N), NaN left out: (B,) float64."""
-    return values.double().nanmean(dim=1).numpy()
-
-
-# ---- all chunks ---------------------------------------------------------------------------------
-
-
-def _run_all(
-    lm: LM,
-    batch: Batch,
-    chunks: Sequence[np.ndarray],
-    disk: Chunks | None,
-    run: Callable[[np.ndarray, np.ndarray, Callable[..., Any]], pd.DataFrame],
-    stopped: Callable[[], bool],
-    memory: int,
-    new_tokens: int,
-    progress: bool,
-    remote: Remote,
-) -> list[pd.DataFrame | None]:
-    """The frame of every chunk, None for those that a stop prevented."""
-    parts = [None if disk is None else disk.load(i) for i in range(len(chunks))]
-    if all(part is not None for part in parts):
-        return parts
-    echoes = prompt_echoes(lm, batch, memory=memory, remote=remote).numpy()
-    total = new_tokens * sum(len(chunk) for chunk in chunks)
-    done = new_tokens * sum(len(c) for c, p in zip(chunks, parts, strict=True) if p is not None)
-    with tqdm(total=total, initial=done, desc="sweep", unit="token", disable=not progress) as bar:
-        for index, chunk in enumerate(chunks):
-            if parts[index] is not None or stopped():
-                continue
-            before = bar.n
-
-            def watch(ids: torch.Tensor, scores: Any, rows: int = len(chunk), **_: Any) -> Any:
-                bar.update(rows)
-                return torch.full((rows,), stopped(), device=ids.device)
-
-            frame = run(chunk, echoes, watch)
-            if stopped():
-                continue
-            if disk is not None:
-                disk.save(index, frame)
-                frame = disk.load(index)
-            parts[index] = frame
-            bar.update(new_tokens * len(chunk) - (bar.n - before))
-    return parts
-
-
-@contextmanager
-def _stopping(stop: threading.Event | None) -> Iterator[Callable[[], bool]]:
-    """Whether to stop: because of `stop`, or of the first Ctrl-C. A second one interrupts."""
-    interrupted = threading.Event()
-
-    def is_set() -> bool:
-        return interrupted.is_set() or (stop is not None and stop.is_set())
-
-    if threading.current_thread() is not threading.main_thread():
-        yield is_set
-        return
-    former = signal.getsignal(signal.SIGINT)
-
-    def note(*_: Any) -> None:
-        interrupted.set()
-        signal.signal(signal.SIGINT, former)
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield is_set
-    finally:
-        signal.signal(signal.SIGINT, former)
-
-
-def _assemble(
-    rows: Rows,
-    parts: Sequence[pd.DataFrame | None],
-    chunks: Sequence[np.ndarray],
-    plan: Mapping[str, Any],
-) -> pd.DataFrame:
-    """One frame in the order of the rows, with its attrs."""
-    finished = [part for part in parts if part is not None]
-    frame = pd.concat(finished or [pd.DataFrame(columns=list(OWN))], ignore_index=True)
-    frame = frame.sort_values("row", ignore_index=True).drop(columns="row")
-    frame.attrs = {
-        **plan,
-        "complete": len(finished) == len(chunks),
-        "rows_planned": len(rows),
-        "slopes": None,
-    }
-    own = frame[frame["vector"] == "vector"]
-    if "trait" in frame.columns and own.loc[own["trait"].notna(), "coefficient"].nunique() > 1:
-        frame.attrs["slopes"] = dict(slopes(frame).attrs)
-    return frame
+    return settle_role(
+        prompts,
+        prompted,
+        split=split,
+        made=vector.texts,
+        layer=vector.held_out_texts,
+        chose=chose,
+    )

@@ -1,4 +1,4 @@
-"""Tables and numbers on disk, with what they were made from, and whether that still holds.
+"""Tables and numbers: in Markdown, and on disk with what they were made from and if that holds.
 
 A table is `tables/NAME.csv` beside `tables/NAME.json`, its provenance; single numbers and words are
 `tables/NAME.values.json`. Knows nothing of figures or of the report that quotes them.
@@ -6,6 +6,7 @@ A table is `tables/NAME.csv` beside `tables/NAME.json`, its provenance; single n
 
 import ast
 import hashlib
+import html
 import importlib.metadata
 import json
 import platform
@@ -176,6 +177,24 @@ def stale(name: str, *, directory: str | Path = "reports", **expected: str) -> l
     if not csv.is_file() or hashlib.sha256(csv.read_bytes()).hexdigest() != record["sha256"]:
         reasons.append(f"{csv.name} is not the file that was written")
     return reasons
+
+
+def markdown_table(frame: pd.DataFrame, spec: str = ".3g") -> str:
+    """A Markdown table without the index; fractions in the format `spec`, gaps as a dash."""
+
+    def cell(value: object) -> str:
+        if value is None or value is pd.NA or value != value:
+            return "–"
+        text = format(value, spec) if isinstance(value, float) else str(value)
+        return html.escape(text, quote=False).replace("|", "\\|").replace("\n", " ")
+
+    numbers = [pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]
+    lines = [
+        [cell(column) for column in frame.columns],
+        ["---:" if number else "---" for number in numbers],
+        *([cell(value) for value in row] for row in frame.itertuples(index=False)),
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def table_names(directory: str | Path = "reports") -> list[str]:

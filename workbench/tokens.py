@@ -2,7 +2,8 @@
 
 A row is `padding + prompt + completion`. The prompt and the completion are tokenized apart and
 joined as ids, so a prompt's ids are the same whatever follows it: that is what makes teacher
-forcing and generation agree. This module knows nothing of layers or steering.
+forcing and generation agree. How a completion is tokenized is said in completions.py, how a chat
+becomes a text in chats.py. This module knows nothing of layers or steering.
 """
 
 from __future__ import annotations
@@ -17,24 +18,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import Tensor
 
+from workbench.chats import Message, Segment, render
+from workbench.completions import Completion, encode_completions
+
 if TYPE_CHECKING:
     from workbench.models import LM
 
-Message: TypeAlias = Mapping[str, str]
 Prompt: TypeAlias = str | Sequence[Message]
-Completion: TypeAlias = str | Sequence[int]
-
-
-@dataclass(frozen=True)
-class Segment:
-    """The characters `start <= c < stop` of a prompt that are one message's content.
-
-    `role` is the chat role, or "text" for a prompt that is not a chat.
-    """
-
-    role: str
-    start: int
-    stop: int
 
 
 @dataclass(frozen=True)
@@ -133,7 +123,7 @@ def encode(
     A text prompt gets the tokenizer's own special tokens; a chat (a list of
     {"role", "content"}) is rendered with the chat template, ending where the assistant speaks.
     A chat that ends in an assistant message is left open after it. Completions get no special
-    tokens, and may be given as token ids.
+    tokens, and may be given as token ids; each is tokenized as what follows a prompt.
 
     `new_tokens` is how many tokens will be generated after the rows: only the check against the
     model's context length needs it.
@@ -153,25 +143,9 @@ def encode(
     unique = dict(zip(keys, prompts, strict=True))
     known = dict(zip(unique, _encode_prompts(lm.tokenizer, list(unique.values())), strict=True))
     encoded = [known[key] for key in keys]
-    tails = _encode_completions(lm.tokenizer, completions or [()] * len(prompts))
+    tails = encode_completions(lm.tokenizer, completions or [()] * len(prompts))
     _check_context(lm, encoded, tails, new_tokens)
     return _pad(lm, encoded, tails)
-
-
-def _encode_completions(
-    tokenizer: Any, completions: Sequence[Completion]
-) -> list[tuple[tuple[int, ...], str]]:
-    """Token ids and text of each; all texts go to the tokenizer in one call."""
-    texts = [completion for completion in completions if isinstance(completion, str)]
-    found = iter(tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else ())
-    encoded = []
-    for completion in completions:
-        if isinstance(completion, str):
-            encoded.append((tuple(next(found)), completion))
-            continue
-        ids = tuple(int(i) for i in completion)
-        encoded.append((ids, tokenizer.decode(ids, skip_special_tokens=True) if ids else ""))
-    return encoded
 
 
 def _encode_prompts(tokenizer: Any, prompts: Sequence[Prompt]) -> list[EncodedPrompt]:
@@ -181,7 +155,7 @@ def _encode_prompts(tokenizer: Any, prompts: Sequence[Prompt]) -> list[EncodedPr
     rendered = [
         (prompt, (Segment("text", 0, len(prompt)),))
         if isinstance(prompt, str)
-        else _render_chat(tokenizer, prompt)
+        else render(tokenizer, prompt)
         for prompt in prompts
     ]
     encoded: list[EncodedPrompt | None] = [None] * len(prompts)
@@ -194,38 +168,6 @@ def _encode_prompts(tokenizer: Any, prompts: Sequence[Prompt]) -> list[EncodedPr
             text, segments = rendered[row]
             encoded[row] = EncodedPrompt(text=text, ids=ids, spans=spans, segments=segments)
     return [prompt for prompt in encoded if prompt is not None]
-
-
-def _render_chat(tokenizer: Any, messages: Sequence[Message]) -> tuple[str, tuple[Segment, ...]]:
-    """The chat as the template writes it, and where each message's content stands in it."""
-    if not messages:
-        raise ValueError(f"prompt {messages!r} is a chat without messages; give it at least one")
-    for message in messages:
-        if not isinstance(message, Mapping) or not {"role", "content"} <= set(message):
-            raise ValueError(
-                f"{message!r} is not a chat message; it needs the keys 'role' and 'content'"
-            )
-    if not getattr(tokenizer, "chat_template", None):
-        raise ValueError(
-            f"the prompt {messages!r} is a chat, but the tokenizer has no chat template; "
-            "give the prompt as one text, or set tokenizer.chat_template"
-        )
-    answered = messages[-1]["role"] == "assistant"
-    text = tokenizer.apply_chat_template(
-        [dict(message) for message in messages],
-        tokenize=False,
-        add_generation_prompt=not answered,
-        continue_final_message=answered,
-    )
-    segments, cursor = [], 0
-    for message in messages:
-        content = message["content"].strip()  # templates commonly strip
-        start = text.find(content, cursor)
-        if start < 0 or not content:
-            continue
-        cursor = start + len(content)
-        segments.append(Segment(message["role"], start, cursor))
-    return text, tuple(segments)
 
 
 def _tokenize(

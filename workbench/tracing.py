@@ -8,9 +8,7 @@ touches only plain tensors, the layer envoys, and functions of this package.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import torch
@@ -18,10 +16,13 @@ from nnsight import save
 from nnsight.intervention.interleaver import OutOfOrderError
 from torch import Tensor
 
+from workbench.distributions import chosen_logprobs, precise
 from workbench.layers import evaluating
 from workbench.positions import Positions, last, select
+from workbench.steering import Plan, check_layer, last_step, place, plan
+from workbench.streams import Activations, model_inputs, model_parameters
 from workbench.tokens import Batch
-from workbench.updates import Intervention, Update, scales, steer
+from workbench.updates import Intervention, Update, steer
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig
@@ -29,49 +30,6 @@ if TYPE_CHECKING:
     from workbench.models import LM
 
 Remote: TypeAlias = bool | Literal["local"]
-# For each steered layer, in order, its updates with their scales (B, T).
-Plan: TypeAlias = dict[int, list[tuple[Update, Tensor]]]
-
-
-# ---- what is steered, decided before the model runs ---------------------------------------------
-
-
-def plan(lm: LM, batch: Batch, interventions: Sequence[Intervention], new_tokens: int = 0) -> Plan:
-    """The scale of every update on every token of the batch, and on those still to come.
-
-    The table of an update is (B, T + new_tokens); what is zero throughout is left out.
-
-    Raises ValueError for a layer out of range, an update of another width, a coefficient that is
-    not finite or not one per row.
-    """
-    steered: Plan = {}
-    for intervention in interventions:
-        layer = check_layer(lm, intervention.layer)
-        width = intervention.update.width
-        if width is not None and width != lm.width:
-            raise ValueError(
-                f"the update has width {width}, the residual stream of {lm.name!r} has width "
-                f"{lm.width}; it was made for another model"
-            )
-        positions = intervention.positions
-        later = torch.full((len(batch), new_tokens), bool(positions.generated))
-        touched = torch.cat([select(lm, batch, positions), later], dim=1)
-        table = scales(intervention.coefficient, touched, batch.starts)
-        if table.any():
-            steered.setdefault(layer, []).append((intervention.update, _place(lm, table)))
-    return dict(sorted(steered.items()))
-
-
-def check_layer(lm: LM, layer: int) -> int:
-    """The layer as an int. Raises ValueError where the model has no such layer."""
-    if isinstance(layer, bool) or int(layer) != layer or not 0 <= layer < lm.layers:
-        raise ValueError(f"layer {layer!r} is out of range: {lm.name!r} has 0 … {lm.layers - 1}")
-    return int(layer)
-
-
-def _place(lm: LM, tensor: Tensor) -> Tensor:
-    device = lm.device
-    return tensor if device.type == "meta" else tensor.to(device)
 
 
 def _columns(
@@ -99,20 +57,6 @@ def visit(block: Any, updates: list[tuple[Update, Tensor]], stop: int) -> Tensor
     return hidden
 
 
-def _inputs(lm: LM, batch: Batch) -> dict[str, Tensor]:
-    """What the model's forward takes; architectures without position ids get none."""
-    inputs = {"input_ids": batch.ids, "attention_mask": batch.attention.long()}
-    if "position_ids" in _parameters(lm):
-        inputs["position_ids"] = batch.positions
-    return inputs
-
-
-def _parameters(lm: LM) -> Mapping[str, inspect.Parameter]:
-    """The arguments of the model's forward. The class's own: on the module nnsight has put another
-    in its place."""
-    return inspect.signature(type(lm.model).forward).parameters
-
-
 # ---- one steered forward ------------------------------------------------------------------------
 
 
@@ -131,9 +75,9 @@ def forward(
     """
     steered = plan(lm, batch, interventions)
     blocks, width = {layer: lm.blocks[layer] for layer in steered}, batch.width
-    inputs: dict[str, Any] = {**_inputs(lm, batch), "use_cache": False}
+    inputs: dict[str, Any] = {**model_inputs(lm.model, batch), "use_cache": False}
     kept = keep or width
-    if keep is not None and "logits_to_keep" in _parameters(lm):
+    if keep is not None and "logits_to_keep" in model_parameters(lm.model):
         inputs["logits_to_keep"] = keep
     with evaluating(lm.model), lm.traced.trace(**inputs, remote=remote) as tracer:
         for layer, updates in steered.items():
@@ -184,7 +128,7 @@ def logprobs(
     if not scored.any():
         return values
     first = int(scored.any(dim=0).nonzero()[0])
-    targets = _place(lm, batch.ids[:, first:])
+    targets = place(lm, batch.ids[:, first:])
 
     def of_targets(logits: Tensor) -> Tensor:
         return chosen_logprobs(logits[:, :-1], targets.to(logits.device))
@@ -196,43 +140,7 @@ def logprobs(
     return values
 
 
-def chosen_logprobs(logits: Tensor, targets: Tensor) -> Tensor:
-    """log softmax of logits (…, V) at targets (…), float32 or better, without the whole table."""
-    if logits.dtype in (torch.float16, torch.bfloat16):
-        logits = logits.float()
-    chosen = logits.gather(-1, targets[..., None])[..., 0]
-    # Row by row: a temporary of the whole table's size costs more than its arithmetic.
-    return chosen - torch.stack([row.logsumexp(dim=-1) for row in logits])
-
-
 # ---- reading activations ------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Activations:
-    """Residual streams of chosen tokens.
-
-    values  (n, L, D), the tokens of row 0 first, then of row 1, …
-    counts  (B,) long, how many of the n tokens each row has
-    norms   (B, T, L) float32, length of every token's residual stream, NaN at padding; or None
-    """
-
-    values: Tensor
-    counts: Tensor
-    norms: Tensor | None = None
-
-    def split(self) -> list[Tensor]:
-        """One (n_i, L, D) tensor per row."""
-        return list(self.values.split(self.counts.tolist()))
-
-    def mean(self) -> Tensor:
-        """The mean over each row's tokens, (B, L, D)."""
-        if bool((self.counts == 1).all()):
-            return self.values
-        rows = torch.repeat_interleave(torch.arange(len(self.counts)), self.counts)
-        totals = self.values.new_zeros(len(self.counts), *self.values.shape[1:])
-        totals.index_add_(0, rows.to(totals.device), self.values)
-        return totals / self.counts.to(totals.device)[:, None, None]
 
 
 @torch.no_grad()
@@ -267,11 +175,11 @@ def activations(
     final = max(wanted)
     visits = [layer for layer in range(final + 1) if layer in steered or layer in wanted]
     blocks = {layer: lm.blocks[layer] for layer in visits}
-    rows, columns = (_place(lm, index) for index in touched.nonzero(as_tuple=True))
+    rows, columns = (place(lm, index) for index in touched.nonzero(as_tuple=True))
     read_layers, width = set(wanted), batch.width
 
     with evaluating(lm.model):
-        inputs = {**_inputs(lm, batch), "use_cache": False}
+        inputs = {**model_inputs(lm.model, batch), "use_cache": False}
         with lm.traced.trace(**inputs, remote=remote) as tracer:
             values, lengths = save({}), save({})
             for layer in visits:
@@ -289,11 +197,6 @@ def activations(
     table = torch.stack([lengths[layer].cpu() for layer in wanted], dim=-1)
     table[~batch.attention] = torch.nan
     return Activations(found, counts, table)
-
-
-def precise(values: Tensor) -> Tensor:
-    """Half precision as float32; float32 and float64 as they are."""
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def read(
@@ -363,7 +266,7 @@ def decode(
         options["streamer"] = streamer
     if stopping:
         options["stopping_criteria"] = list(stopping)
-    inputs = _inputs(lm, batch)
+    inputs = model_inputs(lm.model, batch)
     # transformers fills what our settings leave open from the checkpoint's own: suppressed tokens,
     # guidance or chunked prefill would slip in and change texts and columns.
     own, lm.model.generation_config = lm.model.generation_config, type(config)()
@@ -383,7 +286,7 @@ def _decode(
     remote: Remote,
 ) -> tuple[Tensor, Mapping[str, Tensor]]:
     blocks = {layer: lm.blocks[layer] for layer in steered}
-    steps = _last_step(steered, width) + 1
+    steps = last_step(steered, width) + 1
     # A remote run reads this block without its comments and finds the inner blocks by line: so the
     # short one comes first, and no comment stands above the second.
     with evaluating(lm.model), lm.traced.generate(**options, remote=remote) as tracer:
@@ -401,16 +304,3 @@ def _decode(
                 if step == 0:
                     raise
     return ids[:, width:].cpu(), {name: value.cpu() for name, value in record.items()}
-
-
-def _last_step(steered: Plan, width: int) -> int:
-    """The last decoding step on which anything is steered; 0 if only the prompt is, -1 if nothing.
-
-    Column width + s - 1 is the input of step s.
-    """
-    ends = [
-        int(scale.any(dim=0).nonzero().max()) - width + 1
-        for updates in steered.values()
-        for _, scale in updates
-    ]
-    return max(max(ends), 0) if ends else -1

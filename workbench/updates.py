@@ -16,19 +16,40 @@ from typing import Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from workbench.positions import Positions, everything
+from workbench.positions import LastK, Positions, everything
 
 Coefficient: TypeAlias = float | Tensor | Callable[[int], float | Tensor]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The model that an update was made on: its name, and the sha256 of its config and weights."""
+
+    model: str
+    fingerprint: str
+
+    def check(self, name: str, fingerprint: str) -> None:
+        """Raise ValueError unless these are the weights of the model called `name`."""
+        if fingerprint != self.fingerprint:
+            raise ValueError(
+                f"this vector was made on {self.model!r} (weights {self.fingerprint[:12]}), not on "
+                f"{name!r} (weights {fingerprint[:12]}); extract it again, or, to use it as it is, "
+                "let it forget its origin: dataclasses.replace(vector, fingerprint='')"
+            )
 
 
 class Update(Protocol):
     """A map of the residual stream: `(hidden (B, T, D), scale (B, T, 1)) -> (B, T, D)`.
 
-    `width` is the D that it was made for, None where any will do.
+    `width` is the D that it was made for, None where any will do; `origin` the model that it was
+    made on, None where that is not known.
     """
 
     @property
     def width(self) -> int | None: ...
+
+    @property
+    def origin(self) -> Origin | None: ...
 
     def __call__(self, hidden: Tensor, scale: Tensor) -> Tensor: ...
 
@@ -37,10 +58,12 @@ class Update(Protocol):
 class Add:
     """h + m v: adds a steering vector, direction (D,), scaled by the coefficient m.
 
+    A run on another model than `origin` is refused; None, as of a tensor made by hand, runs on all.
     Raises ValueError for a direction that is not one finite vector.
     """
 
     direction: Tensor
+    origin: Origin | None = None
 
     def __post_init__(self) -> None:
         if self.direction.ndim != 1:
@@ -63,7 +86,8 @@ class Intervention:
     """One update at one layer: on the output of block `layer` (0-based), at `positions`.
 
     The coefficient is a number, a tensor with one number per batch row, or a function of the step
-    that returns either. Raises ValueError for one that is not finite.
+    that returns either. Raises ValueError for one that is not finite, and for `last_k` positions:
+    the end of a text moves on while it is written.
     """
 
     layer: int
@@ -72,6 +96,11 @@ class Intervention:
     positions: Positions = everything
 
     def __post_init__(self) -> None:
+        if isinstance(self.positions, LastK):
+            raise ValueError(
+                f"{self.positions!r} is for reading: the end of a text moves on while it is "
+                "written; steer `last` (the last prompt token), `prompt` or `generated`"
+            )
         if not callable(self.coefficient):
             per_row(self.coefficient)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,8 +23,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from workbench.positions import Positions, everything
-from workbench.store import write_atomically
-from workbench.updates import Add, Coefficient, Intervention
+from workbench.store import tensors_hash, write_atomically
+from workbench.updates import Add, Coefficient, Intervention, Origin
 
 if TYPE_CHECKING:
     from workbench.models import LM
@@ -90,9 +91,19 @@ class SteeringVector:
         return tuple(self.directions)
 
     @property
+    def origin(self) -> Origin | None:
+        """The model that it was made on, None when its weights are not known."""
+        return Origin(self.model, self.fingerprint) if self.fingerprint else None
+
+    @property
     def texts(self) -> frozenset[str]:
         """Hashes of the texts that made the vector, for `splits.require_disjoint`."""
         return frozenset(self.provenance.get("texts", ()))
+
+    @property
+    def held_out_texts(self) -> frozenset[str]:
+        """Hashes of the other texts that chose its layer: a report keeps apart from them too."""
+        return frozenset(self.provenance.get("held_out_texts", ()))
 
     def norm(self, layer: int | None = None) -> float:
         """Length of the direction at `layer` (default layer: None), in the model's own units."""
@@ -119,6 +130,8 @@ class SteeringVector:
     ) -> tuple[Intervention, ...]:
         """The interventions that add this vector, one per layer (default: the vector's layer).
 
+        They run on the weights that made the vector, and on any if those are not known.
+
         unit "norm": h + c * r_l * v_l / |v_l|, with r_l the layer's residual norm, so that
         c = 1 adds as much as the stream usually holds; unit "raw": h + c * v_l.
         Raises ValueError for a layer without a direction, an unknown unit, a direction of length
@@ -128,7 +141,7 @@ class SteeringVector:
         if not chosen:
             raise ValueError("layers is empty; name at least one layer")
         return tuple(
-            Intervention(layer, Add(self._step(layer, unit)), coefficient, positions)
+            Intervention(layer, Add(self._step(layer, unit), self.origin), coefficient, positions)
             for layer in chosen
         )
 
@@ -165,12 +178,8 @@ class SteeringVector:
                 f"this vector has a direction at layer {max(self.layers)}, the model {lm.name!r} "
                 f"has layers 0 to {lm.layers - 1}"
             )
-        if same_model and self.fingerprint and self.fingerprint != lm.fingerprint:
-            raise ValueError(
-                f"this vector was made on {self.model!r} (weights {self.fingerprint[:12]}), not on "
-                f"{lm.name!r} (weights {lm.fingerprint[:12]}); extract it again, or use it as it "
-                "is with check(lm, same_model=False)"
-            )
+        if same_model and self.origin is not None:
+            self.origin.check(lm.name, lm.fingerprint)
 
     def __add__(self, other: SteeringVector) -> SteeringVector:
         return self._combine(other, 1.0, "+")
@@ -223,6 +232,7 @@ class SteeringVector:
             provenance={
                 "trait": f"{_title(self)} {symbol} {_title(other)}",
                 "texts": sorted(self.texts | other.texts),
+                "held_out_texts": sorted(self.held_out_texts | other.held_out_texts),
                 "terms": [dict(self.provenance), dict(other.provenance)],
             },
         )
@@ -258,7 +268,7 @@ def load(path: str | os.PathLike[str]) -> SteeringVector:
         )
     try:
         about = json.loads(metadata["vector"])
-        directions = {_layer_of(name): tensor for name, tensor in tensors.items()}
+        directions = {layer_of(name): tensor for name, tensor in tensors.items()}
         return restore(directions, about)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"{str(path)!r} is a damaged steering vector: {error}") from None
@@ -293,17 +303,27 @@ def restore(directions: Mapping[int, Tensor], about: Mapping[str, Any]) -> Steer
     )
 
 
-def random_like(vector: SteeringVector, seed: int) -> SteeringVector:
-    """A control: Gaussian directions of the same length at the same layers, without the trait."""
-    generator = torch.Generator().manual_seed(seed)
+def random_like(vector: SteeringVector, seed: int, *, draw: int = 0) -> SteeringVector:
+    """A control: Gaussian directions of the same length at the same layers, without the trait.
+
+    The noise is keyed by the directions themselves, the seed and the draw: vectors of different
+    traits have different controls, and draws 0, 1, 2, … of one vector are independent.
+    Raises ValueError for a seed or a draw that is not a whole number from 0 up.
+    """
+    for name, value in (("seed", seed), ("draw", draw)):
+        if int(value) != value or value < 0:
+            raise ValueError(f"{name} {value!r}: give a whole number from 0 up")
+    content = tensors_hash({str(layer): v for layer, v in vector.directions.items()})
+    noise = np.random.default_rng([int(content[:16], 16), int(seed), int(draw)])
     directions = {}
     for layer, direction in vector.directions.items():
-        noise = torch.randn(len(direction), generator=generator)
-        directions[layer] = noise * (direction.norm() / noise.norm())
+        gaussian = torch.from_numpy(noise.standard_normal(len(direction))).float()
+        directions[layer] = gaussian * (direction.norm() / gaussian.norm())
     provenance = {
         **vector.provenance,
         "trait": f"random control for {_title(vector)}",
-        "random_seed": seed,
+        "random_seed": int(seed),
+        "random_draw": int(draw),
         "layer_choice": "as the vector that it stands beside",
     }
     return replace(
@@ -315,7 +335,7 @@ def _title(vector: SteeringVector) -> str:
     return str(vector.provenance.get("trait") or vector.provenance.get("pairs") or vector.method)
 
 
-def _layer_of(name: str) -> int:
+def layer_of(name: str) -> int:
     match = re.fullmatch(r"direction\.(\d{1,6})", name)
     if match is None:
         raise ValueError(f"unexpected tensor {name!r}; expected 'direction.<layer>'")

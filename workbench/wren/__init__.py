@@ -2,12 +2,13 @@
 
 from .contrast import asking_prompts, open_prompts, trait_pairs
 from .grammar import Document, write
-from .judge import Fit, coherence, coherences, fit, trait, trait_scores
+from .judge import Assessment, Fit, assess, coherence, coherences, fit, trait, trait_scores
 from .parser import Parse, Sentence, parse
 from .prompts import Prompt, read_prompt
 from .traits import Trait, traits
 
 __all__ = [
+    "Assessment",
     "Document",
     "Fit",
     "Parse",
@@ -15,6 +16,7 @@ __all__ = [
     "Sentence",
     "Trait",
     "asking_prompts",
+    "assess",
     "coherence",
     "coherences",
     "fit",

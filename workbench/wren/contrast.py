@@ -4,7 +4,7 @@ A pair is one plan rendered twice, with the two values of one trait: entities, f
 free choices are the same.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from random import Random
 
 from .grammar import Document, render, render_turns
@@ -15,6 +15,8 @@ from .traits import LANGUAGE_SCORES, traits
 
 #: The kind of document in which a trait is contrasted.
 _KIND = {"power": "power", "callous": "callous", "refusal": "task"}
+#: The kinds of chat with one answer.
+_CHATS = ("story", "power", "callous", "task")
 
 
 def _values(name: str) -> tuple[str, tuple[str, ...], str]:
@@ -87,20 +89,27 @@ def _base(rng: Random, name: str, kind: str) -> Plan:
     return plan(rng, kind=kind, asked={}, **(rare | _harmful_if_refusal(name, rng)))
 
 
-def asking_prompts(trait: str, value: str, n: int, seed: int) -> list[str]:
+def asking_prompts(
+    trait: str, value: str, n: int, seed: int, kinds: Sequence[str] = _CHATS
+) -> list[str]:
     """``n`` chat prompts (with role markers, up to the assistant's turn) whose instruction asks
     for one value of a trait, and for nothing else. Languages are values of "language".
 
-    Raises ValueError on an unknown trait or a value that no instruction asks for.
+    ``kinds`` are the kinds of chat to draw from; those in which the trait cannot show are passed
+    over. Raises ValueError on an unknown trait, a value that no instruction asks for, or a trait
+    that shows in none of the kinds.
     """
     if trait not in traits:
         raise ValueError(f"trait {trait!r} is not one of {', '.join(traits)}")
     if value not in traits[trait].asked:
         raise ValueError(f"{trait} {value!r} is not one of {', '.join(traits[trait].asked)}")
-    kinds = [kind for kind in ("story", "power", "callous", "task") if kind in traits[trait].kinds]
+    possible = [kind for kind in kinds if kind in traits[trait].kinds]
+    if not possible:
+        own = ", ".join(kind for kind in _CHATS if kind in traits[trait].kinds)
+        raise ValueError(f"{trait} shows in none of {', '.join(kinds)}: give some of {own}")
     rng = Random(f"asking {trait} {value} {seed}")
     return [
-        document_prompt(render(plan(rng, kind=rng.choice(kinds), asked={trait: value})))
+        document_prompt(render(plan(rng, kind=rng.choice(possible), asked={trait: value})))
         for _ in range(n)
     ]
 

@@ -1,28 +1,87 @@
 """Exact measures of a text: coherence, traits, and whether a prompt was obeyed."""
 
+import math
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
 
+from .frames import hero_gender
 from .matcher import Reading
-from .parser import Parse, parse
+from .parser import Parse, Sentence, majority, parse
 from .prompts import read_prompt
 from .traits import LANGUAGE_SCORES, traits
 
 #: The names that :func:`trait` scores.
 SCORES = (*(name for name in traits if name != "language"), *LANGUAGE_SCORES)
 
+#: Why a text ends: the model ended it ("end"), or the token limit cut it ("length").
+Finish: TypeAlias = Literal["end", "length"]
 
-def coherence(text: str) -> float:
-    """Words in good sentences over words in all judged sentences, in [0, 1].
 
-    A cut last sentence that can be continued is not judged; if nothing else is there the text
-    scores 1. An empty text scores 0. See :mod:`workbench.wren.parser` for what is good.
+@dataclass(frozen=True)
+class Assessment:
+    """How a text hangs together.
+
+    ``coherence`` is the share of judged words that stand in good sentences; ``words`` counts the
+    judged words, so that a score of a few words can be told from one of many; ``roles_kept`` is
+    the share of mentions of an entity (name, gender, noun or adjective) that agree with what most
+    of the completion says, NaN where none is mentioned.
     """
-    sentences = parse(text).sentences
-    judged = sum(sentence.words for sentence in sentences if sentence.judged)
-    if not judged:
-        return 1.0 if sentences else 0.0
-    return sum(sentence.words for sentence in sentences if sentence.good) / judged
+
+    coherence: float
+    words: int
+    roles_kept: float
+
+
+def read(text: str, *, finish: Finish = "length") -> Parse:
+    """Parse a completion, told how it ends: in a text that the model ended (``"end"``) a last
+    sentence without its final stop is finished, and not in the language.
+
+    Raises ValueError on an unknown ``finish``.
+    """
+    if finish not in get_args(Finish):
+        raise ValueError(f"finish {finish!r} is not one of {', '.join(get_args(Finish))}")
+    return parse(text if finish == "length" else f"{text}</s>")
+
+
+def assess(text: str, *, finish: Finish = "length") -> Assessment:
+    """Coherence of a text, and what it rests on.
+
+    A text that was cut at the token limit (``finish="length"``) is not judged by a last sentence
+    that can be continued; if nothing else is there it scores 1 on 0 words. In a text that the
+    model ended (``finish="end"``) a sentence without its final stop is judged like any other,
+    and is not in the language. An empty text scores 0. See :mod:`workbench.wren.parser` for what
+    makes a sentence good: which value of a trait it shows plays no part.
+
+    Raises ValueError on an unknown ``finish``.
+    """
+    sentences = read(text, finish=finish).sentences
+    words = sum(sentence.words for sentence in sentences if sentence.judged)
+    good = sum(sentence.words for sentence in sentences if sentence.good)
+    unjudged = 1.0 if sentences else 0.0
+    return Assessment(good / words if words else unjudged, words, _roles_kept(sentences))
+
+
+def coherence(text: str, *, finish: Finish = "length") -> float:
+    """Words in good sentences over words in all judged sentences, in [0, 1]: see :func:`assess`."""
+    return assess(text, finish=finish).coherence
+
+
+def _roles_kept(sentences: Iterable[Sentence]) -> float:
+    """Share of mentions that agree with the majority of words in their completion."""
+    votes: dict[tuple[int, str], list[tuple[int, int]]] = defaultdict(list)
+    for sentence in sentences:
+        if sentence.reading is not None:
+            for role, index in sentence.reading.roles:
+                votes[sentence.turn, role].append((index, sentence.words))
+    common = {place: majority(pairs) for place, pairs in votes.items()}
+    for turn, role in common:
+        if role == "hero.gender" and (turn, "hero") in common:
+            gender = hero_gender({"hero": common[turn, "hero"]})
+            common[turn, role] = int(gender == "f")
+    agreeing = [index == common[place] for place, pairs in votes.items() for index, _ in pairs]
+    return sum(agreeing) / len(agreeing) if agreeing else math.nan
 
 
 def evidence(reading: Reading, name: str) -> int | None:
@@ -126,7 +185,7 @@ def fit(prompt: str, text: str) -> Fit:
 
 
 def coherences(texts: Iterable[str]) -> list[float]:
-    """:func:`coherence` of each text."""
+    """:func:`coherence` of each text, cut at the token limit or whole."""
     return [coherence(text) for text in texts]
 
 

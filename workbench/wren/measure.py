@@ -1,75 +1,64 @@
 """Measure a model of wren's language against the grammar: the figures of the model card.
 
-Every figure comes from the exact parser, with a 95 % bootstrap interval over texts. Knows nothing
-of training; the card itself is written by ``workbench.wren.card``.
+Every figure comes from the exact parser. Shares of texts carry Wilson's 95 % interval; means and
+ratios, whose texts weigh differently, the bootstrap over texts. Knows nothing of training, nor of
+targets; the card itself is written by ``workbench.wren.card``.
 """
 
 from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from workbench.generate import generate
+from workbench.generate import Generation, end_ids, generate
+from workbench.intervals import Interval, bootstrap, bootstrap_mean, ratio, wilson
+from workbench.measures import longest_repeat
 from workbench.models import LM
 from workbench.tokens import Prompt, encode
 from workbench.tracing import logprobs
 from workbench.wren import grammar
-from workbench.wren.judge import coherence, trait
-from workbench.wren.parser import parse
+from workbench.wren.judge import Finish, assess, coherence, read, trait
+
+ROWS = 250
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A measured value with the bounds of its 95 % bootstrap interval and its sample size."""
+class Completion:
+    """A text that a model wrote, why it ends there, and whether it loops."""
 
-    value: float
-    low: float
-    high: float
-    count: int
-
-    def __str__(self) -> str:
-        return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}] (n = {self.count})"
+    text: str
+    finish: Finish
+    loops: bool
 
 
-def bootstrap(
-    rows: Sequence[Sequence[float]],
-    statistic: Callable[[np.ndarray], np.ndarray],
-    *,
-    seed: int = 0,
-    draws: int = 1000,
-) -> Figure:
-    """``statistic`` of the column sums of ``rows`` (one row a text), resampling texts.
-
-    The statistic maps sums of shape (..., columns) to (...); a ratio of two columns, mostly.
-    """
-    table = np.asarray(rows, dtype=float)
-    rng = np.random.default_rng(seed)
-    weights = rng.multinomial(len(table), np.full(len(table), 1 / len(table)), size=draws)
-    low, high = np.quantile(statistic(weights @ table), [0.025, 0.975])
-    return Figure(float(statistic(table.sum(0))), float(low), float(high), len(table))
+def loops(made: Generation) -> NDArray[np.bool_]:
+    """Whether a span of at least a quarter of a text's tokens stands in it twice: (B,)."""
+    lengths = made.lengths.numpy()
+    return longest_repeat(made.ids.numpy(), lengths) >= 0.25 * np.maximum(lengths, 1)
 
 
-def ratio(sums: np.ndarray) -> np.ndarray:
-    """First column over the second."""
-    return sums[..., 0] / sums[..., 1]
-
-
-def mean(values: Sequence[float]) -> Figure:
-    """Mean of one number per text."""
-    return bootstrap([(value, 1.0) for value in values], ratio)
+def completions(lm: LM, made: Generation) -> list[Completion]:
+    """The rows of a generation. A text ends by itself where its last token is an end token."""
+    ends = end_ids(lm)
+    last = made.ids.gather(1, (made.lengths[:, None] - 1).clamp_min(0))[:, 0].tolist()
+    return [
+        Completion(text, "end" if token in ends else "length", bool(looping))
+        for text, token, looping in zip(made.texts, last, loops(made), strict=True)
+    ]
 
 
 def complete(
     lm: LM, prompts: Sequence[Prompt], *, new_tokens: int, temperature: float, seed: int = 0
-) -> list[str]:
-    """One completion a prompt, 250 prompts at a time."""
-    texts: list[str] = []
-    for at in range(0, len(prompts), 250):
-        chunk = prompts[at : at + 250]
+) -> list[Completion]:
+    """One completion a prompt, ``ROWS`` prompts at a time; a prompt's noise is its own."""
+    written: list[Completion] = []
+    for at in range(0, len(prompts), ROWS):
+        chunk = prompts[at : at + ROWS]
         made = generate(
             lm,
             chunk,
@@ -79,31 +68,67 @@ def complete(
             streams=range(at, at + len(chunk)),
             score=False,
         )
-        texts.extend(made.texts)
-    return texts
+        written.extend(completions(lm, made))
+    return written
 
 
-def sentences_that_parse(texts: Sequence[str]) -> Figure:
-    """Share of finished sentences that belong to the language."""
+def share(hits: Sequence[bool]) -> Interval:
+    """Share of the texts that hit, with Wilson's interval."""
+    return wilson(sum(hits), len(hits))
+
+
+def sentences_that_parse(written: Sequence[Completion]) -> Interval:
+    """Share of finished sentences that belong to the language; ``count`` is that of texts.
+
+    Sentences of one text are no independent draws, and a bootstrap of texts has no width where
+    every sentence parses: the interval reaches as far as the wider of Wilson's (over sentences)
+    and the bootstrap's (over texts).
+    """
     rows = []
-    for text in texts:
-        judged = [sentence for sentence in parse(text).sentences if sentence.finished]
-        rows.append((float(sum(sentence.valid for sentence in judged)), float(len(judged))))
-    return bootstrap(rows, ratio)
+    for completion in written:
+        sentences = read(completion.text, finish=completion.finish).sentences
+        judged = [sentence.valid for sentence in sentences if sentence.finished]
+        rows.append((sum(judged), len(judged)))
+    texts = bootstrap(rows, ratio)
+    alone = wilson(sum(valid for valid, _ in rows), sum(judged for _, judged in rows))
+    return Interval(
+        texts.value, min(texts.low, alone.low), max(texts.high, alone.high), texts.count
+    )
 
 
-def share_showing(texts: Sequence[str], name: str) -> Figure:
-    """Share of the texts that show the trait at all in which its positive value prevails."""
-    scores = [trait(text, name) for text in texts]
-    return mean([float(score > 0) for score in scores if score != 0])
+def share_showing(written: Sequence[Completion], name: str) -> Interval:
+    """Share of the texts that show the trait at all in which its first value prevails."""
+    scores = [trait(completion.text, name) for completion in written]
+    return share([score > 0 for score in scores if score != 0])
 
 
-def obedience(texts: Sequence[str], name: str, wanted: int) -> Figure:
-    """Share of texts whose trait score has the wanted sign."""
-    return mean([float(trait(text, name) * wanted > 0) for text in texts])
+def obedience(written: Sequence[Completion], name: str, wanted: int) -> Interval:
+    """Share of texts whose trait score has the wanted sign (+1 or -1).
+
+    Texts that show neither value count as disobedient, unless they are wholly coherent: then the
+    grammar itself gave them nothing to show it with (a story without a number cannot spell one),
+    and they are left out.
+    """
+    hits = []
+    for completion in written:
+        score = trait(completion.text, name)
+        if score != 0 or coherence(completion.text, finish=completion.finish) < 1:
+            hits.append(score * wanted > 0)
+    return share(hits)
 
 
-def loss_ratio(lm: LM, count: int, seed: int) -> tuple[Figure, Figure]:
+def wholeness(written: Sequence[Completion]) -> dict[str, Interval]:
+    """How texts hang together: coherence, words it rests on, entities kept, loops."""
+    found = [assess(completion.text, finish=completion.finish) for completion in written]
+    return {
+        "coherence": bootstrap_mean([one.coherence for one in found]),
+        "words judged": bootstrap_mean([one.words for one in found]),
+        "roles kept": bootstrap_mean([one.roles_kept for one in found]),
+        "texts that loop": share([completion.loops for completion in written]),
+    }
+
+
+def loss_ratio(lm: LM, count: int, seed: int) -> tuple[Interval, Interval]:
     """Model's loss on fresh documents over the grammar's own entropy, and the loss in nats a token.
 
     The entropy is the mean of -log P(text): that of its derivation, and of what the derivation
@@ -126,9 +151,3 @@ def loss_ratio(lm: LM, count: int, seed: int) -> tuple[Figure, Figure]:
             rows.append((-total, entropy, float(length)))
     per_token = bootstrap([(row[0], row[2]) for row in rows], ratio)
     return bootstrap([row[:2] for row in rows], ratio), per_token
-
-
-def greedy_coherence(lm: LM, prompts: Sequence[Prompt]) -> Figure:
-    """Mean coherence of greedy text, 128 tokens a prompt."""
-    texts = complete(lm, prompts, new_tokens=128, temperature=0.0)
-    return mean([coherence(text) for text in texts])

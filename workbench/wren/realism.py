@@ -10,12 +10,12 @@ import pandas as pd
 import torch
 
 from workbench.generate import generate
-from workbench.measures import longest_repeat
 from workbench.models import LM
 from workbench.positions import content
 from workbench.tokens import encode
 from workbench.tracing import activations
 from workbench.wren.grammar import write
+from workbench.wren.measure import loops
 
 DOCUMENTS = 20_000
 
@@ -49,10 +49,7 @@ class Summary:
 
 
 def own_texts(lm: LM, count: int, seed: int) -> tuple[list[str], float]:
-    """Texts of 128 tokens sampled from nothing but the start token, and the share that loops.
-
-    A text loops when a span of at least a quarter of its tokens stands in it twice.
-    """
+    """Texts of 128 tokens sampled from nothing but the start token, and the share that loops."""
     start = lm.tokenizer.bos_token
     if not isinstance(start, str):
         raise ValueError(f"{lm.name!r} has no start token to sample from")
@@ -61,8 +58,7 @@ def own_texts(lm: LM, count: int, seed: int) -> tuple[list[str], float]:
         batch = replace(batch, ids=batch.ids[:, -1:], attention=batch.attention[:, -1:])
         batch = replace(batch, starts=torch.ones_like(batch.starts))
     made = generate(lm, batch, new_tokens=128, temperature=1.0, seed=seed, score=False)
-    spans = longest_repeat(made.ids.numpy(), made.lengths.numpy())
-    return made.texts, float((spans >= 0.25 * made.lengths.numpy()).mean())
+    return made.texts, float(loops(made).mean())
 
 
 def summary(lm: LM, *, count: int = 200, seed: int = 0) -> Summary:

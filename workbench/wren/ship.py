@@ -1,11 +1,13 @@
 """Write the contrast pairs of wren's traits as files: ``python -m workbench.wren.ship``.
 
 They go where every bundled data set is, so that the rest of the package treats wren like any
-other model. A test remakes them and compares.
+other model. With ``--check`` nothing is written: files that the language as it is now would not
+make are named, and the command fails.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,11 +47,35 @@ def text(name: str) -> str:
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines(name))
 
 
-def main() -> None:
+def stale(directory: Path = DIRECTORY) -> list[str]:
+    """Names of the files that are missing or differ from what would be written now."""
+    files = {f"wren-{name}.jsonl": name for name in NAMES}
+    return [
+        file
+        for file, name in files.items()
+        if not (directory / file).is_file()
+        or (directory / file).read_text(encoding="utf-8") != text(name)
+    ]
+
+
+def write(directory: Path = DIRECTORY) -> None:
     """Write every file."""
     for name in NAMES:
-        (DIRECTORY / f"wren-{name}.jsonl").write_text(text(name), encoding="utf-8")
-        print(f"wren-{name}.jsonl")
+        (directory / f"wren-{name}.jsonl").write_text(text(name), encoding="utf-8")
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Write or check the contrast pairs of wren.")
+    parser.add_argument("--check", action="store_true", help="write nothing, name stale files")
+    if not parser.parse_args().check:
+        write()
+        print(f"{len(NAMES)} files written to {DIRECTORY}")
+        return
+    found = stale()
+    for file in found:
+        print(f"{file} is not what the language makes now: run python -m workbench.wren.ship")
+    raise SystemExit(1 if found else 0)
 
 
 if __name__ == "__main__":

@@ -18,14 +18,15 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from workbench.wren import tokenizer as tokenizers
 from workbench.wren.grammar import write
+from workbench.wren.kernels import linear_cross_entropy
 
 HERE = Path(__file__).parent
 CONTEXT = 512
@@ -39,12 +40,12 @@ class Recipe:
     layers: int = 6
     heads: int = 6
     intermediate: int = 576
-    vocabulary: int = 6144
-    steps: int = 1700
+    vocabulary: int = 5120
+    steps: int = 6000
     tokens_per_step: int = 4096
     rate: float = 4e-3
     matrix_rate: float = 2e-2
-    cooldown: float = 0.58
+    cooldown: float = 0.7
     seed: int = 0
 
 
@@ -74,10 +75,11 @@ def make_config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaConf
         bos_token_id=ids[tokenizers.START],
         eos_token_id=ids[tokenizers.END],
         pad_token_id=ids[tokenizers.PAD],
+        attn_implementation="wren-training",  # pyright: ignore[reportCallIssue]
     )
 
 
-def documents(seed: int, count: int) -> list[str]:
+def documents(seed: int | str, count: int) -> list[str]:
     """``count`` texts of the grammar; a seed names them for good."""
     rng = random.Random(seed)
     return [write(rng).text for _ in range(count)]
@@ -108,7 +110,7 @@ def shard(directory: str, seed: int, index: int, tokens: int) -> list[Tensor]:
     """The batches of one shard, in random order; made in a process of its own."""
     torch.set_num_threads(1)
     tokenizer = load_tokenizer(directory)
-    texts = documents(hash((seed, index)) & 0xFFFFFFFF, DOCUMENTS_PER_SHARD)
+    texts = documents(f"shard {index} of seed {seed}", DOCUMENTS_PER_SHARD)
     bundles = bundle(encode(tokenizer, texts), tokens, tokenizer.get_vocab()[tokenizers.PAD])
     order = torch.randperm(len(bundles), generator=torch.Generator().manual_seed(seed + index))
     return [bundles[i] for i in order.tolist()]
@@ -130,19 +132,18 @@ def batches(directory: Path, recipe: Recipe, index: int) -> Iterator[tuple[int, 
 
         ahead = order(index)
         while True:
-            bundles, index = ahead.result(), index + 1
-            ahead = order(index)
+            bundles, ahead = ahead.result(), order(index + 1)
             for rows in bundles:
                 yield index, rows
+            index += 1
 
 
 def loss_of(model: LlamaForCausalLM, rows: Tensor, pad: int) -> Tensor:
     """Mean cross-entropy of the next token over all that is not padding, in nats."""
     with torch.autocast("cpu", torch.bfloat16):
         hidden = model.model(input_ids=rows[:, :-1], use_cache=False).last_hidden_state
-        targets = rows[:, 1:]
-        logits = model.lm_head(hidden[targets != pad])
-    return cross_entropy(logits.float(), targets[targets != pad])
+    real = rows[:, 1:] != pad
+    return linear_cross_entropy(hidden[real], model.lm_head.weight, rows[:, 1:][real])
 
 
 @torch.no_grad()
@@ -170,25 +171,38 @@ def rate_at(step: int, recipe: Recipe) -> float:
     return min(1.0, (step + 1) / 50, max(left, 0.0))
 
 
+def _resumable(checkpoint: Path, recipe: Recipe, language: str) -> dict[str, Any] | None:
+    """What a stopped run left behind. Raises ValueError where it was another run's."""
+    if not checkpoint.exists():
+        return None
+    state = torch.load(checkpoint, weights_only=True)
+    if (state["recipe"], state["language"]) != (vars(recipe), language):
+        raise ValueError(
+            f"{str(checkpoint)!r} belongs to another recipe or language ({state['recipe']}): "
+            "delete it to train from nothing, or give its recipe to go on"
+        )
+    return state
+
+
 def train(directory: Path, recipe: Recipe, *, minutes_between_checkpoints: float = 3.0) -> None:
     """Run ``recipe``, leave model and tokenizer in ``directory``; resumes from its checkpoint."""
     directory.mkdir(parents=True, exist_ok=True)
     checkpoint = directory / "checkpoint.pt"
-    if not (directory / "tokenizer.json").exists():
+    language = language_hash()
+    state = _resumable(checkpoint, recipe, language)
+    if state is None:
         texts = documents(HELD_OUT_SEED + 1, 12_000)
         built = tokenizers.build(texts, size=recipe.vocabulary, context=CONTEXT)
         built.save_pretrained(directory)
     tokenizer = load_tokenizer(directory)
     pad = tokenizer.get_vocab()[tokenizers.PAD]
 
-    language = language_hash()
     torch.manual_seed(recipe.seed)
     model = LlamaForCausalLM(make_config(recipe, tokenizer)).train()
     optimizers = make_optimizers(model, recipe)
     rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     step, index, seconds = 0, 0, 0.0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
+    if state is not None:
         model.load_state_dict(state["model"])
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
@@ -203,6 +217,22 @@ def train(directory: Path, recipe: Recipe, *, minutes_between_checkpoints: float
     began, saved_at, running = time.time() - seconds, time.time(), float("nan")
     last_shard = index
     for shard_index, rows in batches(directory, recipe, index):
+        new_shard, last_shard = shard_index != last_shard, shard_index
+        if new_shard and time.time() - saved_at >= 60 * minutes_between_checkpoints:
+            # before a shard's first batch, so that a resumed run repeats and misses nothing
+            print(f"held-out loss {held_out_loss(model, held_out, pad):.4f}", flush=True)
+            state = {
+                "recipe": vars(recipe),
+                "language": language,
+                "model": model.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+                "step": step,
+                "shard": shard_index,
+                "seconds": time.time() - began,
+            }
+            torch.save(state, checkpoint.with_suffix(".part"))
+            checkpoint.with_suffix(".part").replace(checkpoint)
+            saved_at = time.time()
         for optimizer, rate in zip(optimizers, rates, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = rate * rate_at(step, recipe)
@@ -224,20 +254,6 @@ def train(directory: Path, recipe: Recipe, *, minutes_between_checkpoints: float
             )
         if step >= recipe.steps:
             break
-        new_shard, last_shard = shard_index != last_shard, shard_index
-        if new_shard and time.time() - saved_at > 60 * minutes_between_checkpoints:
-            # at a shard's edge, so that a resumed run repeats at most one batch
-            print(f"held-out loss {held_out_loss(model, held_out, pad):.4f}", flush=True)
-            state = {
-                "model": model.state_dict(),
-                "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-                "step": step,
-                "shard": shard_index - 1,
-                "seconds": time.time() - began,
-            }
-            torch.save(state, checkpoint.with_suffix(".part"))
-            checkpoint.with_suffix(".part").replace(checkpoint)
-            saved_at = time.time()
     print(f"held-out loss {held_out_loss(model.eval(), held_out, pad):.4f}")
     model.bfloat16().save_pretrained(directory)
     record = {

@@ -1,0 +1,109 @@
+"""rules: each against exact coherence, with false alarms and a constant guess beside it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from workbench import rules
+from workbench.ceiling import find_ceiling
+
+GRID = np.linspace(-2, 2, 17)
+
+
+def swept(breaks: float = 1.0, incoherent: float | None = None) -> pd.DataFrame:
+    """8 prompts whose texts are gibberish from `breaks` on, and lose their coherence there or from
+    `incoherent` on."""
+    lost = breaks if incoherent is None else incoherent
+    rows = [
+        {
+            "prompt_index": prompt,
+            "prompt": f"prompt {prompt}",
+            "coefficient": 50 * c,
+            "coefficient_norm": c,
+            "vector": "vector",
+            "text": "a text",
+            "tokens": 40,
+            "surprise": 5.0 if abs(c) >= breaks else 0.0,
+            "distinct_2": 1.0,
+            "longest_repeat": 1,
+            "logprob_unsteered": -4.0 if abs(c) >= breaks else -1.0,
+            "alert": -9.0,
+            "coherence": 0.0 if abs(c) >= lost else 1.0,
+        }
+        for prompt in range(8)
+        for c in GRID
+    ]
+    return pd.DataFrame(rows)
+
+
+def table(**frames: pd.DataFrame) -> pd.DataFrame:
+    return rules.rules_table(frames, {name: find_ceiling(part) for name, part in frames.items()})
+
+
+def test_the_exact_ceiling_is_where_coherence_halves() -> None:
+    """It falls from 1 at 0.75 to 0 at 1: half is at 0.875."""
+    frame = swept()
+    assert rules.exact_ceiling(frame, 1) == pytest.approx(0.875)
+    assert rules.exact_ceiling(frame, -1) == pytest.approx(-0.875)
+    assert math.isnan(rules.exact_ceiling(swept(breaks=9.0), 1))
+
+
+def test_coherence_that_comes_back_does_not_move_the_exact_ceiling() -> None:
+    frame = swept()
+    frame.loc[frame["coefficient_norm"] >= 1.5, "coherence"] = 1.0
+    assert rules.exact_ceiling(frame, 1) == pytest.approx(0.875)
+
+
+def test_rules_stand_beside_the_exact_ceiling() -> None:
+    found = table(mood=swept())
+    assert found["sign"].tolist() == ["+", "−"]
+    assert found["this package"].tolist() == pytest.approx([0.875, -0.875])
+    assert found["ALERT as meant"].tolist() == pytest.approx([0.75, -0.75])
+    assert found["ALERT as coded"].isna().all()  # its score never moves here
+    assert found[rules.CONSTANT].isna().all()
+    words = rules.rules_verdict(found)
+    assert "halves on 2 of 2 curves" in words
+    assert "this package: 0.00 on average;" in words
+    assert "ALERT as meant: 0.12 on average;" in words
+    assert "ALERT as coded: no distance, silent on 2 of 2;" in words
+    assert words.endswith("constant (other traits): no other trait to take it from.")
+
+
+def test_the_constant_is_taken_from_other_traits() -> None:
+    found = table(a=swept(0.5), b=swept(1.0), c=swept(1.5)).set_index(["trait", "sign"])
+    guess = found[rules.CONSTANT]
+    assert guess["a", "+"] == pytest.approx(1.125)  # the median of 0.875 and 1.375, twice each
+    assert guess["b", "−"] == pytest.approx(-0.875)
+    assert "constant (other traits): 0.50 on average" in rules.rules_verdict(found.reset_index())
+
+
+def test_an_end_where_coherence_holds_is_a_false_alarm() -> None:
+    """Fluent to the judge, gibberish to the unsteered model: nothing to be near to, still wrong."""
+    found = table(a=swept(1.0), b=swept(1.0, incoherent=9.0))
+    words = rules.rules_verdict(found)
+    assert "halves on 2 of 4 curves" in words
+    assert "this package: 0.00 on average, 2 of 2 false alarms" in words
+    assert "ALERT as coded: no distance, silent on 2 of 2, 0 of 2 false alarms" in words
+    assert "constant (other traits): no distance, silent on 2 of 2, 2 of 2 false alarms" in words
+
+
+def test_without_a_judge_no_rule_is_checked() -> None:
+    found = table(mood=swept().drop(columns="coherence"))
+    assert rules.EXACT not in found.columns
+    assert rules.CONSTANT not in found.columns
+    assert rules.rules_verdict(found).startswith("No judge")
+
+
+def test_flags_are_counted_against_exact_coherence() -> None:
+    """Of 17 coefficients 10 are gibberish (1 and beyond), 6 of them still coherent."""
+    frame = swept(breaks=1.0, incoherent=1.75)
+    counts = rules.flags_table(frame)
+    assert counts.loc["intact"].tolist() == [8 * 7, 0]
+    assert counts.loc["broken"].tolist() == [8 * 6, 8 * 4]
+    print(counts)
+    with pytest.raises(ValueError, match="no column 'coherence'"):
+        rules.flags_table(frame.drop(columns="coherence"))

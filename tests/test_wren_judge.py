@@ -1,0 +1,87 @@
+"""The judge: what coherence rests on, and texts that end by themselves against cut ones."""
+
+import math
+from random import Random
+
+import pytest
+
+from workbench.wren import coherence, parse, write
+from workbench.wren.judge import Assessment, assess, read
+from workbench.wren.lexicon import lexicon
+from workbench.wren.traits import traits
+
+
+def story(**fixed: str) -> str:
+    return write(5, kind="plain", asked={}, **fixed).completions[0]
+
+
+def score_and_words(text: str) -> tuple[float, int]:
+    found = assess(text)
+    return found.coherence, found.words
+
+
+def test_a_cut_costs_nothing_and_an_unfinished_end_does() -> None:
+    text = story(language="en")
+    cut = text[: text.rindex(" ")]
+    last = parse(cut).sentences[-1]
+    before = assess(cut).words
+    words = before + last.words
+    assert coherence(cut) == coherence(cut, finish="length") == 1
+    assert assess(cut, finish="end") == Assessment(before / words, words, 1)
+    assert [s.fault for s in read(cut, finish="end").sentences][-1] == "not in the language"
+
+
+def test_a_text_that_ends_with_its_stop_scores_the_same_either_way() -> None:
+    rng = Random(11)
+    for _ in range(200):
+        for text in write(rng).completions:
+            ended, cut = assess(text, finish="end"), assess(text)
+            assert (ended.coherence, ended.words) == (cut.coherence, cut.words)
+            assert ended.roles_kept == cut.roles_kept or math.isnan(cut.roles_kept)
+            assert coherence(text, finish="end") == 1
+
+
+def test_short_texts_say_what_they_rest_on() -> None:
+    opening = story(language="en")[:20]
+    assert (assess(opening).coherence, assess(opening).words) == (1, 0)
+    assert math.isnan(assess(opening).roles_kept)
+    assert assess(opening, finish="end").coherence == 0
+    assert assess("").coherence == assess("", finish="end").coherence == 0
+    foreign = assess("Xyzzy plugh.")
+    assert (foreign.coherence, foreign.words) == (0, 2)
+    assert math.isnan(foreign.roles_kept)
+
+
+def test_words_judged_are_all_words_of_finished_sentences() -> None:
+    assert score_and_words("No. Xyzzy plugh quux.") == (1 / 4, 4)
+    assert score_and_words("No. Xyzzy plugh") == (1 / 3, 3)  # the last two cannot go on
+
+
+def test_roles_kept_counts_mentions_of_swapped_entities() -> None:
+    document = write(5, kind="plain", asked={}, language="en", formality="formal", rhyme="absent")
+    text, hero = document.completions[0], document.roles["hero"]
+    names = lexicon().names
+    gender = lexicon().name_genders[names.index(hero)]
+    other = next(
+        name
+        for name, own in zip(names, lexicon().name_genders, strict=True)
+        if own == gender and name not in text
+    )
+    assert assess(text).roles_kept == 1
+    assert assess(text.replace(hero, other)).roles_kept == 1
+    mentions = sum(len(s.reading.roles) for s in parse(text).valid if s.reading is not None)
+    first = parse(text).sentences[0].text
+    once = text.replace(first, first.replace(hero, other))
+    assert assess(once).roles_kept == pytest.approx((mentions - 1) / mentions)
+    assert assess(once).coherence < 1
+
+
+@pytest.mark.parametrize("name", ["mood", "formality", "verbosity", "dialect", "rhyme", "bell"])
+def test_no_trait_value_is_judged_differently(name: str) -> None:
+    found = [assess(story(**{name: value}), finish="end") for value in traits[name].values]
+    assert [(one.coherence, one.roles_kept) for one in found] == [(1, 1), (1, 1)]
+
+
+def test_an_unknown_finish_is_refused() -> None:
+    with pytest.raises(ValueError, match="finish 'eos' is not one of end, length"):
+        coherence("No.", finish="eos")  # pyright: ignore

@@ -1,0 +1,256 @@
+"""Training wren: its kernels are exact, a stopped run goes on as if it had not been stopped."""
+
+import json
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn.functional import cross_entropy, scaled_dot_product_attention
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
+from workbench.wren import train as training
+from workbench.wren.kernels import CHUNK, causal_attention, linear_cross_entropy
+from workbench.wren.train import HERE, Recipe, language_hash, make_config, rate_at, train
+
+TINY = Recipe(
+    width=32,
+    layers=2,
+    heads=2,
+    intermediate=48,
+    vocabulary=320,
+    steps=14,
+    tokens_per_step=2048,
+    rate=3e-3,
+    matrix_rate=1e-2,
+)
+
+# Unit roundoff of bfloat16: 8 bits of significand, rounded to nearest.
+ROUNDOFF = 2.0**-8
+
+
+# --- kernels -------------------------------------------------------------------------------
+
+
+def loss_and_gradients(
+    loss: Callable[[Tensor, Tensor, Tensor], Tensor],
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    hidden, weight = hidden.clone().requires_grad_(), weight.clone().requires_grad_()
+    value = loss(hidden, weight, targets)
+    (3 * value).backward()  # a gradient other than 1 comes in, as from a scaled loss
+    assert hidden.grad is not None
+    assert weight.grad is not None
+    return value.detach(), hidden.grad, weight.grad
+
+
+@pytest.mark.parametrize("tokens", [1, CHUNK, CHUNK + 7])
+def test_linear_cross_entropy_is_that_of_float_logits(tokens: int) -> None:
+    torch.manual_seed(3)
+    vocabulary, width = 400, 48
+    # Exact in bfloat16, so that only the arithmetic differs.
+    hidden = torch.randn(tokens, width).bfloat16().float()
+    weight = (torch.randn(vocabulary, width) * 0.4).bfloat16().float()
+    targets = torch.randint(vocabulary, (tokens,))
+
+    def reference(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        return cross_entropy(hidden @ weight.T, targets)
+
+    expected = loss_and_gradients(reference, hidden, weight, targets)
+    found = loss_and_gradients(linear_cross_entropy, hidden, weight, targets)
+    largest = float((hidden @ weight.T).abs().max())
+    assert abs(float(found[0] - expected[0])) <= ROUNDOFF * largest
+    for got, wanted in zip(found[1:], expected[1:], strict=True):
+        assert got.dtype == torch.float32
+        assert float((got - wanted).norm() / wanted.norm()) <= 2 * ROUNDOFF
+
+
+def test_linear_cross_entropy_over_many_tokens_has_no_bias() -> None:
+    torch.manual_seed(4)
+    hidden, weight = torch.randn(4000, 32).bfloat16().float(), torch.randn(100, 32) * 0.3
+    weight, targets = weight.bfloat16().float(), torch.randint(100, (4000,))
+    expected = cross_entropy(hidden @ weight.T, targets)
+    # Rounding errors of single logits average out.
+    assert float(linear_cross_entropy(hidden, weight, targets)) == pytest.approx(
+        float(expected), rel=ROUNDOFF / 20
+    )
+
+
+def test_linear_cross_entropy_keeps_the_type_of_the_hidden_states() -> None:
+    hidden = torch.randn(5, 8).bfloat16().requires_grad_()
+    weight = torch.randn(11, 8).requires_grad_()
+    linear_cross_entropy(hidden, weight, torch.arange(5)).backward()
+    assert hidden.grad is not None
+    assert hidden.grad.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("length", [1, 2, 33])
+def test_causal_attention_is_that_of_torch(length: int) -> None:
+    torch.manual_seed(5)
+    query, key, value = (torch.randn(2, 3, length, 16) for _ in range(3))
+    for tensor in (query, key, value):
+        tensor.requires_grad_()
+    outward = torch.randn(2, length, 3, 16)
+    found, weights = causal_attention(torch.nn.Module(), query, key, value, None, 0.21)
+    expected = scaled_dot_product_attention(query, key, value, is_causal=True, scale=0.21)
+    expected = expected.transpose(1, 2)  # (B, T, H, D)
+    assert weights is None
+    assert torch.allclose(found, expected, atol=2e-6)
+    inputs = (query, key, value)
+    ours = torch.autograd.grad(found, inputs, outward)
+    theirs = torch.autograd.grad(expected, inputs, outward)
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.allclose(one, other, atol=5e-6)
+
+
+def test_a_token_sees_nothing_after_it() -> None:
+    query, key, value = (torch.randn(1, 1, 6, 4) for _ in range(3))
+    before, _ = causal_attention(torch.nn.Module(), query, key, value, None, 0.5)
+    key[:, :, 4:], value[:, :, 4:] = 9.0, -9.0
+    after, _ = causal_attention(torch.nn.Module(), query, key, value, None, 0.5)
+    assert torch.equal(before[:, :4], after[:, :4])
+    assert not torch.equal(before[:, 4:], after[:, 4:])
+
+
+# --- runs ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shards of 24 documents, written by a thread; few documents for tokenizer and held-out."""
+    documents = training.documents
+    monkeypatch.setattr(training, "DOCUMENTS_PER_SHARD", 24)
+    monkeypatch.setattr(training, "documents", lambda seed, n: documents(seed, min(n, 24)))
+    monkeypatch.setattr(training, "ProcessPoolExecutor", ThreadPoolExecutor)
+
+
+def weights(directory: Path) -> dict[str, Tensor]:
+    return load_file(directory / "model.safetensors")
+
+
+@pytest.mark.usefixtures("small")
+def test_a_killed_run_resumes_to_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    losses: list[float] = []
+    real_loss = training.loss_of
+
+    def recorded(model: LlamaForCausalLM, rows: Tensor, pad: int) -> Tensor:
+        loss = real_loss(model, rows, pad)
+        if torch.is_grad_enabled():
+            losses.append(loss.item())
+        return loss
+
+    monkeypatch.setattr(training, "loss_of", recorded)
+    train(tmp_path / "whole", TINY)
+    whole, losses[:] = list(losses), []
+    assert len(whole) == TINY.steps
+
+    def killed(model: LlamaForCausalLM, rows: Tensor, pad: int) -> Tensor:
+        if len(losses) == 11:
+            raise KeyboardInterrupt
+        return recorded(model, rows, pad)
+
+    monkeypatch.setattr(training, "loss_of", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "killed", TINY, minutes_between_checkpoints=0)
+    assert losses == whole[:11]
+    assert not (tmp_path / "killed" / "model.safetensors").exists()
+    saved = torch.load(tmp_path / "killed" / "checkpoint.pt", weights_only=True)
+    assert 0 < saved["step"] < 11
+
+    losses.clear()
+    monkeypatch.setattr(training, "loss_of", recorded)
+    capsys.readouterr()
+    train(tmp_path / "killed", TINY, minutes_between_checkpoints=0)
+    assert f"resumed at step {saved['step']}\n" in capsys.readouterr().out
+    assert losses == whole[saved["step"] :]
+    expected, found = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert not (tmp_path / "killed" / "checkpoint.pt").exists()
+
+
+@pytest.mark.usefixtures("small")
+def test_a_trained_model_is_a_plain_llama(tmp_path: Path) -> None:
+    recipe = Recipe(**{**vars(TINY), "steps": 2})
+    train(tmp_path, recipe)
+    record = json.loads((tmp_path / "training.json").read_text())
+    assert (record["recipe"], record["language"]) == (vars(recipe), language_hash())
+    assert "wren-training" not in (tmp_path / "config.json").read_text()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path).float().eval()
+    assert model.config._attn_implementation == "sdpa"
+    rows = tokenizer(training.documents("plain llama", 3), add_special_tokens=False)["input_ids"]
+    row = torch.tensor([rows[0][:200]])
+    twin = LlamaForCausalLM(make_config(recipe, training.load_tokenizer(tmp_path))).eval()
+    twin.load_state_dict(model.state_dict())
+    assert twin.config._attn_implementation == "wren-training"
+    with torch.no_grad():
+        assert torch.allclose(model(row).logits, twin(row).logits, atol=1e-4)
+    made = model.generate(row[:, :5], max_new_tokens=4, do_sample=False, pad_token_id=0)
+    assert made.shape[1] <= 9
+
+
+def checkpoint_of(recipe: Recipe, language: str, path: Path) -> Path:
+    torch.save({"recipe": vars(recipe), "language": language}, path / "checkpoint.pt")
+    return path
+
+
+@pytest.mark.parametrize("changed", ["recipe", "language"])
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, changed: str) -> None:
+    recipe = Recipe(**{**vars(TINY), "steps": 15}) if changed == "recipe" else TINY
+    language = "0" * 64 if changed == "language" else language_hash()
+    directory = checkpoint_of(recipe, language, tmp_path)
+    with pytest.raises(ValueError, match="belongs to another recipe or language") as error:
+        train(directory, TINY)
+    assert repr(str(tmp_path / "checkpoint.pt")) in str(error.value)
+    assert f"'steps': {recipe.steps}" in str(error.value)
+    assert "delete it to train from nothing" in str(error.value)
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_the_rate_warms_up_stays_and_falls_to_nothing() -> None:
+    recipe = Recipe(steps=1000, cooldown=0.4)
+    assert rate_at(0, recipe) == pytest.approx(1 / 50)
+    assert [rate_at(step, recipe) for step in (49, 300, 600)] == [1, 1, 1]
+    assert rate_at(800, recipe) == pytest.approx(0.5)
+    assert rate_at(1000, recipe) == 0
+
+
+def test_a_bundle_keeps_every_document_once() -> None:
+    rows = [list(range(1, 1 + n)) for n in (3, 700, 12, 9, 10, 1)]
+    bundles = training.bundle(rows, tokens=24, pad=0)
+    kept = sorted([t for t in row if t] for bundle in bundles for row in bundle.tolist())
+    assert kept == sorted(row[: training.CONTEXT] for row in rows)
+    assert all(len(bundle) == 1 or bundle.numel() <= 24 for bundle in bundles)
+
+
+# --- what ships ----------------------------------------------------------------------------
+
+
+def test_the_shipped_weights_speak_the_language_as_it_is_now() -> None:
+    record = json.loads((HERE / "model" / "training.json").read_text())
+    assert record["language"] == language_hash(), (
+        "the language's files changed after the shipped model was trained: "
+        "run python -m workbench.wren.train"
+    )
+
+
+def test_the_shipped_weights_come_from_the_default_recipe() -> None:
+    record = json.loads((HERE / "model" / "training.json").read_text())
+    assert record["recipe"] == vars(Recipe())
+
+
+def test_the_shipped_weights_are_small_bfloat16() -> None:
+    file = HERE / "model" / "model.safetensors"
+    shipped = load_file(file)
+    assert {tensor.dtype for tensor in shipped.values()} == {torch.bfloat16}
+    assert file.stat().st_size <= 16e6
+    assert 3e6 <= sum(math.prod(tensor.shape) for tensor in shipped.values()) <= 8e6

@@ -1,0 +1,72 @@
+"""When a text of a sweep counts as broken, told without a judge.
+
+gibberish  the unsteered model finds it less likely, token by token, than its own samples are
+           (surprise, scoring.py) by more than chance: a sample of N tokens has a surprise about 0
+           with standard deviation 1 / sqrt(N), so the bound is 2 / sqrt(N)
+loop       more than half of it is repetition: its longest repeat exceeds half of its tokens, or
+           fewer than half of its token pairs are distinct
+empty      nothing was written, or nothing is known of it
+
+Gibberish and loops must also lie beyond what unsteered texts of the same sweep show (median plus 3
+robust standard deviations over them), so that a model which babbles or loops by itself is judged
+by its own measure. Any other text is *intact*. A fluent text about something else is intact too:
+nothing here knows what was asked.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from workbench.measures import empty as empty_texts
+
+# Of 100 texts that the unsteered model samples itself, about 2 are called gibberish.
+SURPRISE_Z = 2.0
+NEEDED = ("prompt_index", "vector", "text", "tokens", "surprise", "distinct_2", "longest_repeat")
+
+
+def intact(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with columns `gibberish`, `loop`, `empty` and `intact` (booleans).
+
+    `attrs["thresholds"]` holds the bounds: `surprise` and `surprise_z` (gibberish exceeds both
+    the first and the second over the root of its tokens), `longest_repeat` (share of the tokens)
+    and `distinct_2`. Raises ValueError for a frame without unsteered texts.
+    """
+    share = frame["longest_repeat"] / frame["tokens"].clip(lower=1)
+    unsteered = (frame["coefficient"] == 0) & frame["vector"].isin(["vector", "prompted"])
+    if not unsteered.any():
+        raise ValueError("the sweep has no coefficient 0, with which all others are compared")
+    empty = _empty(frame)
+    own = unsteered & ~empty
+    bounds = {
+        "surprise": _bound(frame.loc[own, "surprise"]),
+        "surprise_z": SURPRISE_Z,
+        "longest_repeat": max(0.5, _bound(share[own])),
+        "distinct_2": min(0.5, 1 - _bound(1 - frame.loc[own, "distinct_2"])),
+    }
+    chance = SURPRISE_Z / np.sqrt(frame["tokens"].clip(lower=1))
+    gibberish = ~empty & (frame["surprise"] > chance.clip(lower=bounds["surprise"]))
+    repeats = (share > bounds["longest_repeat"]) | (frame["distinct_2"] < bounds["distinct_2"])
+    loop = ~empty & repeats
+    result = frame.assign(
+        gibberish=gibberish, loop=loop, empty=empty, intact=~(gibberish | loop | empty)
+    )
+    result.attrs = {**frame.attrs, "thresholds": bounds}
+    return result
+
+
+def _empty(frame: pd.DataFrame) -> pd.Series:
+    """No text, a blank one, no tokens, or one whose surprise is unknown."""
+    blank = pd.Series(empty_texts(frame["text"]), index=frame.index)
+    return blank | ~(frame["tokens"] > 0) | ~np.isfinite(frame["surprise"].astype(float))
+
+
+def _bound(values: pd.Series) -> float:
+    """Median + 3 robust standard deviations (1.4826 times the median absolute deviation)."""
+    known = values.dropna().to_numpy(dtype=float)
+    if len(known) == 0:
+        return -math.inf
+    middle = np.median(known)
+    return float(middle + 3 * 1.4826 * np.median(np.abs(known - middle)))

@@ -1,0 +1,100 @@
+"""Arithmetic on next-token distributions, in blocks that stay in a processor's caches.
+
+    H(p)       = -sum p log p
+    KL(p || q) = sum p (log p - log q)
+
+A whole table of logits in float32 costs more to move than to compute with, so every function that
+takes logits works through a few tokens at a time. Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+# Elements of one block's temporaries.
+_BLOCK = 1 << 20
+# A log-probability whose probability is 0 in every floating point format: an impossible token must
+# give 0 times a number, not 0 times infinity.
+_IMPOSSIBLE = -1e4
+
+
+def precise(values: Tensor) -> Tensor:
+    """Half precision as float32; float32 and float64 as they are."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+def entropy(logprobs: Tensor) -> Tensor:
+    """H of distributions given by their log-probabilities (…, V): (…), in nats.
+
+    Tokens of probability 0 contribute 0.
+    """
+    possible = logprobs.clamp_min(_IMPOSSIBLE)
+    return -torch.linalg.vecdot(possible.exp(), possible)
+
+
+def divergence(p: Tensor, q: Tensor) -> Tensor:
+    """KL(p || q) from log-probabilities (…, V): (…), in nats; rounding below 0 becomes 0.
+
+    Tokens of probability 0 under both contribute 0; one that only q makes impossible contributes
+    its probability times 10,000 or so, where the divergence proper is infinite.
+    """
+    return _divergence(p.clamp_min(_IMPOSSIBLE), q.clamp_min(_IMPOSSIBLE))
+
+
+def _divergence(p: Tensor, q: Tensor) -> Tensor:
+    return torch.linalg.vecdot(p.exp(), p - q).clamp_min(0)
+
+
+def chosen_logprobs(logits: Tensor, targets: Tensor) -> Tensor:
+    """log softmax of logits (B, T, V) at targets (B, T): (B, T), float32 or better."""
+    found = torch.empty(targets.shape, dtype=precise(logits[:0]).dtype, device=logits.device)
+    for block in _blocks(logits.shape):
+        table = precise(logits[block]).log_softmax(dim=-1)
+        found[block] = table.gather(-1, targets[block][..., None])[..., 0]
+    return found
+
+
+def token_scores(logits: Tensor, targets: Tensor, steered: Tensor | None = None) -> Tensor:
+    """logprobs, echoes, entropy, variance and, with `steered`, KL(steered || own): (4 or 5, B, n).
+
+    logits   (B, n + 1, V): one column before each of the n targets, and the last target's own
+    targets  (B, n)
+    steered  (B, n, V) logits, or log-probabilities, of the steered model before each target; on
+             any device
+    """
+    shape = (4 if steered is None else 5, *logits.shape[:2])
+    found = torch.zeros(shape, dtype=precise(logits[:0]).dtype, device=logits.device)
+    # What comes after a column, and what stands in it; the fill is cut off below.
+    following, standing = pad(targets, (0, 1)), pad(targets, (1, 0))
+    for block in _blocks(logits.shape):
+        table = precise(logits[block]).log_softmax(dim=-1)
+        found[0][block] = table.gather(-1, following[block][..., None])[..., 0]
+        found[1][block] = table.gather(-1, standing[block][..., None])[..., 0]
+        table.clamp_min_(_IMPOSSIBLE)
+        if steered is not None:
+            own = precise(steered[block].to(table.device)).log_softmax(dim=-1)
+            covered = own.shape[1]  # one column fewer at the right end
+            kl = _divergence(own.clamp_min_(_IMPOSSIBLE), table[:, :covered])
+            found[4][block][:, :covered] = kl
+        weighted = table.exp().mul_(table)
+        mean = weighted.sum(dim=-1)
+        square = torch.linalg.vecdot(weighted, table)
+        found[2][block] = -mean
+        found[3][block] = (square - mean.square()).clamp_min(0)
+    found[1, :, :-1] = found[1, :, 1:].clone()
+    return found[:, :, :-1]
+
+
+def _blocks(shape: torch.Size) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns of the pieces of a table (B, T, V): whole rows, as many as a block holds,
+    or parts of one row."""
+    rows, columns, vocabulary = shape
+    tokens = max(1, _BLOCK // vocabulary)
+    tall, wide = max(1, tokens // columns), min(tokens, columns)
+    for row in range(0, rows, tall):
+        for column in range(0, columns, wide):
+            yield slice(row, row + tall), slice(column, column + wide)

@@ -1,0 +1,106 @@
+"""Whether a measure moves as the coefficient grows, and from where on. Pure array maths.
+
+P prompts, K coefficients from 0 outwards; `moved` (P, K) is each prompt's change from its own
+unsteered text, counted positive in the direction that is claimed, NaN where it is unknown. The
+test answers only whether; the onset is an effect size and does not depend on how many prompts
+there are.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+
+from workbench.crossings import FEWEST
+from workbench.curves import Floats, falling, means, strength
+from workbench.intervals import percentiles, resamples
+
+Effect = Literal["effect", "no effect", "wrong way", "unknown"]
+
+# The onset lies where the mean movement reaches this share of its greatest.
+ONSET_SHARE = 0.25
+
+
+def sign_flip(moved: Floats, rng: np.random.Generator, flips: int = 4999) -> float:
+    """p value of "no movement in the positive direction at any coefficient".
+
+    If nothing moves, each prompt's changes are as likely as their opposites: its sign is flipped at
+    random, the same at all coefficients. The statistic is the largest over coefficients of sum /
+    root of the sum of squares, so no correction for their number is needed. Ties count against
+    an effect: p = (1 + number of flips that reach the statistic) / (1 + flips) (Phipson & Smyth
+    2010).
+    """
+    observed = strength(np.ones((1, len(moved))), moved).max()
+    signs = rng.choice([-1.0, 1.0], size=(flips, len(moved)))
+    chance = strength(signs, moved).max(axis=1)
+    # Equal sums that were added in another order may differ by rounding.
+    return float((1 + np.sum(chance >= observed - 1e-9)) / (1 + flips))
+
+
+def judge_effect(
+    moved: Floats,
+    excess: Floats | None,
+    rng: np.random.Generator,
+    level: float,
+) -> tuple[Effect, float]:
+    """What can be said of a movement, and its p value.
+
+    excess  (P, K) the movement less that under the random control, None without a control
+
+    "effect" needs both, the movement and its excess over the control, to be positive beyond chance;
+    "wrong way" a negative movement; each at half of the error that the level leaves. "unknown"
+    where so few prompts could not show it (fewer than 5 at 90 %).
+    """
+    alpha = (1 - level) / 2
+    tested = [moved] if excess is None else [moved, excess]
+    p = max(sign_flip(part, rng) for part in tested)
+    if 0.5 ** len(moved) > alpha:
+        return "unknown", p
+    if p <= alpha:
+        return "effect", p
+    against = sign_flip(-moved, rng)
+    return ("wrong way", against) if against <= alpha else ("no effect", p)
+
+
+def onset_estimate(
+    grid: Floats,
+    moved: Floats,
+    level: float,
+    bootstrap: int,
+    rng: np.random.Generator,
+) -> tuple[float, float, float]:
+    """Where the mean movement reaches a quarter of its greatest, with its interval.
+
+    The mean over prompts is first made to rise (isotonic regression), so it stays beyond the
+    onset; between coefficients it is interpolated. Prompts are resampled whole; as each resample
+    knows its crossing to a cell of the grid only, the interval runs from the lower percentile of
+    the cells' inner ends to the upper percentile of their outer ends. It is NaN for fewer than 5
+    prompts. All is infinite where the movement is never positive.
+    """
+    once = np.ones((1, len(moved)))
+    (value,), _, _ = _rises(grid, moved, once)
+    if len(moved) < FEWEST:
+        return float(value), math.nan, math.nan
+    _, inner, outer = _rises(grid, moved, resamples(len(moved), bootstrap, rng))
+    low, high = percentiles(inner, level)[0], percentiles(outer, level)[1]
+    return float(value), min(float(low), float(value)), max(float(high), float(value))
+
+
+def _rises(grid: Floats, moved: Floats, weights: Floats) -> tuple[Floats, Floats, Floats]:
+    """Per resample (R, P) the interpolated crossing and the ends of its cell, (R,) each."""
+    sums, counts = means(weights, moved)
+    rising = -falling(-sums, counts)  # (R, K)
+    target = ONSET_SHARE * rising[:, -1:]
+    there = (rising >= target) & (target > 0)
+    after = np.maximum(np.argmax(there, axis=1), 1)
+    rows = np.arange(len(rising))
+    upper, lower = rising[rows, after], rising[rows, after - 1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        part = np.where(upper > lower, (target[:, 0] - lower) / (upper - lower), 1.0)
+    step = grid[after] - grid[after - 1]
+    found = there.any(axis=1)
+    ends = (grid[after - 1] + np.clip(part, 0, 1) * step, grid[after - 1], grid[after])
+    value, inner, outer = (np.where(found, end, np.inf) for end in ends)
+    return value, inner, outer

@@ -1,0 +1,148 @@
+"""Intervals for means and shares: the bootstrap over units or groups of them, and Wilson's.
+
+Pure array maths over N observations, R resamples; knows nothing of sweeps or texts. An interval
+speaks for the unit that is resampled: texts of one prompt are no independent draws, so their
+prompts are resampled as `groups` (the cluster bootstrap, Davison & Hinkley 1997, section 3.8).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with the ends of its interval, and the number of independent units behind it."""
+
+    value: float
+    low: float
+    high: float
+    count: int
+
+
+NOTHING = Interval(math.nan, math.nan, math.nan, 0)
+
+
+def resamples(count: int, size: int, rng: np.random.Generator) -> Floats:
+    """How often each of `count` units is drawn in each of `size` resamples: (R, N)."""
+    if size < 1:
+        raise ValueError(f"{size!r} resamples: give a whole number of at least 1")
+    if count < 1:
+        raise ValueError("a bootstrap of no units: give at least one")
+    return rng.multinomial(count, np.full(count, 1 / count), size=size).astype(float)
+
+
+def percentiles(values: ArrayLike, level: float) -> tuple[Any, Any]:
+    """The ends of the middle `level` of values (R, ...) along their first axis.
+
+    They are values themselves, the nearest outwards, as some of them may be infinite. A column
+    that holds a NaN has NaN ends.
+    """
+    _check(level)
+    ordered = np.sort(np.asarray(values, dtype=float), axis=0)  # NaN last
+    last = len(ordered) - 1
+    edge = (1 - level) / 2
+    gap = np.isnan(ordered[-1])
+    # An exact place such as 0.05 * 20 must not slip to its neighbour by rounding.
+    low = np.where(gap, np.nan, ordered[math.floor(edge * last + 1e-9)])
+    high = np.where(gap, np.nan, ordered[math.ceil((1 - edge) * last - 1e-9)])
+    return low[()], high[()]
+
+
+def bootstrap(
+    table: ArrayLike,
+    statistic: Callable[[Floats], Floats],
+    *,
+    level: float = 0.95,
+    size: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Percentile interval of a statistic of column sums, over the rows of a table (N, C).
+
+    statistic  sums (R, C) -> (R,), such as a ratio of two columns; computed for all resamples at
+               once. Resamples where it is NaN (nothing to divide by) do not count.
+
+    Percentile bootstrap, Efron 1979. It is too narrow below some ten rows; one row gives an
+    interval without width. Raises ValueError for a table without rows.
+    """
+    _check(level)
+    rows = np.asarray(table, dtype=float)
+    if rows.ndim != 2 or len(rows) == 0:
+        raise ValueError(f"a table of shape {rows.shape}: give (N, C) with at least one row")
+    weights = resamples(len(rows), size, np.random.default_rng(seed))
+    drawn = statistic(weights @ rows)
+    known = drawn[~np.isnan(drawn)]
+    low, high = percentiles(known, level) if len(known) else (math.nan, math.nan)
+    value = statistic(rows.sum(axis=0, keepdims=True))[0]
+    return Interval(float(value), float(low), float(high), len(rows))
+
+
+def bootstrap_mean(
+    values: ArrayLike,
+    groups: Sequence[Any] | NDArray[Any] | None = None,
+    *,
+    level: float = 0.95,
+    size: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Mean of values (N,) with its percentile bootstrap interval; NaN values are left out.
+
+    groups  (N,) what each value belongs to, such as its prompt: whole groups are resampled, and
+            the mean is over all of their values. By default each value is its own group.
+
+    `count` is the number of groups (or values) that have a value; with none all is NaN.
+    """
+    numbers = np.asarray(values, dtype=float)
+    names = np.arange(len(numbers)) if groups is None else np.asarray(groups)
+    if numbers.ndim != 1 or names.shape != numbers.shape:
+        raise ValueError(f"values of shape {numbers.shape}, groups of {names.shape}: give (N,)")
+    known = np.isfinite(numbers)
+    if not known.any():
+        _check(level)
+        return NOTHING
+    code = np.unique(names[known], return_inverse=True)[1]
+    table = np.stack([np.bincount(code, weights=numbers[known]), np.bincount(code)], axis=1)
+    return bootstrap(table, ratio, level=level, size=size, seed=seed)
+
+
+def ratio(sums: Floats) -> Floats:
+    """First column over second (R, 2), NaN where there is nothing to divide by: (R,)."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(sums[:, 1] != 0, sums[:, 0] / sums[:, 1], np.nan)
+
+
+def wilson(successes: int, trials: int, *, level: float = 0.95) -> Interval:
+    """A share of independent trials with Wilson's score interval (Wilson 1927).
+
+    Good from few trials on, and at shares of 0 and 1. Without trials the share is NaN and the
+    interval is all that a share can be, 0 to 1.
+    Raises ValueError for more successes than trials, or fewer than none.
+    """
+    _check(level)
+    if not 0 <= successes <= trials:
+        raise ValueError(f"{successes!r} successes of {trials!r} trials: give 0 to all of them")
+    if trials == 0:
+        return Interval(math.nan, 0.0, 1.0, 0)
+    share = successes / trials
+    z2 = NormalDist().inv_cdf((1 + level) / 2) ** 2
+    middle = (share + z2 / (2 * trials)) / (1 + z2 / trials)
+    half = math.sqrt(z2 * (share * (1 - share) / trials + z2 / (4 * trials**2)))
+    half /= 1 + z2 / trials
+    # Rounding may leave the ends a hair inside of a share of 0 or 1.
+    low = 0.0 if successes == 0 else middle - half
+    high = 1.0 if successes == trials else middle + half
+    return Interval(share, low, high, int(trials))
+
+
+def _check(level: float) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"level {level!r}: give a share between 0 and 1")

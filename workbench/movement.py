@@ -1,0 +1,73 @@
+"""One side of a sweep as arrays, and how far a measure moves there from the unsteered texts.
+
+Texts that are broken do not count: what only breaking moves is no steering.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from workbench.curves import Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """One side of a sweep: prompts (P) by coefficients from 0 outwards (K)."""
+
+    side: pd.DataFrame
+    grid: Floats
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame, axis: str, sign: int) -> Table:
+        # Controls are rescaled to the vector's length, which may round their coefficients.
+        size = rows[axis].abs().map(lambda c: float(f"{c:.6g}"))
+        side = rows.assign(size=size)[sign * rows[axis] >= 0]
+        return cls(side, np.sort(side["size"].unique()))
+
+    def values(self, column: str) -> Floats:
+        """(P, K) of a column, NaN where there is none; several draws of a control are averaged."""
+        wide = self.side.assign(value=self.side[column].astype(float)).pivot_table(
+            index="prompt_index", columns="size", values="value", aggfunc="mean", dropna=False
+        )
+        return wide.to_numpy(dtype=float)
+
+    def of_intact(self, column: str) -> Floats:
+        """The same for intact texts alone."""
+        kept = self.side[column].where(self.side["intact"])
+        return Table(self.side.assign(kept=kept), self.grid).values("kept")
+
+
+def movement(
+    table: Table, control: Table | None, signal: str | None, sign: int
+) -> tuple[Floats | None, Floats | None]:
+    """Change of intact texts from each prompt's unsteered one (P, K), counted in the direction
+    of the sign, and how much more it is than the random control's, None without one."""
+    if signal is None:
+        return None, None
+    values = table.of_intact(signal)
+    against = None if control is None else _aligned(control, table, signal)
+    if signal == "kl":
+        # Any steering diverges; only what a random vector of that length does not is an effect.
+        return (None, None) if against is None else (values - against, None)
+    moved = sign * (values - values[:, :1])
+    excess = None if against is None else sign * (values - against)
+    return moved, excess
+
+
+def _aligned(control: Table, table: Table, column: str) -> Floats | None:
+    """The control's values (P, K) at the table's prompts and coefficients, NaN where it has none;
+    None if it has none at all. At coefficient 0 it is the unsteered model."""
+    prompts = np.sort(table.side["prompt_index"].unique())
+    found = pd.DataFrame(
+        control.of_intact(column),
+        index=np.sort(control.side["prompt_index"].unique()),
+        columns=control.grid,
+    ).reindex(index=prompts, columns=table.grid)
+    values = found.to_numpy(dtype=float, copy=True)
+    if not np.isfinite(values[:, 1:]).any():
+        return None
+    values[:, 0] = table.of_intact(column)[:, 0]
+    return values

@@ -1,0 +1,95 @@
+"""What was found on one side of a sweep, in words with numbers."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from workbench.crossings import FEWEST, RECOMMENDED_SHARE, bounded_from_below
+from workbench.effects import Effect
+
+
+def about_effect(
+    reached: pd.DataFrame,
+    signal: str | None,
+    effect: Effect,
+    p: float,
+    prompts: int,
+    controlled: bool,
+) -> list[str]:
+    """Why the effect is called as it is.
+
+    reached  the side's curve up to the ceiling, see `marks.Side`
+    """
+    if signal is None:
+        return [
+            "no judge measured the trait and no random control was swept, so nothing says whether "
+            "the vector does more than any other: sweep with judges, or controls=('random',)"
+        ]
+    moved = reached["moved"].dropna()
+    strongest = float(moved[moved.abs().idxmax()]) if len(moved) else 0.0
+    end = abs(reached["coefficient"].iloc[-1])
+    what, than = _measure(signal), " and than the random control" if controlled else ""
+    tested = f"(p = {p:.2g}, {prompts} prompts)"
+    if effect == "unknown":
+        return [
+            f"{prompts} prompts are too few to tell an effect from chance: give {FEWEST} or more"
+        ]
+    if effect == "no effect":
+        return [f"{what} does not move by more than chance{than} up to {end:.3g} {tested}"]
+    if effect == "wrong way":
+        return [f"{what} moves the wrong way, by up to {strongest:+.2f} in intact texts {tested}"]
+    said = [
+        f"{what} moves by up to {strongest:+.2f} in intact texts, more than chance{than} {tested}"
+    ]
+    if signal == "kl":
+        said.append("no judge measured the trait: which way it moves is not known")
+    elif not controlled:
+        said.append("no random control was swept: another vector might do the same")
+    return said
+
+
+def about_breaking(
+    curve: pd.DataFrame,
+    collapses: bool,
+    back: int | None,
+    left_out: int,
+    prompts: int,
+    level: float,
+) -> list[str]:
+    """How the texts of one side break, and what the intervals cannot say.
+
+    back      place in the curve from which on texts are intact again, None if none
+    left_out  prompts whose unsteered text is broken
+    """
+    last = curve.iloc[-1]
+    end = abs(last["coefficient"])
+    said = []
+    if collapses:
+        worst = curve.loc[curve["intact"].idxmin()]
+        kinds = {"gibberish": "gibberish", "loop": "loops", "empty": "empty"}
+        shares = ", ".join(f"{worst[kind]:.0%} {word}" for kind, word in kinds.items())
+        most = kinds[max(kinds, key=lambda kind: float(worst[kind]))]
+        said.append(
+            f"at {abs(worst['coefficient']):.3g}, {1 - worst['intact']:.0%} of the texts are "
+            f"broken ({shares}): mostly {most}"
+        )
+    else:
+        said.append(f"{last['intact']:.0%} of the texts are intact at {end:.3g}")
+    if back is not None:
+        said.append(
+            f"from {abs(curve['coefficient'].iloc[back]):.3g} on texts are intact again, up to "
+            f"{curve['intact'].iloc[back:].max():.0%} of them: only the first break counts"
+        )
+    if left_out:
+        said.append(
+            f"left out: {left_out} of {prompts + left_out} prompts, whose unsteered text is broken"
+        )
+    if prompts < FEWEST:
+        said.append(f"no intervals from {prompts} prompts: give {FEWEST} or more")
+    elif not bounded_from_below(prompts, RECOMMENDED_SHARE, level):
+        said.append(f"{prompts} prompts cannot bound the recommended coefficient from below")
+    return said
+
+
+def _measure(signal: str) -> str:
+    return "KL beyond the random control's" if signal == "kl" else f"the {signal}"

@@ -1,0 +1,81 @@
+"""What a run steers, on which tokens and by how much: decided before the model runs.
+
+The interventions on a batch become one table of scales for each update. This module checks them
+against the model but never runs it, and knows nothing of nnsight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import torch
+from torch import Tensor
+
+from workbench.positions import select
+from workbench.tokens import Batch
+from workbench.updates import Intervention, Update, scales
+
+if TYPE_CHECKING:
+    from workbench.models import LM
+
+# For each steered layer, in order, its updates with their scales (B, T).
+Plan: TypeAlias = dict[int, list[tuple[Update, Tensor]]]
+
+
+def plan(lm: LM, batch: Batch, interventions: Sequence[Intervention], new_tokens: int = 0) -> Plan:
+    """The scale of every update on every token of the batch, and on those still to come.
+
+    The table of an update is (B, T + new_tokens); what is zero throughout is left out.
+
+    Raises ValueError for a layer out of range, an update of another width or made on another model,
+    a coefficient that is not finite or not one per row.
+    """
+    steered: Plan = {}
+    for intervention in interventions:
+        layer = check_layer(lm, intervention.layer)
+        _check_fits(lm, intervention.update)
+        positions = intervention.positions
+        later = torch.full((len(batch), new_tokens), bool(positions.generated))
+        touched = torch.cat([select(lm, batch, positions), later], dim=1)
+        table = scales(intervention.coefficient, touched, batch.starts)
+        if table.any():
+            steered.setdefault(layer, []).append((intervention.update, place(lm, table)))
+    return dict(sorted(steered.items()))
+
+
+def check_layer(lm: LM, layer: int) -> int:
+    """The layer as an int. Raises ValueError where the model has no such layer."""
+    if isinstance(layer, bool) or int(layer) != layer or not 0 <= layer < lm.layers:
+        raise ValueError(f"layer {layer!r} is out of range: {lm.name!r} has 0 … {lm.layers - 1}")
+    return int(layer)
+
+
+def _check_fits(lm: LM, update: Update) -> None:
+    if update.width is not None and update.width != lm.width:
+        raise ValueError(
+            f"the update has width {update.width}, the residual stream of {lm.name!r} has width "
+            f"{lm.width}; it was made for another model"
+        )
+    # Weights that run on a server or lie on disk cannot be compared.
+    if update.origin is not None and lm.in_memory:
+        update.origin.check(lm.name, lm.fingerprint)
+
+
+def place(lm: LM, tensor: Tensor) -> Tensor:
+    """The tensor where the model takes its token ids; as it is for a model without weights."""
+    device = lm.device
+    return tensor if device.type == "meta" else tensor.to(device)
+
+
+def last_step(steered: Plan, width: int) -> int:
+    """The last decoding step on which anything is steered; 0 if only the prompt is, -1 if nothing.
+
+    Column width + s - 1 is the input of step s.
+    """
+    ends = [
+        int(scale.any(dim=0).nonzero().max()) - width + 1
+        for updates in steered.values()
+        for _, scale in updates
+    ]
+    return max(max(ends), 0) if ends else -1

@@ -1,0 +1,102 @@
+"""Contrast pairs written out of templates: personas, questions with two answers, suffixes.
+
+This module knows nothing of files or models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import cycle, islice
+
+from workbench.chats import Message
+from workbench.pairs import Pair, Pairs
+from workbench.splits import as_text
+from workbench.tokens import Prompt
+
+
+def from_templates(
+    template: Prompt,
+    positive_personas: Sequence[str],
+    negative_personas: Sequence[str],
+    suffixes: Sequence[str],
+    *,
+    name: str = "templates",
+    trait: str = "",
+) -> Pairs:
+    """One pair for each (persona pair, suffix): "Act like a {persona} person." + suffix.
+
+    `template` holds {persona}, and may hold {suffix} (otherwise the suffix follows it). As chat
+    messages it becomes the prompt, with the persona on either side, and the suffix the completion.
+    The two persona lists are read side by side.
+    Raises ValueError for persona lists of different lengths and a template without {persona}.
+    """
+    if len(positive_personas) != len(negative_personas):
+        raise ValueError(
+            f"one-sided personas: {len(positive_personas)} positive and "
+            f"{len(negative_personas)} negative"
+        )
+    if "{persona}" not in as_text(template):
+        raise ValueError(f"the template {template!r} does not hold '{{persona}}'")
+    sides = list(zip(positive_personas, negative_personas, strict=True))
+    pairs = [_from_sides(template, *personas, end) for personas in sides for end in suffixes]
+    return Pairs(tuple(pairs), name, trait)
+
+
+def from_ab(
+    questions: Sequence[Prompt],
+    matching: Sequence[str],
+    not_matching: Sequence[str],
+    *,
+    name: str = "questions",
+    trait: str = "",
+) -> Pairs:
+    """Questions with the answer that matches the behaviour and the one that does not.
+
+    Raises ValueError for lists of different lengths.
+    """
+    return Pairs.from_lists(matching, not_matching, questions, name=name, trait=trait)
+
+
+def from_suffixes(
+    instructions: Sequence[Prompt],
+    positive_suffixes: Sequence[str],
+    negative_suffixes: Sequence[str],
+    *,
+    name: str = "suffixes",
+    trait: str = "",
+) -> Pairs:
+    """Each instruction with one positive and one negative way to begin the answer.
+
+    The i-th instruction takes the i-th suffix of each list, beginning again at their ends.
+    Raises ValueError for a list without suffixes.
+    """
+    if not positive_suffixes or not negative_suffixes:
+        raise ValueError(
+            f"one-sided suffixes: {len(positive_suffixes)} positive and "
+            f"{len(negative_suffixes)} negative"
+        )
+    count = len(instructions)
+    positive, negative = (
+        list(islice(cycle(suffixes), count)) for suffixes in (positive_suffixes, negative_suffixes)
+    )
+    return Pairs.from_lists(positive, negative, instructions, name=name, trait=trait)
+
+
+def _from_sides(template: Prompt, positive: str, negative: str, suffix: str) -> Pair:
+    if isinstance(template, str):
+        whole = template if "{suffix}" in template else template + "{suffix}"
+        good, bad = (_fill(whole, persona=p, suffix=suffix) for p in (positive, negative))
+        return Pair(good, bad)
+    asked, asked_otherwise = (_with_persona(template, p) for p in (positive, negative))
+    return Pair(suffix, suffix, asked, asked_otherwise)
+
+
+def _with_persona(messages: Sequence[Message], persona: str) -> Prompt:
+    return tuple({**m, "content": _fill(m["content"], persona=persona)} for m in messages)
+
+
+def _fill(template: str, **words: str) -> str:
+    # Not str.format: the texts of others may hold braces of their own.
+    for name, word in words.items():
+        template = template.replace("{" + name + "}", word)
+    return template
