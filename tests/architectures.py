@@ -26,7 +26,9 @@ from tokenizers import (
 )
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from workbench import tracing
 from workbench.models import LM, load
+from workbench.tokens import Batch
 
 WIDTH = 32
 DEPTH = 3
@@ -238,6 +240,12 @@ def logits(lm: LM, texts: tuple[str, ...] = SENTENCES[:2]) -> torch.Tensor:
     with torch.no_grad():
         rows = [lm.model(**lm.tokenizer(text, return_tensors="pt")).logits[0] for text in texts]
     return torch.cat(rows)
+
+
+def steered_logits(lm: LM, batch: Batch, edits: Any = (), **how: Any) -> torch.Tensor:
+    """Next-token logits (B, T, V) of a batch, or (B, keep, V) of its last columns."""
+    with torch.no_grad():
+        return tracing.forward(lm, batch, edits, lambda logits: logits, **how)
 
 
 def _enlarge(model: transformers.PreTrainedModel) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from workbench import catalogue, loaders, pairs
+from workbench import catalogue, pairs
 
 
 def test_sets_made_for_a_model_go_with_it_alone() -> None:
@@ -21,7 +21,7 @@ def test_without_a_chat_template_no_set_of_chats_fits() -> None:
 
 
 def test_chats_are_recognised() -> None:
-    for name in loaders.bundled():
+    for name in catalogue.bundled():
         assert catalogue.holds_chats(name) == (not isinstance(pairs.load(name)[0].prompt, str))
 
 

@@ -75,7 +75,7 @@ def test_ceilings_of_both_signs_are_where_half_of_the_prompts_break(kind: str) -
         # The first of twelve prompts breaks 0.2 earlier.
         assert side.recommended.value == pytest.approx(sign * (truth - 0.2), abs=2 * step)
         assert side.onset.value == pytest.approx(sign * 0.25, abs=step)
-        assert f"mostly {'loops' if kind == 'loop' else 'gibberish'}" in " ".join(side.reasons)
+        assert f"100% {'loops' if kind == 'loop' else 'gibberish'}" in " ".join(side.reasons)
 
 
 def test_both_units_are_given() -> None:
@@ -147,7 +147,7 @@ def test_an_effect_is_more_than_a_random_vector_has() -> None:
     assert found.controlled
     assert found[1].effect == "effect"
     assert found[1].onset == find_ceiling(frame)[1].onset
-    assert "more than chance and than the random control" in found[1].reasons[0]
+    assert "more than chance and than under one random vector" in found[1].reasons[0]
     assert "no random control was swept" in " ".join(find_ceiling(frame)[1].reasons)
 
 
@@ -213,7 +213,7 @@ def test_empty_texts_break_and_a_prompt_without_an_unsteered_text_is_left_out() 
     frame.loc[frame["coefficient_norm"] > 1, "text"] = ""
     side = find_ceiling(frame)[1]
     assert 1.0 < side.ceiling.value < 1.125
-    assert "mostly empty" in " ".join(side.reasons)
+    assert "100% empty" in " ".join(side.reasons)
     lost = (frame["prompt_index"] == 3) & (frame["coefficient"] == 0)
     frame.loc[lost, ["text", "surprise", "trait"]] = [None, np.nan, np.nan]
     found = find_ceiling(frame)
@@ -348,3 +348,20 @@ def test_the_reference_rule_is_blind_to_the_other_sign_and_to_loops() -> None:
     frame = made({1: 1.2}, kind="loop", spread=0.0)
     assert alert_as_meant(frame).index is None
     assert find_ceiling(frame)[1].ceiling.value == pytest.approx(1.2, abs=0.125)
+
+
+def test_prompts_at_the_end_of_the_scale_show_no_effect_and_no_lack_of_one() -> None:
+    frame = made({1: 1.2}, {})
+    frame["trait"] = 1.0
+    side = find_ceiling(control(frame, trait=1.0))[1]
+    assert side.effect == "unknown"
+    assert "already, too many to tell an effect from chance" in side.reasons[0]
+    assert math.isfinite(side.recommended.value)
+
+
+def test_the_recommended_coefficient_is_one_that_was_swept_and_held() -> None:
+    side = find_ceiling(made({1: 1.2}, {1: 0.25}))[1]
+    place = side.curve.set_index("coefficient")["fitted"]
+    assert side.recommended.value in place.index
+    assert place[side.recommended.value] >= 0.9
+    assert place[place.index > side.recommended.value].iloc[0] < 0.9

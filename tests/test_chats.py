@@ -131,7 +131,11 @@ def test_segments_are_the_contents_in_order(tiny, turns):
     [
         ([], r"\[\] is a chat without messages"),
         ([{"role": "user"}], r"needs the keys 'role' and 'content'"),
-        ([3], r"3 is not a chat message"),
+        ([3], r"3 is not a chat message; .* a chat is a list of messages"),
+        (["role"], r"'role' is not a chat message; .* a chat is a list of messages"),
+        ([{"role": "user", "content": None}], r"has the content None; give it as one text"),
+        ([{"role": "user", "content": [{"text": "Hi"}]}], r"has the content \[\{'text': 'Hi'\}\]"),
+        ([{"role": None, "content": "Hi"}], r"has the role None; give it as one text"),
     ],
 )
 def test_refused_chats(tiny, messages, message):

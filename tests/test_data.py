@@ -11,7 +11,7 @@ import pytest
 
 import workbench
 from workbench import pairs
-from workbench.loaders import bundled
+from workbench.catalogue import bundled
 from workbench.pairs import Pair, Pairs
 from workbench.splits import prompt_texts, require_disjoint, text_hashes
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from workbench import distributions
-from workbench.distributions import chosen_logprobs, divergence, entropy, token_scores
+from workbench.distributions import chosen_logprobs, entropy, token_scores
 
 NEVER = -math.inf
 
@@ -69,12 +69,18 @@ def test_no_temporary_is_larger_than_a_block(monkeypatch):
     assert sum(sizes) == 9 * 11 * (31 + 30 + 30)
 
 
+def divergence(p, q):
+    """KL(p || q) of rows of log-probabilities (R, V), as token_scores finds it: (R,)."""
+    logits = torch.stack([q, q], dim=1)
+    return token_scores(logits, torch.zeros(len(q), 1, dtype=torch.long), p[:, None])[4, :, 0]
+
+
 def test_divergence_is_zero_for_equals_and_never_negative():
     p = torch.randn(4, 50).log_softmax(-1)
     assert (divergence(p, p) == 0).all()
     q = torch.tensor([0.5, 0.25, 0.25]).log()
     r = torch.tensor([0.25, 0.25, 0.5]).log()
-    assert float(divergence(q, r)) == pytest.approx(0.25 * math.log(2), abs=1e-6)
+    assert float(divergence(q[None], r[None])) == pytest.approx(0.25 * math.log(2), abs=1e-6)
     assert float(entropy(q)) == pytest.approx(1.5 * math.log(2), abs=1e-6)
 
 
@@ -82,7 +88,7 @@ def test_what_is_impossible_under_both_contributes_nothing():
     p = torch.tensor([0.5, 0.5, 0.0]).log()
     q = torch.tensor([0.25, 0.75, 0.0]).log()
     expected = 0.5 * math.log(2) + 0.5 * math.log(2 / 3)
-    assert float(divergence(p, q)) == pytest.approx(expected, abs=1e-6)
+    assert float(divergence(p[None], q[None])) == pytest.approx(expected, abs=1e-6)
     assert float(entropy(p)) == pytest.approx(math.log(2), abs=1e-6)
     logits = torch.stack([q, q])[None]
     found = token_scores(logits, torch.tensor([[1]]), p[None, None])[:, 0, 0]

@@ -46,6 +46,9 @@ def test_an_effect_goes_the_way_of_its_sign_and_beats_the_control() -> None:
     assert judge_effect(0 * moved, moved, rng, 0.9)[0] == "no effect"  # only the control moves
     assert judge_effect(moved[:4], None, rng, 0.9)[0] == "unknown"
     assert judge_effect(moved[:5], None, rng, 0.9)[0] == "effect"
+    # Prompts at the end of the scale cannot move: where nearly all are, nothing can be told.
+    assert judge_effect(0 * moved, moved, rng, 0.9, able=4)[0] == "unknown"
+    assert judge_effect(moved, None, rng, 0.9, able=5)[0] == "effect"
 
 
 @pytest.mark.parametrize("prompts", [8, 32, 128])
@@ -56,7 +59,7 @@ def test_onset_does_not_depend_on_the_number_of_prompts(prompts: int) -> None:
     for _ in range(100):
         moved = GRID**2 + rng.normal(0, 0.15, (prompts, 9))
         found.append(onset_estimate(GRID, np.where(GRID > 0, moved, 0), 0.9, 20, rng)[0])
-    assert np.mean(found) == pytest.approx(0.5, abs=0.03)
+    assert 0.5 <= np.mean(found) <= 0.5 + GRID[1]
 
 
 @pytest.mark.parametrize("prompts", [8, 16])
@@ -77,9 +80,9 @@ def test_onsets_are_covered(prompts: int) -> None:
 def test_onset_knows_its_cell_and_its_limits() -> None:
     rng = np.random.default_rng(5)
     step = np.tile(np.where(GRID >= 0.5, 1.0, 0.0), (6, 1))
-    assert onset_estimate(GRID, step, 0.9, 50, rng) == (0.40625, 0.375, 0.5)
+    assert onset_estimate(GRID, step, 0.9, 50, rng) == (0.5, 0.375, 0.5)
     value, low, high = onset_estimate(GRID, step[:4], 0.9, 50, rng)
-    assert value == 0.40625
+    assert value == 0.5
     assert math.isnan(low)
     assert math.isnan(high)
     assert onset_estimate(GRID, -step, 0.9, 50, rng)[0] == math.inf

@@ -246,6 +246,17 @@ def test_pca_diff_is_centred_and_signed_by_the_majority():
     assert abs(float(methods.pca_diff(high, low)[0])) < 0.1
 
 
+def test_pca_diff_of_equal_differences_is_refused():
+    """One shift for all pairs, in float32: what varies is only how the sums were rounded."""
+    low = torch.randn(20, 8, generator=torch.Generator().manual_seed(0))
+    shift = torch.ones(8) / 3
+    with pytest.raises(ValueError, match=r"all pair differences are equal"):
+        methods.pca_diff(low + shift, low)
+    high = low + shift
+    high[0, 2] += 1e-3  # a difference that is no rounding
+    assert abs(float(methods.pca_diff(high, low)[2])) > 0.999
+
+
 def test_sign_ties_stay():
     direction = torch.tensor([1.0, 0.0])
     high = torch.tensor([[1.0, 0.0], [-5.0, 0.0]])

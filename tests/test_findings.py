@@ -114,6 +114,34 @@ def test_slopes_stand_beside_those_of_controls() -> None:
     assert findings.slopes_table({"mood": swept(judged=False)}).empty
 
 
+def test_without_norms_the_unit_is_raw() -> None:
+    """A vector imported from another tool: the sweep knows its coefficients in raw units alone."""
+
+    def raw(frame: pd.DataFrame) -> pd.DataFrame:
+        return frame.assign(coefficient=frame["coefficient_norm"], coefficient_norm=math.nan)
+
+    frames = {"mood": raw(swept())}
+    ceilings = {"mood": found(frames["mood"])}
+    fresh = {"mood": raw(swept(grid=np.array([-0.8, 0.0, 0.8])))}
+    values = findings.sweep_values(frames, ceilings, fresh)
+    assert (values["range"], values["unit"]) == ("−2.00 to +2.00", "raw units")
+    assert " raw units moves the trait by" in str(values["verdicts"])
+    assert "mean slope (trait per raw unit)" in str(values["slopes"])
+    assert "Distance from there, in raw units," in str(values["rules_verdict"])
+    words = " ".join(map(str, values.values())).replace("one residual norm (raw units)", "")
+    assert "residual norm" not in words
+    assert "nan" not in words
+    assert findings.marks_table(ceilings)["one residual norm (raw units)"].isna().all()
+
+
+def test_flags_of_all_traits_are_counted_together() -> None:
+    """Of 17 coefficients 7 lie below 1, where texts are intact and coherent, for 8 prompts each."""
+    said = findings.flags_counted({"mood": swept(), "tone": swept(breaks=9.0)})
+    rows = said.splitlines()[-2:]
+    assert rows == [f"| intact | {8 * (7 + 17)} | 0 |", f"| broken | 0 | {8 * 10} |"]
+    assert "No judge" in findings.flags_counted({"mood": swept(), "b": swept(judged=False)})
+
+
 def test_a_cost_in_coherence_is_said() -> None:
     fresh = swept(grid=np.array([-0.8, 0.0, 0.8]), breaks=0.8)
     assert "costs coherence (−1.00 [−1.00, −1.00])" in findings.verdict(
@@ -155,3 +183,4 @@ def test_values_of_a_report_are_text_or_numbers_without_gaps() -> None:
         assert "nan" not in " ".join(map(str, values.values()))
         assert "<b>" not in str(values["texts"])
         assert values["coefficients"] == len(GRID)
+        assert (values["range"], values["unit"]) == ("−2.00 to +2.00", "residual norms")

@@ -26,6 +26,16 @@ def test_gguf_round_trip_keeps_everything(tmp_path):
     assert_frame_equal(back.separation, vector().separation)
 
 
+@pytest.mark.parametrize(
+    "given", [{"layer": 2}, {"layer": 99}, {"model": "x"}, {"fingerprint": "f"}]
+)
+def test_gguf_of_ours_takes_no_other_word(tmp_path, given):
+    formats.save_gguf(vector(), tmp_path / "v.gguf")
+    ((name, value),) = given.items()
+    with pytest.raises(ValueError, match=rf"is of this package .* {name}={value!r}"):
+        formats.load_gguf(tmp_path / "v.gguf", **given)
+
+
 def test_gguf_of_ours_in_repeng_and_back(tmp_path):
     repeng = pytest.importorskip("repeng", reason="repeng is not installed")
     formats.save_gguf(vector(), tmp_path / "ours.gguf")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from architectures import build
+from architectures import build, steered_logits
 from transformers import GenerationConfig
 
 from workbench import positions, tracing
@@ -75,7 +75,7 @@ def test_scores_are_those_of_one_forward(stories, temperature):
     made = generate(stories, PROMPTS, edits(stories), kl=True, **how)
     written = made.batch.extend(made.ids, made.lengths)
     steered, plain = (
-        tracing.logits(stories, written, e, keep=7)[:, :-1].log_softmax(dim=-1)
+        steered_logits(stories, written, e, keep=7)[:, :-1].log_softmax(dim=-1)
         for e in (edits(stories), ())
     )
     near = {"atol": 1e-4, "rtol": 0}
@@ -392,3 +392,28 @@ def test_a_checkpoints_own_generation_settings_stay_out(tiny) -> None:
 def test_large_seeds_have_noise_of_their_own() -> None:
     low, high = gumbel(0, [0], 0, 8), gumbel(2**64 - 1, [0], 0, 8)
     assert not (low == high).any()
+
+
+def test_a_list_of_coefficients_needs_one_for_each_new_token(stories):
+    steps = [1.0, -1.0, 2.0]
+    steered = [Intervention(1, Add(vector(stories)), steps.__getitem__)]
+    made = generate(stories, PROMPTS, steered, new_tokens=3)
+    written = made.batch.extend(made.ids, made.lengths, made.texts)
+    again = tracing.logprobs(stories, written, steered)[:, -3:]
+    torch.testing.assert_close(made.logprobs_steered, again, equal_nan=True, atol=1e-4, rtol=0)
+
+
+def test_the_divergence_alone_brings_no_scores(stories):
+    made = generate(stories, PROMPTS[:1], edits(stories)[:0], new_tokens=2, score=False, kl=True)
+    assert made.logprobs_unsteered is None
+    assert made.kl is not None
+
+
+def test_a_bare_intervention_or_chat_is_refused_with_the_remedy(tiny):
+    with pytest.raises(ValueError, match=r"is one Intervention \(layer 1\); wrap it in a list"):
+        generate(tiny, ["I am"], Intervention(1, Add(vector(tiny))))  # type: ignore[arg-type]
+    chat = [{"role": "user", "content": "Who is it?"}]
+    with pytest.raises(ValueError, match=r"is one message; a chat is a list of messages"):
+        generate(tiny, chat)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="prompt 3 is neither a text nor a chat"):
+        generate(tiny, [3])  # type: ignore[list-item]

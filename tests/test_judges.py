@@ -104,6 +104,15 @@ def test_a_judge_must_answer_for_every_text() -> None:
         judges.judge(texts(), [lazy], "")
 
 
+def test_a_judge_that_is_not_in_a_list_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"give a list: judges=\[exact\]"):
+        judges.judge(texts(), judges.exact, "mood")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"give a list: judges=\[judge\]"):
+        check_judges(functools.partial(judges.exact), "mood")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"the judge 'exact' is not a function"):
+        judges.judge(texts(), ["exact"], "mood")  # type: ignore[list-item]
+
+
 def test_names_of_judges() -> None:
     assert judges.name(judges.exact) == "workbench.judges.exact"
     assert judges.name(functools.partial(judges.exact)) == "functools.partial"

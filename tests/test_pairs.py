@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench import pairs as wp
-from workbench.loaders import bundled, load_pairs, load_prompts
+from workbench.catalogue import bundled
+from workbench.dealing import divide, group_by_texts
+from workbench.loaders import load_pairs, load_prompts
 from workbench.pairs import Pair, Pairs
 from workbench.splits import (
     PromptSet,
-    divide,
-    group_by_texts,
     require_disjoint,
     settle_role,
     text_hash,
@@ -89,6 +89,21 @@ def test_from_ab_pairs_each_question_with_both_answers():
         (lambda: numbered(1, role="test"), "role 'test' is not one of"),
         (lambda: numbered(5).split(1, 0, 1), "shares must be positive"),
         (lambda: numbered(2).split(), "only 2 group"),
+        (lambda: Pairs.from_lists("good", "evil"), "positive is one text, 'good'; give a list"),
+        (lambda: Pairs.from_lists(["a"], ["b"], "p"), "prompts is one text, 'p'"),
+        (lambda: Pairs("abc", "x"), "pair 0 of 'x' is 'a', no Pair"),  # type: ignore[arg-type]
+        (lambda: Pairs((("a", "b"),), "x"), "is ('a', 'b'), no Pair"),  # type: ignore[arg-type]
+        (lambda: PromptSet("abc"), "prompts is one text, 'abc'"),  # type: ignore[arg-type]
+        (lambda: from_ab("q", ["a"], ["b"]), "questions is one text, 'q'"),
+        (lambda: from_suffixes(["p"], "ab", ["n"]), "positive_suffixes is one text, 'ab'"),
+        (lambda: from_templates("{persona}", "a", "b", ["c"]), "positive_personas is one text"),
+        (lambda: from_templates("{persona}", ["a"], ["b"], "c"), "suffixes is one text, 'c'"),
+        (
+            lambda: from_templates(
+                [{"role": "user", "content": "{persona} {suffix}"}], ["a"], ["b"], ["c"]
+            ),
+            "holds '{suffix}', but the suffix of a chat is its completion",
+        ),
         (lambda: Pairs.from_lists(["a"], ["b"]).prompts, "whole texts without prompts"),
         (lambda: Pairs.from_lists(["a"], ["b"]).as_chat(), "no prompts that could become"),
     ],

@@ -6,6 +6,7 @@ import torch
 
 from workbench.models import LM, load
 from workbench.planning import lay_out, provenance
+from workbench.tokens import encode
 from workbench.vectors import SteeringVector
 
 CHATS = [[{"role": "user", "content": text}] for text in ("The fox", "A girl and her dog")]
@@ -16,7 +17,14 @@ def token_ids(lm: LM, prompts=CHATS, prompted=()) -> str:
     rows = lay_out(vector, prompts, [-1.0, 1.0], "norm", None, ("vector",), prompted)
     controls = {"vector": vector.at(1.0)}
     made = provenance(
-        lm, vector, rows, prompts=prompts, prompted=prompted, controls=controls, settings={}
+        lm,
+        vector,
+        rows,
+        encode(lm, [*prompts, *prompted]),
+        prompts=prompts,
+        prompted=prompted,
+        controls=controls,
+        settings={},
     )
     return made["token_ids"]
 

@@ -165,3 +165,15 @@ def test_a_preview_escapes_what_it_shows(tiny):
     assert "&lt;" in page
     assert "&amp;" in page
     assert "after(&#x27;&lt;script&gt;&#x27;)" in page
+
+
+def test_last_k_counts_from_the_end_of_each_text_not_of_the_batch(tiny):
+    batch = encode(tiny, ["I am", "A girl and her dog"])
+    lengths = torch.tensor([2, 6])
+    written = batch.extend(torch.full((2, 6), 7), lengths)
+    for count in (1, 3, 99):
+        touched = where.select(tiny, written, where.last_k(count))
+        for row, real in zip(touched, written.attention, strict=True):
+            ends = real.nonzero()[:, 0].tolist()[-count:]
+            assert row.nonzero()[:, 0].tolist() == ends
+    assert written.positions[0, -5:].tolist() == [written.positions[0, batch.width + 1]] * 5

@@ -137,7 +137,7 @@ def zero_and_unsteered(lm: LM, update=None) -> tuple[list[torch.Tensor], list[to
 
     def look(edits) -> list[torch.Tensor]:
         made = generation.generate(lm, batch, edits, new_tokens=5, score=False)
-        seen = [tracing.logits(lm, batch, edits), made.ids, made.logprobs_steered]
+        seen = [architectures.steered_logits(lm, batch, edits), made.ids, made.logprobs_steered]
         return [values[2] for values in seen]
 
     return look([Intervention(1, update, coefficient)]), look(())
@@ -226,7 +226,7 @@ def use_everything(lm: LM) -> None:
 def test_the_logits_differ_enough_to_show_a_fault(name):
     lm = architectures.build(name)
     batch = encode(lm, PROMPTS)
-    assert tracing.logits(lm, batch)[batch.attention].std() >= 1
+    assert architectures.steered_logits(lm, batch)[batch.attention].std() >= 1
 
 
 @every_architecture

@@ -104,6 +104,7 @@ def test_flags_are_counted_against_exact_coherence() -> None:
     counts = rules.flags_table(frame)
     assert counts.loc["intact"].tolist() == [8 * 7, 0]
     assert counts.loc["broken"].tolist() == [8 * 6, 8 * 4]
-    print(counts)
+    frame.loc[frame["prompt_index"] == 0, "coherence"] = math.nan  # not known, so not counted
+    assert rules.flags_table(frame).to_numpy().sum() == 7 * 17
     with pytest.raises(ValueError, match="no column 'coherence'"):
         rules.flags_table(frame.drop(columns="coherence"))

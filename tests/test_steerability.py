@@ -9,7 +9,7 @@ import torch
 
 from workbench.models import LM
 from workbench.pairs import Pairs
-from workbench.steerability import at_steepest, best_layer, steerability
+from workbench.steerability import at_steepest, steepest_layer, steerability
 from workbench.vectors import SteeringVector
 
 PAIRS = Pairs.from_lists(
@@ -76,11 +76,11 @@ def test_turning_the_vector_turns_the_slopes() -> None:
     assert there["slope"].tolist() == pytest.approx((-back["slope"]).tolist(), abs=1e-3)
 
 
-def test_the_best_layer_is_the_steepest_and_says_why() -> None:
+def test_the_steepest_layer_comes_with_its_reason() -> None:
     table = pd.DataFrame(
         {"layer": [0, 1, 2], "slope": [1.0, 4.0, 4.0], "low": [0.0, 3.0, 1.0]}
     ).assign(high=6.0, agree=0.75, pairs=8)
-    layer, why = best_layer(table)
+    layer, why = steepest_layer(table)
     assert layer == 1
     assert why == (
         "steepest log-odds of 3 layers on 8 held-out pairs "

@@ -1,11 +1,13 @@
 """What a run steers: tables of scales, and what does not fit the model."""
 
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
-from architectures import build, config, tokenizer
+from architectures import build, config, steered_logits, tokenizer
 from transformers import AutoModelForCausalLM
 
 from workbench import positions, tracing
@@ -40,7 +42,7 @@ def test_a_plan_leaves_out_what_is_zero(tiny, batch):
     ((_, table),) = made[1]
     assert table.shape == (2, batch.width + 4)
     assert torch.equal(table[:, : batch.width] != 0, batch.completion)
-    assert (table[:, batch.width :] == 2).all()
+    assert table[0, batch.width :].tolist() == [2, 2, 2, 0]  # the last token is not fed back
 
 
 def test_layers_come_in_order_and_updates_of_one_layer_as_given(tiny, batch):
@@ -58,7 +60,7 @@ def test_the_last_step_is_the_last_column_that_anything_steers(tiny, batch):
 
     assert last_step({}, width) == -1
     assert last_step(plan(tiny, batch, [ones(tiny, 0, 1.0, positions.prompt)], 5), width) == 0
-    assert last_step(plan(tiny, batch, [ones(tiny)], 5), width) == 5
+    assert last_step(plan(tiny, batch, [ones(tiny)], 5), width) == 4
     bare = encode(tiny, PROMPTS)
     made = plan(tiny, bare, [ones(tiny, 0, until_step_two)], 5)
     assert last_step(made, bare.width) == 2
@@ -84,10 +86,10 @@ def test_a_vector_of_another_model_of_equal_width_is_refused(tiny, batch):
 
 
 def test_its_own_vectors_and_those_of_unknown_origin_run(tiny, batch):
-    steered = tracing.logits(tiny, batch, vector_of(tiny).at(1.0, unit="raw"))
+    steered = steered_logits(tiny, batch, vector_of(tiny).at(1.0, unit="raw"))
     foreign = replace(vector_of(build("llama", seed=5)), fingerprint="")
-    assert torch.equal(tracing.logits(tiny, batch, foreign.at(1.0, unit="raw")), steered)
-    assert torch.equal(tracing.logits(tiny, batch, [ones(tiny)]), steered)
+    assert torch.equal(steered_logits(tiny, batch, foreign.at(1.0, unit="raw")), steered)
+    assert torch.equal(steered_logits(tiny, batch, [ones(tiny)]), steered)
 
 
 def test_a_model_whose_weights_are_elsewhere_takes_any_vector(tiny, batch):
@@ -105,3 +107,31 @@ def test_layers_are_whole_numbers_of_the_model(tiny):
     for bad in (True, 3, -1, 0.5):
         with pytest.raises(ValueError, match=f"layer {bad} is out of range: .* has 0 … 2"):
             check_layer(tiny, bad)
+
+
+@pytest.mark.parametrize("bad", ["abc", None, float("nan"), [1]])
+def test_what_is_no_number_is_no_layer(tiny, bad):
+    with pytest.raises(ValueError, match=re.escape(f"layer {bad!r} is out of range: ")):
+        check_layer(tiny, bad)
+    assert check_layer(tiny, np.int64(1)) == 1
+
+
+def test_interventions_are_a_list_of_interventions(tiny, batch):
+    with pytest.raises(ValueError, match=r"is one Intervention \(layer 1\); wrap it in a list"):
+        plan(tiny, batch, ones(tiny))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"interventions is SteeringVector\(.*vector\.at"):
+        plan(tiny, batch, vector_of(tiny))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"'joy' is not an intervention; give Intervention\(layer"):
+        plan(tiny, batch, ["joy"])  # type: ignore[list-item]
+
+
+def test_a_coefficient_is_asked_only_for_steps_that_are_fed_back(tiny):
+    batch = encode(tiny, PROMPTS)
+    asked = []
+
+    def coefficient(step):
+        asked.append(step)
+        return 1.0
+
+    plan(tiny, batch, [ones(tiny, 1, coefficient)], new_tokens=3)
+    assert asked == [0, 1, 2]

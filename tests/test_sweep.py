@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -17,17 +19,18 @@ import pytest
 import torch
 from architectures import SENTENCES
 
-from workbench import assembly, running, scoring, tracing
+from workbench import assembly, planning, running, scoring, tracing
 from workbench.alert import alert_as_meant
 from workbench.generate import generate
 from workbench.judges import Written
 from workbench.models import LM
 from workbench.pairs import Pairs
 from workbench.planning import chunk_rows, lay_out, row_bytes
+from workbench.positions import Rule
 from workbench.slopes import slopes
 from workbench.splits import PromptSet, text_hash
 from workbench.sweep import sweep
-from workbench.tokens import encode
+from workbench.tokens import Batch, encode
 from workbench.vectors import SteeringVector, random_like
 
 PROMPTS = ["The old fox", "A girl and her dog went to the river and", "I am"]
@@ -256,11 +259,12 @@ def test_provenance(tiny: LM, frame: pd.DataFrame) -> None:
 
 
 def test_the_model_comes_back_as_it_went_in(tiny: LM) -> None:
+    handler = signal.getsignal(signal.SIGINT)
     before = {name: value.clone() for name, value in tiny.model.state_dict().items()}
     run(tiny, coefficients=[1.0], kl=False)
     after = tiny.model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 # ---- splits -------------------------------------------------------------------------------------
@@ -319,6 +323,108 @@ def test_resuming_gives_the_identical_frame(tiny: LM, tmp_path: Path) -> None:
     assert again.attrs == whole.attrs
     without = run(tiny, judges=[letters], memory=memory)
     pd.testing.assert_frame_equal(without, whole, check_exact=True)
+
+
+def test_a_rule_of_the_same_name_that_touches_others_is_another_run(
+    tiny: LM, tmp_path: Path
+) -> None:
+    run(tiny, positions=Rule("mine", lambda batch: batch.attention, True), directory=tmp_path)
+    same = Rule("mine", lambda batch: batch.attention.clone(), True)
+    run(tiny, positions=same, directory=tmp_path)
+    for other in (
+        Rule("mine", lambda batch: torch.zeros_like(batch.attention), True),
+        Rule("mine", lambda batch: batch.attention, False),
+    ):
+        with pytest.raises(ValueError, match="another run: touched differ"):
+            run(tiny, positions=other, directory=tmp_path)
+
+
+class Unnamed:
+    """A rule whose repr tells where it lies in memory, as that of most objects does."""
+
+    generated = True
+
+    def __call__(self, lm: LM, batch: Batch) -> torch.Tensor:
+        return batch.attention
+
+
+def test_a_rule_without_a_name_resumes(tiny: LM, tmp_path: Path) -> None:
+    first, second = Unnamed(), Unnamed()
+    assert repr(first) != repr(second)
+    whole = run(tiny, positions=first, directory=tmp_path)
+    again = run(tiny, positions=second, directory=tmp_path)
+    pd.testing.assert_frame_equal(again, whole, check_exact=True)
+    assert again.attrs["positions"] == repr(second)
+
+
+def test_prompts_are_encoded_once_before_the_chunks(
+    tiny: LM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[list[Any]] = []
+
+    def counted(lm: LM, prompts: Any, *given: Any, **options: Any) -> Batch:
+        encoded.append(list(prompts))
+        return encode(lm, prompts, *given, **options)
+
+    for module in (sys.modules["workbench.sweep"], running, planning):
+        monkeypatch.setattr(module, "encode", counted, raising=False)
+    stop = threading.Event()
+    stop.set()
+    run(tiny, prompted=["Be calm. I am"], stop=stop)
+    assert encoded == [[*PROMPTS, "Be calm. I am"]]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"judges": letters}, r"judges is .*letters.*; give a list: judges=\[letters\]"),
+        ({"judges": "exact"}, r"judges is 'exact'; give a list"),
+        ({"judges": [letters, "exact"]}, r"the judge 'exact' is not a function"),
+        ({"layers": [1, 1]}, r"layers \[1, 1\]: 1 stands twice; give each once"),
+        ({"layers": 1}, r"layers 1 is not a list; give layers=\[1\]"),
+        ({"prompts": [[{"role": "user"}]]}, r"\{'role': 'user'\} is not a chat message"),
+        ({"prompts": [{"role": "user", "content": "I am"}]}, r"is one message; a chat is a list"),
+        ({"prompted": [[{"role": "user"}]]}, r"\{'role': 'user'\} is not a chat message"),
+    ],
+)
+def test_what_a_sweep_cannot_take_is_refused_before_anything_is_written(
+    tiny: LM, tmp_path: Path, wrong: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        run(tiny, **{"prompts": PROMPTS, "directory": tmp_path, **wrong})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bare_vector_is_no_set_of_controls(tiny: LM) -> None:
+    control = random_like(vector_for(tiny), 0)
+    with pytest.raises(ValueError, match=r"controls is one vector.*controls=\{'random': vector\}"):
+        run(tiny, controls=control)
+
+
+def test_the_plan_of_chunks_is_on_disk_before_any_runs(
+    tiny: LM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*given: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "score", broken)
+    with contextlib.suppress(KeyboardInterrupt):
+        run(tiny, directory=tmp_path, memory=chunk_memory(tiny, 3))
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    assert len(plan["chunks"]) == plan["count"] > 1
+    assert sorted(row for chunk in plan["chunks"] for row in chunk) == list(range(12))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"new_tokens": 0}, {"new_tokens": 2.0}, {"temperature": -1.0}, {"seed": -1}, {"seed": 1.5}],
+)
+def test_a_refused_sweep_leaves_its_directory_alone(
+    tiny: LM, tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} {next(iter(wrong.values()))!r}"):
+        run(tiny, directory=tmp_path, **wrong)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_runs_when_all_is_there(
@@ -477,10 +583,11 @@ def test_ctrl_c_returns_what_is_done(tiny: LM, monkeypatch: pytest.MonkeyPatch) 
             time.sleep(0.01)
         return score(*given, **options)
 
+    handler = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(running, "score", interrupted)
     part = run(tiny, judges=[letters], memory=chunk_memory(tiny, 3))
     assert part.attrs["complete"] is False
     assert calls == 2
     assert 0 < len(part) < 12
     assert part["trait"].notna().all()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler

@@ -3,7 +3,7 @@ import warnings
 
 import pytest
 import torch
-from architectures import build
+from architectures import build, steered_logits
 
 from workbench import positions, tracing
 from workbench.tokens import encode
@@ -60,39 +60,36 @@ def test_one_steered_forward_is_what_plain_hooks_compute(name):
     amount = values[:, None, None] * vector(lm) * batch.attention[..., None]
     streams, expected = by_hooks(lm, batch, [(0, amount), (2, amount)])
     edits = [edit(lm, 2, values), edit(lm, 0, values)]
-    found = tracing.logits(lm, batch, edits)
+    found = steered_logits(lm, batch, edits)
     torch.testing.assert_close(found[batch.attention], expected[batch.attention])
     read = tracing.read(lm, batch, [0, 1, 2], positions.everything, pool=None, interventions=edits)
     torch.testing.assert_close(torch.cat(read), streams[batch.attention])
 
 
 def test_the_same_layer_may_be_steered_twice(tiny, batch):
-    once = tracing.logits(tiny, batch, [edit(tiny, coefficient=3.0)])
-    twice = tracing.logits(tiny, batch, [edit(tiny, coefficient=1.0), edit(tiny, coefficient=2.0)])
+    once = steered_logits(tiny, batch, [edit(tiny, coefficient=3.0)])
+    twice = steered_logits(tiny, batch, [edit(tiny, coefficient=1.0), edit(tiny, coefficient=2.0)])
     torch.testing.assert_close(once[batch.attention], twice[batch.attention])
 
 
 def test_keep_gives_the_last_columns(tiny, batch):
-    full = tracing.logits(tiny, batch)
+    full = steered_logits(tiny, batch)
     assert full.shape == (2, batch.width, tiny.vocabulary)
-    torch.testing.assert_close(tracing.logits(tiny, batch, keep=2), full[:, -2:])
-    for keep in (0, batch.width + 1):
-        with pytest.raises(ValueError, match=f"keep {keep} is out of range"):
-            tracing.logits(tiny, batch, keep=keep)
+    torch.testing.assert_close(steered_logits(tiny, batch, keep=2), full[:, -2:])
 
 
 def test_keep_works_for_a_forward_that_does_not_know_it(tiny, batch, monkeypatch):
-    full = tracing.logits(tiny, batch)
+    full = steered_logits(tiny, batch)
     sound = tracing.model_parameters(tiny.model)
     monkeypatch.setattr(
         tracing, "model_parameters", lambda _: {k: v for k, v in sound.items() if "keep" not in k}
     )
-    assert torch.equal(tracing.logits(tiny, batch, keep=2), full[:, -2:])
+    assert torch.equal(steered_logits(tiny, batch, keep=2), full[:, -2:])
 
 
 def test_logprobs_of_completions_only(tiny, batch):
     found = tracing.logprobs(tiny, batch, [edit(tiny)])
-    table = tracing.logits(tiny, batch, [edit(tiny)]).log_softmax(dim=-1)
+    table = steered_logits(tiny, batch, [edit(tiny)]).log_softmax(dim=-1)
     assert found.dtype == torch.float32
     assert torch.equal(~found.isnan(), batch.completion)
     for row, column in batch.completion.nonzero().tolist():
@@ -104,7 +101,7 @@ def test_logprobs_of_whole_texts(tiny):
     batch = encode(tiny, PROMPTS)
     found = tracing.logprobs(tiny, batch)
     assert torch.equal(~found.isnan(), batch.attention & (batch.positions > 0))
-    table = tracing.logits(tiny, batch).log_softmax(dim=-1)
+    table = steered_logits(tiny, batch).log_softmax(dim=-1)
     expected = table[:, :-1].gather(-1, batch.ids[:, 1:, None])[..., 0]
     scored = ~found[:, 1:].isnan()
     torch.testing.assert_close(found[:, 1:][scored], expected[scored])
@@ -161,13 +158,13 @@ def test_half_precision_is_read_as_float32(tiny):
     batch = encode(lm, PROMPTS, COMPLETIONS)
     assert tracing.read(lm, batch, [0]).dtype == torch.float32
     assert tracing.logprobs(lm, batch, [edit(lm)]).dtype == torch.float32
-    assert tracing.logits(lm, batch, [edit(lm)]).dtype == torch.bfloat16
+    assert steered_logits(lm, batch, [edit(lm)]).dtype == torch.bfloat16
 
 
 def test_no_gradients_and_no_warnings(tiny, batch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert not tracing.logits(tiny, batch, [edit(tiny)]).requires_grad
+        assert not steered_logits(tiny, batch, [edit(tiny)]).requires_grad
         assert not tracing.read(tiny, batch, [1], interventions=[edit(tiny)]).requires_grad
 
 
@@ -196,7 +193,7 @@ def test_bad_interventions_are_refused_before_the_model_runs(tiny, batch, make, 
     ran = []
     handle = tiny.model.register_forward_pre_hook(lambda *_: ran.append(1))
     try:
-        for call in (tracing.logits, tracing.logprobs):
+        for call in (steered_logits, tracing.logprobs):
             with pytest.raises(ValueError, match=message):
                 call(tiny, batch, [make(tiny)])
         with pytest.raises(ValueError, match=message):
@@ -234,7 +231,7 @@ def test_everything_runs_as_on_a_remote_server(name):
             equal_nan=True,
         )
         torch.testing.assert_close(
-            tracing.logits(lm, batch, **here), tracing.logits(lm, batch, edits)
+            steered_logits(lm, batch, edits, remote=remote), steered_logits(lm, batch, edits)
         )
         torch.testing.assert_close(
             tracing.norms(lm, batch, [1], remote=remote),
@@ -247,3 +244,24 @@ def test_a_real_model_predicts_its_language(stories):
     text = encode(stories, ["Once upon a time, there was a little girl named Lily."])
     found = tracing.logprobs(stories, text)
     assert found[~found.isnan()].mean() > -1.0
+
+
+def test_prompts_need_no_batch(tiny):
+    batch = encode(tiny, PROMPTS)
+    assert torch.equal(tracing.read(tiny, PROMPTS, [1]), tracing.read(tiny, batch, [1]))
+    torch.testing.assert_close(
+        tracing.logprobs(tiny, list(PROMPTS)), tracing.logprobs(tiny, batch), equal_nan=True
+    )
+    with pytest.raises(ValueError, match="prompts is one prompt, 'I am'; wrap it in a list"):
+        tracing.read(tiny, "I am", [1])
+    with pytest.raises(ValueError, match="prompts is 3; give a list of texts or chats"):
+        tracing.logprobs(tiny, 3)
+
+
+def test_a_schedule_of_a_texts_tokens_scores_that_text(tiny):
+    batch = encode(tiny, ["I am"])
+    written = batch.extend(torch.tensor([[5, 6, 7]]), torch.tensor([3]))
+    steps = [0.5, 1.0, 1.5]
+    found = tracing.logprobs(tiny, written, [edit(tiny, 1, steps.__getitem__)])
+    longer = tracing.logprobs(tiny, written, [edit(tiny, 1, [*steps, 9.0].__getitem__)])
+    assert torch.equal(found.nan_to_num(), longer.nan_to_num())

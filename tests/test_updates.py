@@ -1,4 +1,5 @@
 import math
+import re
 
 import pytest
 import torch
@@ -6,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.updates import Add, Intervention, per_row, scales, schedule, steer
+from workbench.vectors import SteeringVector
 
 
 def test_add_is_h_plus_m_v():
@@ -105,3 +107,34 @@ def test_updates_act_in_order():
     add = Add(torch.ones(2))
     assert steer(one, [(add, table), (Double(), table)]).tolist() == [[[4, 4]]]
     assert steer(one, [(Double(), table), (add, table)]).tolist() == [[[3, 3]]]
+
+
+def test_a_schedule_is_asked_up_to_the_last_step_that_is_touched():
+    touched = torch.tensor([[True, True, True, False], [True, False, False, False]])
+    starts = torch.tensor([2, 2])
+    table = scales([1.0, 2.0].__getitem__, touched, starts)
+    assert table.tolist() == [[1, 1, 2, 0], [1, 0, 0, 0]]
+    nothing = scales([1.0].__getitem__, torch.zeros(1, 3, dtype=torch.bool), torch.tensor([1]))
+    assert nothing.tolist() == [[0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("update", "words"), [(torch.ones(2), "a tensor of shape (2,)"), (3.0, "3.0"), ("joy", "'joy'")]
+)
+def test_what_is_no_update_is_refused_with_the_remedy(update, words):
+    message = rf"{re.escape(words)} is not an update; .*vector\.at\(coefficient\).*Add\(tensor"
+    with pytest.raises(ValueError, match=message):
+        Intervention(1, update)
+
+
+def test_a_steering_vector_is_not_an_update():
+    vector = SteeringVector({1: torch.ones(2)}, {}, "tiny", "", "hand", 1)
+    with pytest.raises(ValueError, match=r"SteeringVector\(.* is not an update; .*vector\.at"):
+        Intervention(1, vector)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("coefficient", ["abc", None, [[1.0], [1.0, 2.0]]])
+def test_a_coefficient_is_a_number(coefficient):
+    message = re.escape(f"the coefficient {coefficient!r} is not a number; give one number")
+    with pytest.raises(ValueError, match=message):
+        Intervention(0, Add(torch.ones(2)), coefficient)

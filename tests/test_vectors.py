@@ -5,14 +5,17 @@ import math
 import pickle
 import re
 from dataclasses import replace
+from importlib import import_module
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from pandas.testing import assert_frame_equal
 from safetensors.torch import save_file
 
+import workbench
 from workbench import vectors
 from workbench.positions import everything, last
 from workbench.updates import Origin
@@ -221,3 +224,46 @@ def test_repr_says_layer_and_why():
         "SteeringVector('mood', mean_difference, model 'tiny', width 2, 2 layer(s) [0, 2], "
         "default layer 2: as asked)"
     )
+
+
+def test_numbers_of_numpy_scale_a_vector():
+    for twice in (vector() * np.float32(2), vector() * np.int64(2), vector() / np.float64(0.5)):
+        assert twice.directions[0].tolist() == [6.0, 8.0]
+        assert twice.directions[0].dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: vector() / 0, "cannot be divided by 0; give another number"),
+        (lambda: vector() / math.nan, "divided by a finite number, not by nan"),
+        (lambda: vector() / "2", "divided by a finite number, not by '2'"),
+        (lambda: vector() * np.float32("inf"), "multiplied by a finite number, not by .*inf"),
+        (lambda: vector().norm(9), r"no direction at layer 9; this vector has \(0, 2\)"),
+    ],
+)
+def test_bad_arithmetic_is_refused_in_words(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_the_imports_that_messages_name_exist(tmp_path):
+    (tmp_path / "v.safetensors").write_bytes(b"no")
+    messages = []
+    for make in (
+        lambda: vector(residual_norm={}).at(1.0),
+        lambda: vectors.load(tmp_path / "v.safetensors"),
+    ):
+        with pytest.raises(ValueError, match="import") as caught:
+            make()
+        messages.append(str(caught.value))
+    named = re.findall(r"from (\S+) import (\w+)", " ".join(messages))
+    assert [name for _, name in named] == ["with_norms", "load_pt", "load_gguf"]
+    assert all(callable(getattr(import_module(module), name)) for module, name in named)
+
+
+def test_the_package_reads_back_what_it_saves(tmp_path):
+    vector().save(tmp_path / "v.safetensors")
+    read = workbench.vectors.load(tmp_path / "v.safetensors")
+    assert torch.equal(read.directions[0], vector().directions[0])
+    assert {"vectors", "formats"} <= set(workbench.__all__)

@@ -6,6 +6,7 @@ fallen by `threshold`. Knows nothing of models: it reads a sweep's frame.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,8 +55,7 @@ def alert_as_meant(frame: pd.DataFrame, *, sign: int = 1, threshold: float = 0.2
     log-probability of the new tokens, averaged over prompts. Without a drop the bound is the end
     of the range and the index None.
     """
-    table = frame.assign(_score=np.exp(frame["logprob_unsteered"]))
-    coefficients, scores = _curve(table, "_score", sign)
+    coefficients, scores = _curve(frame, "logprob_unsteered", sign, np.exp)
     normalised = scores / scores[0]
     index = _first_drop(normalised, threshold)
     bound = coefficients[-1] if index is None else coefficients[index - 1]
@@ -68,8 +68,13 @@ def _first_drop(normalised: np.ndarray, threshold: float) -> int | None:
     return int(fallen[0]) if len(fallen) else None
 
 
-def _curve(frame: pd.DataFrame, column: str, sign: int) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients from 0 outwards on one side, and the mean of a column over prompts."""
+def _curve(
+    frame: pd.DataFrame,
+    column: str,
+    sign: int,
+    score: Callable[[pd.Series], pd.Series] = lambda values: values,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients from 0 outwards on one side, and the mean score of a column over prompts."""
     if sign not in (1, -1):
         raise ValueError(f"sign {sign!r}: give 1 or -1")
     if column not in frame.columns:
@@ -77,7 +82,7 @@ def _curve(frame: pd.DataFrame, column: str, sign: int) -> tuple[np.ndarray, np.
     require_complete(frame, "the ALERT rule")
     axis, _ = coefficient_axis(frame)
     steered = frame[frame["vector"] == "vector"]
-    means = steered.groupby(axis)[column].mean()
+    means = score(steered[column]).groupby(steered[axis]).mean()
     side = means[sign * means.index.to_numpy() >= 0]
     x, y = side.index.to_numpy(dtype=float), side.to_numpy(dtype=float)
     order = np.argsort(np.abs(x))

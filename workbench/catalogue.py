@@ -16,6 +16,11 @@ from workbench.splits import PromptSet
 FOLDER = Path(__file__).parent / "data"
 
 
+def bundled() -> list[str]:
+    """Names of the pairs that ship with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.jsonl"))
+
+
 def about(name: str) -> dict[str, Any]:
     """The metadata of a bundled data set: `name`, `trait`, `description`, …
 
@@ -23,8 +28,7 @@ def about(name: str) -> dict[str, Any]:
     """
     path = FOLDER / f"{name}.jsonl"
     if not path.is_file():
-        known = ", ".join(sorted(path.stem for path in FOLDER.glob("*.jsonl")))
-        raise FileNotFoundError(f"no bundled data set {name!r}; there is {known}")
+        raise FileNotFoundError(f"no bundled data set {name!r}; there is {', '.join(bundled())}")
     with path.open(encoding="utf-8") as lines:
         return json.loads(next(lines))
 
@@ -36,7 +40,7 @@ def fitting(model: str, wanted: Sequence[str], count: int = 3, *, chats: bool = 
     model for which none was made, but sets of chats only one with a chat template (`chats`).
     Raises FileNotFoundError for a wanted name that is not bundled.
     """
-    names = sorted(path.stem for path in FOLDER.glob("*.jsonl"))
+    names = bundled()
     made_for = {name: about(name).get("model") for name in [*names, *wanted]}
     target = model if model in made_for.values() else None
 

@@ -6,9 +6,11 @@ c the share S(c) is intact, S(0) = 1; S is made to fall (isotonic regression), a
 that lasts counts, even if texts come back further out.
 
 ceiling      where S falls below 1/2: half of the texts that were whole unsteered are broken
-recommended  where S falls below 9/10: up to here nine in ten are as whole as unsteered
-onset        where the mean change of intact texts from their unsteered ones reaches a quarter of
-             its greatest below the ceiling: an effect size, the same for few prompts or many
+recommended  the last swept coefficient before S falls below 9/10: up to there at least nine in
+             ten of the texts that were whole unsteered still are
+onset        the first swept coefficient at which the mean change of intact texts from their
+             unsteered ones has reached a quarter of its greatest below the ceiling: an effect
+             size, the same for few prompts or many
 
 Whether there is an effect at all is a test (effects.py): the measure must move the way the sign
 says, by more than chance and by more than under the random control where the sweep has one. The
@@ -33,6 +35,7 @@ from workbench.crossings import (
     RECOMMENDED_SHARE,
     Bools,
     crossing,
+    last_safe,
     limits,
     reentry,
     settled,
@@ -110,6 +113,7 @@ def find_ceiling(
         sign: _side(
             Table.of(compared, axis, sign),
             Table.of(random, axis, sign) if len(random) else None,
+            draws=random["vector"].nunique(),
             sign=sign,
             signal=signal,
             scale=scale,
@@ -180,6 +184,7 @@ def _side(
     table: Table,
     control: Table | None,
     *,
+    draws: int,
     sign: int,
     signal: str | None,
     scale: float,
@@ -194,26 +199,25 @@ def _side(
     fitted = settled(whole.astype(float), CEILING_SHARE)
     back = reentry(shares, CEILING_SHARE)
 
-    def mark(share: float) -> tuple[float, float, float]:
-        ends = limits(grid, whole, share, len(grid) if back is None else back, level)
-        return (crossing(grid, fitted, share), *ends)
+    def ends(share: float) -> tuple[float, float]:
+        return limits(grid, whole, share, len(grid) if back is None else back, level)
 
-    ceiling, recommended = mark(CEILING_SHARE), mark(RECOMMENDED_SHARE)
+    ceiling = (crossing(grid, fitted, CEILING_SHARE), *ends(CEILING_SHARE))
+    recommended = (last_safe(grid, fitted, RECOMMENDED_SHARE), *ends(RECOMMENDED_SHARE))
     collapses = math.isfinite(ceiling[0])
     reach = grid <= (ceiling[0] if collapses else grid[-1])
     moved, excess = movement(table, control, signal, sign)
     effect: Effect = "unknown"
-    p, onset = math.nan, _NOWHERE
+    p, onset, able = math.nan, _NOWHERE, None
     if moved is not None:
         beyond = None if excess is None else excess[:, reach]
-        effect, p = judge_effect(moved[:, reach], beyond, rng, level)
+        able = None if signal != "trait" else int((sign * table.values(signal)[:, 0] < 1).sum())
+        effect, p = judge_effect(moved[:, reach], beyond, rng, level, able)
         if effect == "effect":
             onset = onset_estimate(grid[reach], moved[:, reach], level, bootstrap, rng)
     if not collapses:
         ceiling = (math.nan, *ceiling[1:])
-        if not math.isfinite(recommended[0]):
-            recommended = (float(grid[-1]), *recommended[1:])
-    if effect in ("no effect", "wrong way"):
+    if effect in ("no effect", "wrong way") or recommended[0] == 0:
         recommended = _NOWHERE
     average = np.full(len(grid), np.nan)
     if moved is not None:
@@ -240,7 +244,7 @@ def _side(
         ceiling=_signed(ceiling, sign, scale),
         reentry=math.nan if back is None else sign * float(grid[back]),
         reasons=tuple(
-            about_effect(curve[reach], signal, effect, p, len(whole), excess is not None)
+            about_effect(curve[reach], signal, effect, p, len(whole), able, draws)
             + about_breaking(curve, collapses, back, left_out, len(whole), level)
         ),
         curve=curve,

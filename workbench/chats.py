@@ -31,16 +31,21 @@ def render(tokenizer: Any, messages: Sequence[Message]) -> tuple[str, tuple[Segm
     after it. A content that the template leaves out, or that is blank, has no segment; one that it
     writes twice has two. Segments are in the order of the text.
 
-    Raises ValueError for no messages, a message without role and content, a tokenizer without a
-    chat template, and a template in which a message's content changes more than its own place.
+    Raises ValueError for no messages, a message without role and content as texts, a tokenizer
+    without a chat template, and a template in which a message's content changes more than its own
+    place.
     """
     if not messages:
         raise ValueError(f"prompt {messages!r} is a chat without messages; give it at least one")
     for message in messages:
         if not isinstance(message, Mapping) or not {"role", "content"} <= set(message):
             raise ValueError(
-                f"{message!r} is not a chat message; it needs the keys 'role' and 'content'"
+                f"{message!r} is not a chat message; it needs the keys 'role' and 'content', and a "
+                "chat is a list of messages"
             )
+        for key in ("role", "content"):
+            if not isinstance(message[key], str):
+                raise ValueError(f"{message!r} has the {key} {message[key]!r}; give it as one text")
     if not getattr(tokenizer, "chat_template", None):
         raise ValueError(
             f"the prompt {messages!r} is a chat, but the tokenizer has no chat template; "

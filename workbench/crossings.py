@@ -83,6 +83,13 @@ def crossing(grid: Floats, fitted: Floats, bound: float) -> float:
     return float(grid[after - 1] + part * (grid[after] - grid[after - 1]))
 
 
+def last_safe(grid: Floats, fitted: Floats, bound: float) -> float:
+    """The last point before a falling curve (K,) first goes below the bound: the last that was
+    seen to be safe, never one in between."""
+    below = np.flatnonzero(fitted < bound)
+    return float(grid[-1] if len(below) == 0 else grid[max(int(below[0]) - 1, 0)])
+
+
 def limits(
     grid: Floats, intact: Bools, bound: float, end: int, level: float
 ) -> tuple[float, float]:

@@ -36,19 +36,6 @@ def entropy(logprobs: Tensor) -> Tensor:
     return -torch.linalg.vecdot(possible.exp(), possible)
 
 
-def divergence(p: Tensor, q: Tensor) -> Tensor:
-    """KL(p || q) from log-probabilities (…, V): (…), in nats; rounding below 0 becomes 0.
-
-    Tokens of probability 0 under both contribute 0; one that only q makes impossible contributes
-    its probability times 10,000 or so, where the divergence proper is infinite.
-    """
-    return _divergence(p.clamp_min(_IMPOSSIBLE), q.clamp_min(_IMPOSSIBLE))
-
-
-def _divergence(p: Tensor, q: Tensor) -> Tensor:
-    return torch.linalg.vecdot(p.exp(), p - q).clamp_min(0)
-
-
 def chosen_logprobs(logits: Tensor, targets: Tensor) -> Tensor:
     """log softmax of logits (B, T, V) at targets (B, T): (B, T), float32 or better."""
     found = torch.empty(targets.shape, dtype=precise(logits[:0]).dtype, device=logits.device)
@@ -65,6 +52,10 @@ def token_scores(logits: Tensor, targets: Tensor, steered: Tensor | None = None)
     targets  (B, n)
     steered  (B, n, V) logits, or log-probabilities, of the steered model before each target; on
              any device
+
+    Tokens of probability 0 under both contribute 0 to the divergence; one that only the own model
+    makes impossible contributes its probability times 10,000 or so, where the divergence proper is
+    infinite.
     """
     shape = (4 if steered is None else 5, *logits.shape[:2])
     found = torch.zeros(shape, dtype=precise(logits[:0]).dtype, device=logits.device)
@@ -78,8 +69,9 @@ def token_scores(logits: Tensor, targets: Tensor, steered: Tensor | None = None)
         if steered is not None:
             own = precise(steered[block].to(table.device)).log_softmax(dim=-1)
             covered = own.shape[1]  # one column fewer at the right end
-            kl = _divergence(own.clamp_min_(_IMPOSSIBLE), table[:, :covered])
-            found[4][block][:, :covered] = kl
+            own.clamp_min_(_IMPOSSIBLE)
+            kl = torch.linalg.vecdot(own.exp(), own - table[:, :covered])
+            found[4][block][:, :covered] = kl.clamp_min(0)  # rounding may fall below 0
         weighted = table.exp().mul_(table)
         mean = weighted.sum(dim=-1)
         square = torch.linalg.vecdot(weighted, table)

@@ -44,19 +44,21 @@ def judge_effect(
     excess: Floats | None,
     rng: np.random.Generator,
     level: float,
+    able: int | None = None,
 ) -> tuple[Effect, float]:
     """What can be said of a movement, and its p value.
 
     excess  (P, K) the movement less that under the random control, None without a control
+    able    how many prompts are not at the end of the scale already, None where it has no end
 
     "effect" needs both, the movement and its excess over the control, to be positive beyond chance;
     "wrong way" a negative movement; each at half of the error that the level leaves. "unknown"
-    where so few prompts could not show it (fewer than 5 at 90 %).
+    where the prompts that can move at all are too few to show it (fewer than 5 at 90 %).
     """
     alpha = (1 - level) / 2
     tested = [moved] if excess is None else [moved, excess]
     p = max(sign_flip(part, rng) for part in tested)
-    if 0.5 ** len(moved) > alpha:
+    if 0.5 ** (len(moved) if able is None else able) > alpha:
         return "unknown", p
     if p <= alpha:
         return "effect", p
@@ -71,36 +73,31 @@ def onset_estimate(
     bootstrap: int,
     rng: np.random.Generator,
 ) -> tuple[float, float, float]:
-    """Where the mean movement reaches a quarter of its greatest, with its interval.
+    """The first point at which the mean movement has reached a quarter of its greatest, with its
+    interval.
 
     The mean over prompts is first made to rise (isotonic regression), so it stays beyond the
-    onset; between coefficients it is interpolated. Prompts are resampled whole; as each resample
-    knows its crossing to a cell of the grid only, the interval runs from the lower percentile of
-    the cells' inner ends to the upper percentile of their outer ends. It is NaN for fewer than 5
-    prompts. All is infinite where the movement is never positive.
+    onset. Prompts are resampled whole; as each resample knows its crossing to a cell of the grid
+    only, the interval runs from the lower percentile of the cells' inner ends to the upper
+    percentile of their outer ends. It is NaN for fewer than 5 prompts. All is infinite where the
+    movement is never positive.
     """
     once = np.ones((1, len(moved)))
-    (value,), _, _ = _rises(grid, moved, once)
+    _, (value,) = _rises(grid, moved, once)
     if len(moved) < FEWEST:
         return float(value), math.nan, math.nan
-    _, inner, outer = _rises(grid, moved, resamples(len(moved), bootstrap, rng))
+    inner, outer = _rises(grid, moved, resamples(len(moved), bootstrap, rng))
     low, high = percentiles(inner, level)[0], percentiles(outer, level)[1]
     return float(value), min(float(low), float(value)), max(float(high), float(value))
 
 
-def _rises(grid: Floats, moved: Floats, weights: Floats) -> tuple[Floats, Floats, Floats]:
-    """Per resample (R, P) the interpolated crossing and the ends of its cell, (R,) each."""
+def _rises(grid: Floats, moved: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """Per resample (R, P) the ends of the cell in which the movement gets there, (R,) each."""
     sums, counts = means(weights, moved)
     rising = -falling(-sums, counts)  # (R, K)
     target = ONSET_SHARE * rising[:, -1:]
     there = (rising >= target) & (target > 0)
     after = np.maximum(np.argmax(there, axis=1), 1)
-    rows = np.arange(len(rising))
-    upper, lower = rising[rows, after], rising[rows, after - 1]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        part = np.where(upper > lower, (target[:, 0] - lower) / (upper - lower), 1.0)
-    step = grid[after] - grid[after - 1]
     found = there.any(axis=1)
-    ends = (grid[after - 1] + np.clip(part, 0, 1) * step, grid[after - 1], grid[after])
-    value, inner, outer = (np.where(found, end, np.inf) for end in ends)
-    return value, inner, outer
+    inner, outer = (np.where(found, end, np.inf) for end in (grid[after - 1], grid[after]))
+    return inner, outer

@@ -6,25 +6,25 @@ tells the two sides apart, and chooses the default layer by that.
 
 from __future__ import annotations
 
-import functools
-import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
+from workbench.dealing import divide, group_by_texts
 from workbench.layer_scores import best_layer, d_prime_interval, share_interval
 from workbench.methods import METHODS
 from workbench.pairs import Pairs
 from workbench.positions import Positions, last_k
 from workbench.reading import PairActivations, read_pairs, residual_norms
-from workbench.splits import divide, group_by_texts, require_disjoint, text_hash
+from workbench.splits import require_disjoint, text_hash
 from workbench.tokens import Prompt
 from workbench.vectors import SteeringVector
+from workbench.versions import versions
 
 if TYPE_CHECKING:
     from workbench.models import LM
@@ -119,7 +119,7 @@ def extract(
             "shuffle_labels": shuffle_labels,
             "model_type": str(lm.model.config.model_type),
             "dtype": str(lm.dtype).removeprefix("torch."),
-            "versions": _versions(),
+            "versions": versions(),
         },
     )
     if not quiet:
@@ -266,9 +266,3 @@ def _choose(
 def _half_ties(gaps: Tensor) -> Tensor:
     """1 above zero, 0 below, a half at it."""
     return (gaps.sign() + 1) / 2
-
-
-@functools.cache
-def _versions() -> dict[str, Any]:
-    names = ("torch", "transformers", "nnsight", "scikit-learn")
-    return {name: importlib.metadata.version(name) for name in names}

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from workbench.intervals import NOTHING, Interval, bootstrap_mean
-from workbench.marks import MARKS, Ceiling, Side
-from workbench.rules import rules_table, rules_verdict
+from workbench.marks import MARKS, UNITS, Ceiling, Side
+from workbench.rules import flags_table, rules_table, rules_verdict
 from workbench.slopes import coefficient_axis, slope_summary
 from workbench.tables import markdown_table
 
@@ -34,14 +34,17 @@ def quoted(table: pd.DataFrame, otherwise: str, spec: str = ".2f") -> str:
 
 
 def marks_table(ceilings: Mapping[str, Ceiling]) -> pd.DataFrame:
-    """One row per trait and sign: status, the three marks with intervals, and the other unit."""
+    """One row per trait and sign: status, the three marks with intervals, and how long a residual
+    norm is in raw units, NaN where norms are unknown and the marks are raw."""
     return pd.DataFrame(
         {
             "trait": trait,
             "sign": signed(sign),
             "status": side.status,
             **{mark: str(getattr(side, mark)) for mark in MARKS},
-            "one residual norm (raw units)": side.ceiling.scale,
+            "one residual norm (raw units)": (
+                side.ceiling.scale if ceiling.unit == "norm" else math.nan
+            ),
         }
         for trait, ceiling in ceilings.items()
         for sign, side in ceiling.sides.items()
@@ -84,6 +87,18 @@ def texts_around(frame: pd.DataFrame, ceiling: Ceiling, prompt_index: int = 0) -
     return pd.DataFrame(rows)
 
 
+def flags_counted(frames: Mapping[str, pd.DataFrame]) -> str:
+    """`rules.flags_table` of all sweeps together, as Markdown; a sentence where none is judged."""
+    if not all("coherence" in frame.columns for frame in frames.values()):
+        return "No judge knows the coherence of these texts, so what is broken cannot be checked."
+    counts = pd.concat(map(flags_table, frames.values())).groupby(level=0, sort=False).sum()
+    return (
+        "All texts of the vectors, at every coefficient: what this package calls them, against "
+        "their exact coherence (*coherent*: at least a half).\n\n"
+        + markdown_table(counts.reset_index(names="by this package"))
+    )
+
+
 def slopes_table(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Per trait and vector how the prompts answer near 0, with 95 % intervals over prompts; no
     rows where no judge measured a trait."""
@@ -102,7 +117,7 @@ def slopes_table(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
                     "texts": KINDS.get(kind, f"{kind} vector"),
                     "prompts": found["prompts"],
                     "coefficients up to": found["within"],
-                    "mean slope (trait per residual norm)": _ends(
+                    f"mean slope (trait per {UNITS[found['unit']]})": _ends(
                         Interval(*mean, found["prompts"])
                     ),
                     "anti-steerable": f"{anti} [{low}, {high}]",
@@ -172,7 +187,7 @@ def verdict(trait: str, frame: pd.DataFrame, ceiling: Ceiling) -> str:
     frame    a sweep over `recommended(ceiling)` on prompts that chose nothing
     ceiling  what chose them
     """
-    sentences = [_side_verdict(frame, side) for side in ceiling.sides.values()]
+    sentences = [_side_verdict(frame, side, ceiling.unit) for side in ceiling.sides.values()]
     asked = frame[frame["vector"] == "prompted"]
     if "trait" in frame.columns and len(asked):
         sentences.append(
@@ -187,7 +202,7 @@ def verdict(trait: str, frame: pd.DataFrame, ceiling: Ceiling) -> str:
     return f"**{trait}.** " + " ".join(sentences)
 
 
-def _side_verdict(frame: pd.DataFrame, side: Side) -> str:
+def _side_verdict(frame: pd.DataFrame, side: Side, unit: str) -> str:
     value = side.recommended.value
     if not math.isfinite(value):
         return f"Sign {signed(side.sign)}: no coefficient to recommend ({'; '.join(side.reasons)})."
@@ -196,7 +211,7 @@ def _side_verdict(frame: pd.DataFrame, side: Side) -> str:
     moved = change(frame, column, value)
     measurable = moved.low > 0 or moved.high < 0
     words = f"moves {what} by" if measurable else f"does not measurably move {what}:"
-    sentence = f"{_number(value)} residual norms {words} {_ends(moved)}"
+    sentence = f"{_number(value)} {UNITS[unit]}s {words} {_ends(moved)}"
     if column == "trait" and measurable and moved.value * side.sign < 0:
         sentence += ", the wrong way"
     if (frame["vector"] == "random").any():
@@ -263,6 +278,7 @@ def sweep_values(
     """
     first = next(iter(frames.values()))
     steered = first[first["vector"] == "vector"]
+    axis, unit = coefficient_axis(steered)
     judged = all("coherence" in frame.columns for frame in frames.values())
     rules = rules_table(frames, ceilings)
     unjudged = "No judge measured the trait of these texts, so there are no slopes to report."
@@ -270,8 +286,8 @@ def sweep_values(
         "traits": ", ".join(frames),
         "coefficients": int(steered["coefficient"].nunique()),
         "prompts": int(steered["prompt_index"].nunique()),
-        "range": f"{_number(steered['coefficient_norm'].min())} to "
-        f"{_number(steered['coefficient_norm'].max())}",
+        "unit": f"{UNITS[unit]}s",
+        "range": f"{_number(steered[axis].min())} to {_number(steered[axis].max())}",
         "new_tokens": int(first.attrs["new_tokens"]),
         "judged": (
             "Coherence and trait of every text are exact: the model speaks the language of a "
@@ -283,6 +299,7 @@ def sweep_values(
         "marks": markdown_table(marks_table(ceilings), ".1f"),
         "rules": markdown_table(rules, ".2f"),
         "rules_verdict": rules_verdict(rules),
+        "flags": flags_counted(frames),
         "slopes": quoted(slopes_table(frames), unjudged),
         "reasons": "\n".join(
             f"- {trait}, {signed(sign)}: {side.status}; {'; '.join(side.reasons)}."

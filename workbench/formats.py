@@ -78,8 +78,10 @@ def load_gguf(
 ) -> SteeringVector:
     """Read a GGUF control vector, of this package or another tool.
 
-    Raises FileNotFoundError, and ValueError for a damaged file, another architecture, or
-    quantised directions.
+    `layer`, `model` and `fingerprint` say what a foreign file does not (default layer: the middle
+    of those it has). A file of this package says all of it, so nothing may be given there.
+    Raises FileNotFoundError, and ValueError for a damaged file, another architecture, quantised
+    directions, or an argument that the file already answers.
     """
     path = _existing(path)
     with open(path, "rb") as file:
@@ -113,12 +115,20 @@ def load_gguf(
         directions[layer_of(name)] = torch.from_numpy(np.array(data, dtype=np.float32))
     if not directions:
         raise ValueError(f"{str(path)!r} has no tensor named direction.<layer>")
-    if extra is not None:
-        try:
-            return restore(directions, json.loads(extra))
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise ValueError(f"{str(path)!r}: its {_EXTRA} key is damaged: {error}") from None
-    return _foreign(directions, layer, hint or "", model, fingerprint, "gguf")
+    if extra is None:
+        return _foreign(directions, layer, hint or "", model, fingerprint, "gguf")
+    try:
+        own = restore(directions, json.loads(extra))
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{str(path)!r}: its {_EXTRA} key is damaged: {error}") from None
+    if layer is not None or model or fingerprint:
+        raise ValueError(
+            f"{str(path)!r} is of this package and knows its layer ({own.layer}), model "
+            f"({own.model!r}) and fingerprint, so layer={layer!r}, model={model!r}, "
+            f"fingerprint={fingerprint!r} cannot be given; load it without them and change the "
+            "vector with dataclasses.replace"
+        )
+    return own
 
 
 def load_pt(

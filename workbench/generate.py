@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from transformers import GenerationConfig
 from workbench import scoring, tracing
 from workbench.completions import decode_completions
 from workbench.distributions import entropy
-from workbench.tokens import Batch, Prompt, encode, pad_id
+from workbench.tokens import Batch, Prompt, pad_id, to_batch
 from workbench.tracing import Remote
 from workbench.updates import Intervention
 
@@ -106,7 +107,8 @@ def generate(
             multiplied if negative (Keskar et al. 2019, CTRL).
         min_new_tokens: The end token is forbidden before so many tokens.
         score: Also score the texts under the unsteered model, by one more forward.
-        kl: Also compare the next-token distributions; keeps (B, N, V) float32 in memory.
+        kl: Also compare the next-token distributions, in the same forward; keeps (B, N, V)
+            float32 in memory.
         streamer: Gets the new ids as they come (transformers' protocol).
         stopping: Stopping criteria of transformers: what was made so far is returned.
         remote: True runs on NDIF, "local" simulates that here.
@@ -114,17 +116,8 @@ def generate(
     Raises ValueError before any work for arguments out of range, a prompt that does not fit the
     context with its new tokens, and whatever `tokens.encode` and `tracing.plan` refuse.
     """
-    _check(new_tokens, temperature, top_p, repetition_penalty, min_new_tokens, seed)
-    if isinstance(prompts, Batch):
-        batch = prompts
-        longest = int(batch.attention.sum(dim=1).max())
-        if lm.context is not None and longest + new_tokens > lm.context:
-            raise ValueError(
-                f"a row of {longest} tokens and {new_tokens} new tokens make "
-                f"{longest + new_tokens}, over the {lm.context} of {lm.name!r}'s context"
-            )
-    else:
-        batch = encode(lm, prompts, new_tokens=new_tokens)
+    check_sampling(new_tokens, temperature, top_p, repetition_penalty, min_new_tokens, seed)
+    batch = to_batch(lm, prompts, new_tokens=new_tokens)
     rows = len(batch)
     chosen = tuple(range(rows)) if streams is None else tuple(int(s) for s in streams)
     if len(chosen) != rows:
@@ -178,22 +171,25 @@ def generate(
         lengths=lengths,
         texts=texts,
         logprobs_steered=shaped(record["chosen"], torch.nan),
-        logprobs_unsteered=shaped(unsteered, torch.nan) if unsteered is not None else None,
+        logprobs_unsteered=(
+            shaped(unsteered, torch.nan) if score and unsteered is not None else None
+        ),
         entropy=shaped(record["entropy"], torch.nan),
         kl=shaped(divergence, torch.nan) if divergence is not None else None,
         batch=batch,
     )
 
 
-def _check(
+def check_sampling(
     new_tokens: int,
     temperature: float,
-    top_p: float,
-    repetition_penalty: float,
-    min_new_tokens: int,
-    seed: int,
+    top_p: float = 1.0,
+    repetition_penalty: float = 1.0,
+    min_new_tokens: int = 0,
+    seed: int = 0,
 ) -> None:
-    if int(new_tokens) != new_tokens or new_tokens < 1:
+    """Raises ValueError for what `generate` could not do, see there."""
+    if not isinstance(new_tokens, Integral) or new_tokens < 1:
         raise ValueError(f"new_tokens {new_tokens!r}: give a whole number of at least 1")
     if not 0 <= temperature < float("inf"):
         raise ValueError(f"temperature {temperature!r}: give 0 (greedy) or a positive number")
@@ -203,7 +199,7 @@ def _check(
         raise ValueError(f"repetition_penalty {repetition_penalty!r}: give a positive number")
     if not 0 <= min_new_tokens <= new_tokens:
         raise ValueError(f"min_new_tokens {min_new_tokens!r}: give 0 … {new_tokens}")
-    if not 0 <= seed < 2**64:
+    if not isinstance(seed, Integral) or not 0 <= seed < 2**64:
         raise ValueError(f"seed {seed!r}: give a whole number from 0 to 2**64 - 1")
 
 

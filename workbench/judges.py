@@ -72,8 +72,10 @@ def judge(frame: pd.DataFrame, judges: Sequence[Judge], trait: str) -> pd.DataFr
            file gives back an empty one) is judged as empty
 
     Columns that a former judging gave under the same names are replaced.
-    Raises ValueError for a judge that does not give one row per text.
+    Raises ValueError for judges that are no list, and for a judge that does not give one row per
+    text.
     """
+    check_listed(judges)
     texts = frame["text"].fillna("")
     written = [
         Written(str(text), str(prompt), finish)
@@ -91,6 +93,21 @@ def judge(frame: pd.DataFrame, judges: Sequence[Judge], trait: str) -> pd.DataFr
         frame = pd.concat([kept, verdicts.set_axis(frame.index)], axis=1)
         frame.attrs = attrs
     return frame
+
+
+def check_listed(judges: Sequence[Judge]) -> None:
+    """Raise ValueError for anything but a list of functions."""
+    if callable(judges):
+        called = getattr(judges, "__name__", "judge")
+        raise ValueError(f"judges is {judges!r}; give a list: judges=[{called}]")
+    if isinstance(judges, str) or not isinstance(judges, Sequence):
+        raise ValueError(f"judges is {judges!r}; give a list, such as judges=[judges.exact]")
+    for one in judges:
+        if not callable(one):
+            raise ValueError(
+                f"the judge {one!r} is not a function of texts and a trait; give one, such as "
+                "judges.exact"
+            )
 
 
 def name(judge: Judge) -> str:

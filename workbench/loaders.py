@@ -11,17 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from workbench.catalogue import FOLDER, bundled
 from workbench.pairs import Pair, Pairs
 from workbench.splits import PromptSet
 from workbench.tokens import Prompt
 
-_BUNDLED = Path(__file__).parent / "data"
 _SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
-
-
-def bundled() -> list[str]:
-    """Names of the pairs that ship with the package."""
-    return sorted(path.stem for path in _BUNDLED.glob("*.jsonl"))
 
 
 def load_pairs(
@@ -104,7 +99,7 @@ def _locate(name_or_path: str | os.PathLike[str]) -> Path:
             f"{str(path)!r} ends in {path.suffix!r}; pairs are read from {', '.join(_SUFFIXES)}"
         )
     if path.name == str(name_or_path) and str(name_or_path) in bundled():
-        return _BUNDLED / f"{path.name}.jsonl"
+        return FOLDER / f"{path.name}.jsonl"
     raise FileNotFoundError(
         f"no pairs {str(name_or_path)!r}: it is no file, and the bundled sets are "
         f"{', '.join(bundled()) or 'none'}"

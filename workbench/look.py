@@ -55,6 +55,8 @@ TEMPLATE = go.layout.Template(
         "legend": {"font": {"size": 13}, "bgcolor": "rgba(255,255,255,0)"},
         "hoverlabel": {"font": {"size": 12}, "align": "left", "bgcolor": "white"},
         "hovermode": "closest",
+        # Beside the plot: above it lie the labels of the marks.
+        "modebar": {"orientation": "v"},
     }
 )
 

@@ -16,11 +16,13 @@ import pandas as pd
 from workbench.effects import Effect
 
 MARKS = ("onset", "recommended", "ceiling")
+# One of a sweep's coefficients, in words; several take an s.
+UNITS = {"norm": "residual norm", "raw": "raw unit"}
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A coefficient with its interval, in residual norms, with its sign.
+    """A coefficient with its interval, with its sign, in the unit of its `Ceiling`.
 
     `low` is nearer to 0 than `high`. A value that does not exist is NaN, and so are the ends of
     an interval that too few prompts allow; an end that lies beyond the swept range is infinite.
@@ -114,7 +116,7 @@ class Ceiling:
         return self.sides[sign]
 
     def summary(self) -> pd.DataFrame:
-        """One row per sign and mark: value, low, high in residual norms, and raw."""
+        """One row per sign and mark: value, low, high in the ceiling's unit, and raw."""
         rows = []
         for sign, side in self.sides.items():
             for mark in MARKS:
@@ -167,5 +169,4 @@ class Ceiling:
 
     @property
     def _scope(self) -> str:
-        unit = "residual norms" if self.unit == "norm" else "raw units"
-        return f"{self.prompts} prompts, {unit}, {self.level:.0%} intervals"
+        return f"{self.prompts} prompts, {UNITS[self.unit]}s, {self.level:.0%} intervals"

@@ -33,10 +33,17 @@ def pca_diff(positive: Tensor, negative: Tensor) -> Tensor:
 
     PCA centres its data, so the mean difference is taken out first: what is left is how the
     differences vary. Representation engineering, Zou et al. 2023, https://arxiv.org/abs/2310.01405.
+    Raises ValueError for one pair, and when the differences vary by no more than the rounding of
+    a forward pass.
     """
     _require_difference(positive, negative, "principal component")
+    if len(positive) < 2:
+        raise ValueError(f"a principal component needs at least 2 pairs, got {len(positive)}")
     positive, negative = positive.double(), negative.double()
-    return oriented(_component(positive - negative), positive, negative)
+    differences = positive - negative
+    if not float((differences - differences.mean(0)).abs().max()) > _rounding(positive, negative):
+        raise ValueError("all pair differences are equal, so they have no principal component")
+    return oriented(_component(differences), positive, negative)
 
 
 def pca_center(positive: Tensor, negative: Tensor) -> Tensor:
@@ -84,20 +91,20 @@ def oriented(direction: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
 
 def _require_difference(positive: Tensor, negative: Tensor, what: str) -> None:
     """Refuse sides that differ by no more than the rounding of a forward pass."""
-    size = float(torch.maximum(positive.abs().max(), negative.abs().max()))
-    if not float((positive - negative).abs().max()) > 1e-6 * size:
+    if not float((positive - negative).abs().max()) > _rounding(positive, negative):
         raise ValueError(
             f"no {what}: at these positions the two sides of the pairs are the same to the model; "
             "read other positions, such as the last token"
         )
 
 
+def _rounding(positive: Tensor, negative: Tensor) -> float:
+    """How far apart two activations of these sizes may come out that are the same."""
+    return 1e-6 * float(torch.maximum(positive.abs().max(), negative.abs().max()))
+
+
 def _component(samples: Tensor) -> Tensor:
-    """First principal component (D,) of samples (n, D). Raises ValueError when nothing varies."""
-    if len(samples) < 2:
-        raise ValueError(f"a principal component needs at least 2 pairs, got {len(samples)}")
-    if float((samples - samples.mean(0)).abs().max()) == 0.0:
-        raise ValueError("all pair differences are equal, so they have no principal component")
+    """First principal component (D,) of samples (n, D), which vary."""
     # The full solver: scikit-learn's own choice would be a randomised one for wide models.
     fitted = PCA(n_components=1, svd_solver="full").fit(samples.numpy())
     return torch.from_numpy(np.asarray(fitted.components_)[0])

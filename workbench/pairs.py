@@ -15,15 +15,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import overload
 
+from workbench.dealing import divide, group_by_texts
 from workbench.splits import (
     ROLES,
     PromptSet,
     as_text,
     check_role,
-    divide,
-    group_by_texts,
     prompt_texts,
     require_disjoint,
+    require_lists,
     text_hash,
 )
 from workbench.store import write_atomically
@@ -92,7 +92,7 @@ class Splits:
 class Pairs(Sequence[Pair]):
     """A named set of contrast pairs, and what it is for: "extract", "select" or "report".
 
-    Raises ValueError when it is empty, and for another role.
+    Raises ValueError when it is empty, when it holds anything but a `Pair`, and for another role.
     """
 
     pairs: tuple[Pair, ...]
@@ -105,6 +105,12 @@ class Pairs(Sequence[Pair]):
         object.__setattr__(self, "pairs", tuple(self.pairs))
         if not self.pairs:
             raise ValueError(f"pairs {self.name!r} are empty; give at least one pair")
+        for index, pair in enumerate(self.pairs):
+            if not isinstance(pair, Pair):
+                raise ValueError(
+                    f"pair {index} of {self.name!r} is {pair!r}, no Pair; make it with "
+                    "Pair(positive, negative), or all of them with Pairs.from_lists"
+                )
         check_role(self.role, ROLES)
 
     @overload
@@ -236,7 +242,11 @@ class Pairs(Sequence[Pair]):
         name: str = "lists",
         trait: str = "",
     ) -> Pairs:
-        """Pair the i-th positive text with the i-th negative one (and the i-th prompt)."""
+        """Pair the i-th positive text with the i-th negative one (and the i-th prompt).
+
+        Raises ValueError for lists of different lengths and for one text in place of a list.
+        """
+        require_lists(positive=positive, negative=negative, prompts=prompts)
         counts = [len(positive), len(negative), *([len(prompts)] if prompts is not None else [])]
         if len(set(counts)) != 1:
             raise ValueError(

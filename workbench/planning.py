@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -12,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-import workbench
-from workbench.judges import Judge
+from workbench.judges import Judge, check_listed
 from workbench.layers import text_config
 from workbench.splits import PromptSet, as_text, text_hashes
 from workbench.store import tensors_hash
-from workbench.tokens import Batch, Prompt, encode
+from workbench.tokens import Batch, Prompt
 from workbench.updates import Add, Intervention
 from workbench.vectors import SteeringVector
+from workbench.versions import versions
 
 if TYPE_CHECKING:
     from workbench.models import LM
@@ -146,8 +145,10 @@ def _check_coefficients(coefficients: Sequence[float] | None) -> np.ndarray:
 def check_judges(judges: Sequence[Judge], trait: str) -> None:
     """Ask each judge about no texts: it refuses a trait that it does not know.
 
-    Raises ValueError, too, for a judge whose columns are a sweep's own or another judge's.
+    Raises ValueError, too, for judges that are no list, and for a judge whose columns are a sweep's
+    own or another judge's.
     """
+    check_listed(judges)
     seen = set(OWN)
     for judge in judges:
         columns = list(judge([], trait).columns)
@@ -206,6 +207,7 @@ def provenance(
     lm: LM,
     vector: SteeringVector,
     rows: Rows,
+    batch: Batch,
     *,
     prompts: Sequence[Prompt],
     prompted: Sequence[Prompt],
@@ -215,6 +217,10 @@ def provenance(
     """All that decides what the model writes, as JSON values: it goes into the plan and the attrs.
 
     What texts are judged by is no part of it, as judges read them when all is done.
+
+    batch     the prompts and those that ask for the trait, encoded together
+    controls  of the vector and each control, what coefficient 1 adds
+    settings  what else decides the texts
     """
     own = controls["vector"]
     kept = (
@@ -243,16 +249,10 @@ def provenance(
         "prompt_set": prompts.name if isinstance(prompts, PromptSet) else "",
         "prompts": _digest(prompts),
         "prompted": _digest(prompted),
-        "token_ids": _token_hash(encode(lm, [*prompts, *prompted])),
+        "token_ids": _token_hash(batch),
         "prompt_hashes": sorted(text_hashes([*prompts, *prompted])),
         **settings,
-        "versions": {
-            "workbench": workbench.__version__,
-            **{
-                name: importlib.metadata.version(name)
-                for name in ("torch", "transformers", "nnsight", "numpy", "pandas")
-            },
-        },
+        "versions": versions(),
     }
 
 

@@ -74,7 +74,8 @@ class LastK:
     generated: bool = field(default=False, init=False)
 
     def __call__(self, lm: LM, batch: Batch) -> Tensor:
-        return batch.attention & (torch.arange(batch.width) >= batch.width - self.count)
+        to_the_end = batch.attention.flip(1).cumsum(1).flip(1)  # (B, T) real tokens from here on
+        return batch.attention & (to_the_end <= self.count)
 
     def __repr__(self) -> str:
         return f"last_k({self.count})"

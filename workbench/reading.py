@@ -19,6 +19,7 @@ from workbench import tracing
 from workbench.layers import evaluating
 from workbench.pairs import Pairs
 from workbench.positions import LastK, Mask, Positions, last_k, mask, select
+from workbench.steering import check_layer
 from workbench.store import cache_path, cached, tensors_hash
 from workbench.streams import model_inputs
 from workbench.tokens import Batch, Prompt, encode
@@ -75,7 +76,7 @@ def read_pairs(
     """
     wanted = tuple(range(lm.layers)) if layers is None else tuple(layers)
     for layer in wanted:
-        tracing.check_layer(lm, layer)
+        check_layer(lm, layer)
     if not wanted:
         raise ValueError("layers is empty; name at least one layer, or None for all")
     if isinstance(positions, Mask):

@@ -14,11 +14,14 @@ def about_effect(
     effect: Effect,
     p: float,
     prompts: int,
-    controlled: bool,
+    able: int | None,
+    draws: int,
 ) -> list[str]:
     """Why the effect is called as it is.
 
     reached  the side's curve up to the ceiling, see `marks.Side`
+    able     how many prompts are not at the end of the trait's scale already, None without one
+    draws    how many random vectors it was compared with
     """
     if signal is None:
         return [
@@ -28,8 +31,14 @@ def about_effect(
     moved = reached["moved"].dropna()
     strongest = float(moved[moved.abs().idxmax()]) if len(moved) else 0.0
     end = abs(reached["coefficient"].iloc[-1])
-    what, than = _measure(signal), " and than the random control" if controlled else ""
+    random = "one random vector" if draws == 1 else f"the mean of {draws} random vectors"
+    what, than = _measure(signal), f" and than under {random}" if draws else ""
     tested = f"(p = {p:.2g}, {prompts} prompts)"
+    if effect == "unknown" and able is not None and able < prompts:
+        return [
+            f"{prompts - able} of {prompts} unsteered texts are at this end of the trait's scale "
+            "already, too many to tell an effect from chance: give prompts that are not"
+        ]
     if effect == "unknown":
         return [
             f"{prompts} prompts are too few to tell an effect from chance: give {FEWEST} or more"
@@ -43,7 +52,7 @@ def about_effect(
     ]
     if signal == "kl":
         said.append("no judge measured the trait: which way it moves is not known")
-    elif not controlled:
+    elif not draws:
         said.append("no random control was swept: another vector might do the same")
     return said
 
@@ -67,12 +76,12 @@ def about_breaking(
     if collapses:
         worst = curve.loc[curve["intact"].idxmin()]
         kinds = {"gibberish": "gibberish", "loop": "loops", "empty": "empty"}
-        shares = ", ".join(f"{worst[kind]:.0%} {word}" for kind, word in kinds.items())
-        most = kinds[max(kinds, key=lambda kind: float(worst[kind]))]
-        said.append(
-            f"at {abs(worst['coefficient']):.3g}, {1 - worst['intact']:.0%} of the texts are "
-            f"broken ({shares}): mostly {most}"
-        )
+        for place in {worst.name: worst, last.name: last}.values():
+            shares = ", ".join(f"{place[kind]:.0%} {word}" for kind, word in kinds.items())
+            said.append(
+                f"at {abs(place['coefficient']):.3g}, {1 - place['intact']:.0%} of the texts are "
+                f"broken ({shares})"
+            )
     else:
         said.append(f"{last['intact']:.0%} of the texts are intact at {end:.3g}")
     if back is not None:

@@ -16,7 +16,7 @@ import pandas as pd
 from workbench.alert import alert_as_coded, alert_as_meant
 from workbench.breakage import intact
 from workbench.crossings import CEILING_SHARE, crossing, settled
-from workbench.marks import Ceiling
+from workbench.marks import UNITS, Ceiling
 from workbench.slopes import coefficient_axis
 
 EXACT = "coherence halved (exact)"
@@ -31,7 +31,8 @@ def rules_table(
 
     One row per trait and sign, NaN where a rule finds no end in the range. Where coherence is
     known two columns follow: where its mean over prompts halves (`exact_ceiling`), and the
-    constant guess, the median size of that column over the other traits.
+    constant guess, the median size of that column over the other traits. `attrs["units"]` names
+    the units of the coefficients: "residual norms", "raw units", or both.
     """
     rows = []
     for trait, ceiling in ceilings.items():
@@ -50,7 +51,11 @@ def rules_table(
                 row[EXACT] = exact_ceiling(frame, sign)
             rows.append(row)
     rules = pd.DataFrame(rows)
-    return rules.assign(**{CONSTANT: _constants(rules)}) if EXACT in rules.columns else rules
+    if EXACT in rules.columns:
+        rules[CONSTANT] = _constants(rules)
+    units = dict.fromkeys(f"{UNITS[ceiling.unit]}s" for ceiling in ceilings.values())
+    rules.attrs["units"] = " and ".join(units)
+    return rules
 
 
 def _constants(rules: pd.DataFrame) -> pd.Series:
@@ -86,7 +91,7 @@ def rules_verdict(rules: pd.DataFrame) -> str:
     parts = [_fares(rule, rules[rule], rules[EXACT], ends) for rule in RULES]
     return (
         f"Exact coherence halves on {int(ends.sum())} of {len(rules)} curves. Distance from there, "
-        "in residual norms, and false alarms (an end where it does not halve): "
+        f"in {rules.attrs['units']}, and false alarms (an end where it does not halve): "
         + "; ".join(parts)
         + "."
     )
@@ -106,8 +111,9 @@ def _fares(rule: str, chosen: pd.Series, exact: pd.Series, ends: pd.Series) -> s
 
 
 def flags_table(frame: pd.DataFrame, *, coherent: float = 0.5) -> pd.DataFrame:
-    """How many steered texts are called intact or broken, against their exact coherence.
+    """How many of the vector's texts are called intact or broken, against their exact coherence.
 
+    frame     a sweep; unsteered texts count too, texts of unknown coherence do not
     coherent  the least coherence of a text that counts as coherent
 
     Rows "intact" and "broken" (gibberish, loops or empty, see `breakage.intact`), columns
@@ -116,8 +122,8 @@ def flags_table(frame: pd.DataFrame, *, coherent: float = 0.5) -> pd.DataFrame:
     if "coherence" not in frame.columns:
         raise ValueError(f"the frame has no column 'coherence'; it has {list(frame.columns)}")
     judged = intact(frame)
-    steered = judged[judged["vector"] == "vector"]
-    kept, good = steered["intact"], steered["coherence"] >= coherent
+    known = judged[(judged["vector"] == "vector") & judged["coherence"].notna()]
+    kept, good = known["intact"], known["coherence"] >= coherent
     return pd.DataFrame(
         {
             name: [int((whole & right).sum()) for whole in (kept, ~kept)]

@@ -76,7 +76,7 @@ def score(
     reference = steered
     if kl and steered is None:
         reference = tracing.forward(
-            lm, written, steered_by, _without_last, keep=made + 1, remote=remote
+            lm, written, steered_by, _without_last, keep=made + 1, remote=remote, scoring=True
         )
 
     def finish(logits: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import overload
 
+# Other modules take these two from here.
 from workbench.tokens import Prompt
 
 ROLES = ("extract", "select", "report")
@@ -40,7 +41,7 @@ def prompt_texts(prompt: Prompt) -> tuple[str, ...]:
     """
     if isinstance(prompt, str):
         return (prompt,) if prompt.strip() else ()
-    asked = [message["content"] for message in prompt if message.get("role") == "user"]
+    asked = [m["content"] for m in prompt if m.get("role") == "user" and "content" in m]
     return (as_text(prompt), *asked[-1:])
 
 
@@ -55,11 +56,19 @@ def check_role(role: str, roles: Sequence[str]) -> None:
         raise ValueError(f"role {role!r} is not one of {tuple(roles)}")
 
 
+def require_lists(**given: Sequence[Prompt] | None) -> None:
+    """Raise ValueError for a list that is one text instead: it would be read letter by letter."""
+    for name, texts in given.items():
+        if isinstance(texts, str):
+            raise ValueError(f"{name} is one text, {texts[:200]!r}; give a list: [{texts[:20]!r}]")
+
+
 @dataclass(frozen=True)
 class PromptSet(Sequence[Prompt]):
     """Prompts with the name of their set and what they are for ("extract", "select", "report").
 
-    Raises ValueError when there is no prompt, when a prompt is empty, or for another role.
+    Raises ValueError when there is no prompt, when a prompt is empty, for one text in place of a
+    list, or for another role.
     """
 
     prompts: tuple[Prompt, ...]
@@ -67,6 +76,7 @@ class PromptSet(Sequence[Prompt]):
     role: str = "select"
 
     def __post_init__(self) -> None:
+        require_lists(prompts=self.prompts)
         object.__setattr__(self, "prompts", tuple(self.prompts))
         if not self.prompts:
             raise ValueError(f"prompt set {self.name!r} is empty; give at least one prompt")
@@ -163,49 +173,3 @@ def settle_role(
     if chose is not None:
         require_disjoint({"prompts that chose the coefficient": chose, f"{role} prompts": texts})
     return role
-
-
-def group_by_texts(texts: Sequence[Iterable[str]]) -> list[list[int]]:
-    """Indices of the items joined into groups so that no text is in two groups, in first order."""
-    owner: dict[str, int] = {}
-    parent = list(range(len(texts)))
-
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
-    for index, own in enumerate(texts):
-        for text in own:
-            if text in owner:
-                a, b = sorted((root(owner[text]), root(index)))
-                parent[b] = a
-            else:
-                owner[text] = index
-    groups: dict[int, list[int]] = {}
-    for index in range(len(texts)):
-        groups.setdefault(root(index), []).append(index)
-    return list(groups.values())
-
-
-def divide(groups: Sequence[Sequence[int]], shares: Sequence[float], seed: int) -> list[list[int]]:
-    """Deal whole groups out to sets whose sizes come as near to `shares` as the groups allow.
-
-    Each shuffled group goes to the set that lacks most of its share; a set with a share above
-    zero receives a group as long as groups last. Indices come back in their original order.
-    """
-    import numpy as np
-
-    order = np.random.default_rng(seed).permutation(len(groups))
-    total = sum(len(group) for group in groups)
-    wanted = [share / sum(shares) * total for share in shares]
-    dealt: list[list[int]] = [[] for _ in shares]
-    # The largest groups first, otherwise a late one may overfill a small set.
-    for position in sorted(order, key=lambda i: -len(groups[i])):
-        needy = max(
-            (i for i, share in enumerate(shares) if share > 0),
-            key=lambda i: (wanted[i] - len(dealt[i])) / wanted[i] + (not dealt[i]) * 1e-6,
-        )
-        dealt[needy].extend(groups[position])
-    return [sorted(indices) for indices in dealt]

@@ -38,7 +38,8 @@ def steerability(
     """The slope of the log-odds of held-out pairs at every layer of the vector.
 
     pairs        pairs with prompts, none of which made the vector
-    coefficient  the step c, in residual norms: small, so that the slope is that near 0
+    coefficient  the step c, in residual norms: the slope is that of the line from -c to c, so it
+                 says what steps of that size do, curvature and all
 
     One row per layer: `layer`, `slope` (mean over pairs, nats per residual norm), `low` and `high`
     (its 95 % interval, a bootstrap over pairs), `agree` (share of pairs that move the right way),
@@ -89,7 +90,7 @@ def at_steepest(
     Says why in print unless `quiet`, and in its provenance, where the pairs count as held-out texts
     from now on. Raises as `steerability`.
     """
-    layer, why = best_layer(steerability(lm, vector, pairs))
+    layer, why = steepest_layer(steerability(lm, vector, pairs))
     held_out = {*vector.held_out_texts, *pairs.texts}
     about = {"layer_choice": why, "held_out_texts": sorted(held_out)}
     if not quiet:
@@ -97,7 +98,7 @@ def at_steepest(
     return replace(vector, layer=layer, provenance={**vector.provenance, **about})
 
 
-def best_layer(table: pd.DataFrame) -> tuple[int, str]:
+def steepest_layer(table: pd.DataFrame) -> tuple[int, str]:
     """The layer with the steepest slope, the lower of equals, and why, in words."""
     top = layer_scores.best_layer(table, "slope")
     why = (

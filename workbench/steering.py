@@ -7,6 +7,7 @@ against the model but never runs it, and knows nothing of nnsight.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, TypeAlias
 
 import torch
@@ -23,14 +24,24 @@ if TYPE_CHECKING:
 Plan: TypeAlias = dict[int, list[tuple[Update, Tensor]]]
 
 
-def plan(lm: LM, batch: Batch, interventions: Sequence[Intervention], new_tokens: int = 0) -> Plan:
+def plan(
+    lm: LM,
+    batch: Batch,
+    interventions: Sequence[Intervention],
+    new_tokens: int = 0,
+    *,
+    scoring: bool = False,
+) -> Plan:
     """The scale of every update on every token of the batch, and on those still to come.
 
-    The table of an update is (B, T + new_tokens); what is zero throughout is left out.
+    The table of an update is (B, T + new_tokens); what is zero throughout is left out. The last
+    new token is never fed back, and with `scoring` nothing is read from the batch's last column:
+    that column is zero, and a coefficient that follows the step is not asked for it.
 
-    Raises ValueError for a layer out of range, an update of another width or made on another model,
-    a coefficient that is not finite or not one per row.
+    Raises ValueError for anything but a sequence of interventions, a layer out of range, an update
+    of another width or made on another model, a coefficient that is not finite or not one per row.
     """
+    _check_interventions(interventions)
     steered: Plan = {}
     for intervention in interventions:
         layer = check_layer(lm, intervention.layer)
@@ -38,6 +49,8 @@ def plan(lm: LM, batch: Batch, interventions: Sequence[Intervention], new_tokens
         positions = intervention.positions
         later = torch.full((len(batch), new_tokens), bool(positions.generated))
         touched = torch.cat([select(lm, batch, positions), later], dim=1)
+        if new_tokens or scoring:
+            touched[:, -1] = False
         table = scales(intervention.coefficient, touched, batch.starts)
         if table.any():
             steered.setdefault(layer, []).append((intervention.update, place(lm, table)))
@@ -46,9 +59,28 @@ def plan(lm: LM, batch: Batch, interventions: Sequence[Intervention], new_tokens
 
 def check_layer(lm: LM, layer: int) -> int:
     """The layer as an int. Raises ValueError where the model has no such layer."""
-    if isinstance(layer, bool) or int(layer) != layer or not 0 <= layer < lm.layers:
+    whole = isinstance(layer, Real) and not isinstance(layer, bool) and layer % 1 == 0
+    if not whole or not 0 <= layer < lm.layers:
         raise ValueError(f"layer {layer!r} is out of range: {lm.name!r} has 0 … {lm.layers - 1}")
     return int(layer)
+
+
+def _check_interventions(interventions: Sequence[Intervention]) -> None:
+    if isinstance(interventions, Intervention):
+        raise ValueError(
+            f"interventions is one Intervention (layer {interventions.layer!r}); wrap it in a list"
+        )
+    if not isinstance(interventions, Sequence):
+        raise ValueError(
+            f"interventions is {interventions!r}; give a list of them, or vector.at(coefficient) "
+            "for a steering vector"
+        )
+    for each in interventions:
+        if not isinstance(each, Intervention):
+            raise ValueError(
+                f"{each!r} is not an intervention; give Intervention(layer, update), or "
+                "vector.at(coefficient) for a steering vector"
+            )
 
 
 def _check_fits(lm: LM, update: Update) -> None:

@@ -1,4 +1,4 @@
-"""What is kept on disk: atomic writes, the activation cache, the chunks of a long run.
+"""What is kept on disk: atomic writes, a cache of tensors, the chunks of a long run.
 
 A file is either whole or not there: it is written beside its place and moved into it. What is
 read back is checked against its own hash, and what fails the check counts as missing. This
@@ -118,7 +118,7 @@ def cached(path: Path, compute: Callable[[], Mapping[str, Tensor]]) -> dict[str,
     try:
         save_tensors(path, tensors)
     except OSError as error:
-        warnings.warn(f"activations are not cached: {error}", stacklevel=2)
+        warnings.warn(f"the result is not cached: {error}", stacklevel=2)
     return tensors
 
 
@@ -171,7 +171,7 @@ def open_chunks(
     Raises ValueError when the directory holds a run with another plan, naming what differs.
     """
     directory = Path(directory)
-    own = json.loads(json.dumps({**plan, "chunks": count}))
+    own = json.loads(json.dumps({**plan, "count": count}))
     path = directory / "plan.json"
     if not path.exists():
         write_atomically(path, json.dumps(own, indent=1).encode())

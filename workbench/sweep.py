@@ -19,15 +19,16 @@ import pandas as pd
 import torch
 
 from workbench import judges as judging
-from workbench import tracing
+from workbench import steering
 from workbench.assembly import assemble, whole_prompts
+from workbench.generate import check_sampling
 from workbench.judges import Judge
 from workbench.planning import check_judges, chunk_rows, lay_out, provenance
-from workbench.positions import Mask, Positions, everything
+from workbench.positions import Mask, Positions, everything, select
 from workbench.running import Work, run_chunks, stopping
 from workbench.slopes import slope_summary
 from workbench.splits import settle_role
-from workbench.store import open_chunks
+from workbench.store import open_chunks, tensors_hash
 from workbench.tokens import Prompt, encode
 from workbench.tracing import Remote
 from workbench.updates import Intervention
@@ -120,33 +121,42 @@ def sweep(
     (assembly.py); "slopes" holds `slope_summary(frame)` as records, of the prompts that are
     whole, where a judge measured the trait.
 
-    Raises ValueError before any work for what it cannot do: coefficients that are not finite or
-    stand twice, prompts that made the vector, a vector of another model, a budget too small for
-    one text, a `directory` that holds another sweep.
+    Raises ValueError before any work, and before anything is written, for what it cannot do:
+    settings out of range, coefficients that are not finite, coefficients or layers that stand
+    twice, judges that are no list, prompts that made the vector, a vector of another model, a
+    budget too small for one text, a `directory` that holds another sweep.
     """
+    check_sampling(new_tokens, temperature, seed=seed)
     interventions = _prepare(vector, controls, seed, layers, positions, unit)
     rows = lay_out(vector, prompts, coefficients, unit, layers, tuple(interventions), prompted)
+    vector.check(lm)
+    batch = encode(lm, [*prompts, *prompted], new_tokens=new_tokens)
     role = _role(vector, prompts, prompted, split, apart_from)
     if temperature == 0 and len(set(map(str, prompts))) < len(prompts):
         raise ValueError("a prompt stands twice; greedy texts of both would be the same")
-    vector.check(lm)
     trait = str(vector.provenance.get("trait") or "") if trait is None else trait
     check_judges(judges, trait)
-    batch = encode(lm, [*prompts, *prompted], new_tokens=new_tokens)
     for kind in interventions:
-        tracing.plan(lm, batch, interventions[kind](torch.ones(len(batch))))
+        steering.plan(lm, batch, interventions[kind](torch.ones(len(batch))))
     lengths = batch.attention.sum(dim=1).numpy()
     chunks = chunk_rows(lm, rows, lengths, new_tokens, memory, kl)
     plan = provenance(
         lm,
         vector,
         rows,
+        batch,
         prompts=prompts,
         prompted=prompted,
         controls={kind: interventions[kind](1.0) for kind in interventions},
         settings={
             "unit": unit,
-            "positions": repr(positions),
+            # A rule's name does not say what it does: what it touches does.
+            "touched": tensors_hash(
+                {
+                    "prompts": select(lm, batch, positions),
+                    "generated": torch.tensor(bool(positions.generated)),
+                }
+            ),
             "new_tokens": int(new_tokens),
             "temperature": float(temperature),
             "seed": int(seed),
@@ -173,7 +183,8 @@ def sweep(
     with stopping(stop) as stopped:
         parts = run_chunks(work, chunks, disk, stopped, memory=memory, progress=progress)
         names = [judging.name(judge) for judge in judges]
-        frame = assemble(rows, parts, {**plan, "trait": trait, "judges": names})
+        about = {**plan, "positions": repr(positions), "trait": trait, "judges": names}
+        frame = assemble(rows, parts, about)
         frame = judging.judge(frame, judges, trait)
     frame.attrs["slopes"] = _slopes(frame)
     return frame
@@ -206,6 +217,11 @@ def _prepare(
             "a mask belongs to one batch; a sweep runs many: give a position rule, such as "
             "positions.everything"
         )
+    _check_layers(layers)
+    if isinstance(controls, SteeringVector):
+        raise ValueError(
+            f"controls is one vector, {controls!r}; give it by name: controls={{'random': vector}}"
+        )
     if isinstance(controls, str):
         controls = (controls,)
     if not isinstance(controls, Mapping):
@@ -229,6 +245,16 @@ def _prepare(
 
     made = {name: _as_long_as(vector, control, name, layers) for name, control in controls.items()}
     return {"vector": at(vector), **{name: at(control) for name, control in made.items()}}
+
+
+def _check_layers(layers: Sequence[int] | None) -> None:
+    if layers is None:
+        return
+    if isinstance(layers, int):
+        raise ValueError(f"layers {layers!r} is not a list; give layers=[{layers!r}]")
+    twice = [layer for layer in layers if list(layers).count(layer) > 1]
+    if twice:
+        raise ValueError(f"layers {layers!r}: {twice[0]} stands twice; give each once")
 
 
 def _as_long_as(

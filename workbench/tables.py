@@ -7,9 +7,7 @@ A table is `tables/NAME.csv` beside `tables/NAME.json`, its provenance; single n
 import ast
 import hashlib
 import html
-import importlib.metadata
 import json
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,20 +16,9 @@ import numpy as np
 import pandas as pd
 
 from workbench.store import write_atomically
+from workbench.versions import versions
 
 PACKAGE = Path(__file__).resolve().parent
-LIBRARIES = ("workbench", "torch", "transformers", "nnsight", "numpy", "pandas", "plotly")
-
-
-def versions() -> dict[str, str]:
-    """Python and the libraries that results depend on, name -> version."""
-    found = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def to_json(value: Any) -> str:

@@ -10,7 +10,7 @@ from itertools import cycle, islice
 
 from workbench.chats import Message
 from workbench.pairs import Pair, Pairs
-from workbench.splits import as_text
+from workbench.splits import as_text, require_lists
 from workbench.tokens import Prompt
 
 
@@ -28,8 +28,12 @@ def from_templates(
     `template` holds {persona}, and may hold {suffix} (otherwise the suffix follows it). As chat
     messages it becomes the prompt, with the persona on either side, and the suffix the completion.
     The two persona lists are read side by side.
-    Raises ValueError for persona lists of different lengths and a template without {persona}.
+    Raises ValueError for persona lists of different lengths, a text in place of a list, a template
+    without {persona}, and chat messages with {suffix}.
     """
+    require_lists(
+        positive_personas=positive_personas, negative_personas=negative_personas, suffixes=suffixes
+    )
     if len(positive_personas) != len(negative_personas):
         raise ValueError(
             f"one-sided personas: {len(positive_personas)} positive and "
@@ -37,6 +41,11 @@ def from_templates(
         )
     if "{persona}" not in as_text(template):
         raise ValueError(f"the template {template!r} does not hold '{{persona}}'")
+    if not isinstance(template, str) and "{suffix}" in as_text(template):
+        raise ValueError(
+            f"the chat template {template!r} holds '{{suffix}}', but the suffix of a chat is its "
+            "completion: leave '{suffix}' out"
+        )
     sides = list(zip(positive_personas, negative_personas, strict=True))
     pairs = [_from_sides(template, *personas, end) for personas in sides for end in suffixes]
     return Pairs(tuple(pairs), name, trait)
@@ -52,8 +61,9 @@ def from_ab(
 ) -> Pairs:
     """Questions with the answer that matches the behaviour and the one that does not.
 
-    Raises ValueError for lists of different lengths.
+    Raises ValueError for lists of different lengths and for one text in place of a list.
     """
+    require_lists(questions=questions, matching=matching, not_matching=not_matching)
     return Pairs.from_lists(matching, not_matching, questions, name=name, trait=trait)
 
 
@@ -68,8 +78,13 @@ def from_suffixes(
     """Each instruction with one positive and one negative way to begin the answer.
 
     The i-th instruction takes the i-th suffix of each list, beginning again at their ends.
-    Raises ValueError for a list without suffixes.
+    Raises ValueError for a list without suffixes and for one text in place of a list.
     """
+    require_lists(
+        instructions=instructions,
+        positive_suffixes=positive_suffixes,
+        negative_suffixes=negative_suffixes,
+    )
     if not positive_suffixes or not negative_suffixes:
         raise ValueError(
             f"one-sided suffixes: {len(positive_suffixes)} positive and "

@@ -9,7 +9,7 @@ becomes a text in chats.py. This module knows nothing of layers or steering.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -65,7 +65,10 @@ class Batch:
 
     @cached_property
     def positions(self) -> Tensor:
-        """Position ids (B, T) long, counted from each row's first real token; 0 on padding."""
+        """Position ids (B, T) long, counted from each row's first real token.
+
+        Padding has that of the last real token before it, or 0.
+        """
         return (self.attention.long().cumsum(dim=1) - 1).clamp_min(0)
 
     @cached_property
@@ -131,10 +134,7 @@ def encode(
     Raises ValueError for an empty list, an empty prompt, counts that differ, a chat without a chat
     template, and a row that is longer than the model's context.
     """
-    if isinstance(prompts, (str, Mapping)):
-        raise ValueError(f"prompts is one prompt, {prompts!r}; wrap it in a list")
-    if len(prompts) == 0:
-        raise ValueError("prompts is empty; give at least one prompt")
+    _check_prompts(prompts)
     if completions is not None and len(completions) != len(prompts):
         raise ValueError(
             f"{len(completions)} completions for {len(prompts)} prompts; give one for each"
@@ -146,6 +146,40 @@ def encode(
     tails = encode_completions(lm.tokenizer, completions or [()] * len(prompts))
     _check_context(lm, encoded, tails, new_tokens)
     return _pad(lm, encoded, tails)
+
+
+def to_batch(lm: LM, prompts: Sequence[Prompt] | Batch, *, new_tokens: int = 0) -> Batch:
+    """Prompts as a batch, by `encode`; a batch as it is.
+
+    Raises ValueError as `encode`, and for a batch that with `new_tokens` more is longer than the
+    model's context.
+    """
+    if not isinstance(prompts, Batch):
+        return encode(lm, prompts, new_tokens=new_tokens)
+    longest = int(prompts.attention.sum(dim=1).max())
+    if lm.context is not None and longest + new_tokens > lm.context:
+        more = f" and {new_tokens} new tokens make {longest + new_tokens}" if new_tokens else " is"
+        raise ValueError(
+            f"a row of {longest} tokens{more}, over the {lm.context} of {lm.name!r}'s context"
+        )
+    return prompts
+
+
+def _check_prompts(prompts: Sequence[Prompt]) -> None:
+    if isinstance(prompts, (str, Mapping)):
+        raise ValueError(f"prompts is one prompt, {prompts!r}; wrap it in a list")
+    if not isinstance(prompts, Collection):
+        raise ValueError(f"prompts is {prompts!r}; give a list of texts or chats")
+    if len(prompts) == 0:
+        raise ValueError("prompts is empty; give at least one prompt")
+    for prompt in prompts:
+        if isinstance(prompt, Mapping):
+            raise ValueError(
+                f"prompt {prompt!r} is one message; a chat is a list of messages, and prompts are "
+                "a list of chats: [[message, …]]"
+            )
+        if not isinstance(prompt, Sequence):
+            raise ValueError(f"prompt {prompt!r} is neither a text nor a chat (a list of messages)")
 
 
 def _encode_prompts(tokenizer: Any, prompts: Sequence[Prompt]) -> list[EncodedPrompt]:

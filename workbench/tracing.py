@@ -21,7 +21,7 @@ from workbench.layers import evaluating
 from workbench.positions import Positions, last, select
 from workbench.steering import Plan, check_layer, last_step, place, plan
 from workbench.streams import Activations, model_inputs, model_parameters
-from workbench.tokens import Batch
+from workbench.tokens import Batch, Prompt, to_batch
 from workbench.updates import Intervention, Update, steer
 
 if TYPE_CHECKING:
@@ -67,13 +67,15 @@ def forward(
     finish: Callable[[Tensor], Tensor],
     *,
     keep: int | None = None,
+    scoring: bool = False,
     remote: Remote = False,
 ) -> Tensor:
     """One steered forward; `finish` turns the logits (B, keep or T, V) into what is returned.
 
-    `finish` runs where the model runs. Gradients flow if they are enabled.
+    `finish` runs where the model runs. Gradients flow if they are enabled. `scoring` says that it
+    leaves out the last column, which need not be steered then.
     """
-    steered = plan(lm, batch, interventions)
+    steered = plan(lm, batch, interventions, scoring=scoring)
     blocks, width = {layer: lm.blocks[layer] for layer in steered}, batch.width
     inputs: dict[str, Any] = {**model_inputs(lm.model, batch), "use_cache": False}
     kept = keep or width
@@ -87,31 +89,9 @@ def forward(
 
 
 @torch.no_grad()
-def logits(
-    lm: LM,
-    batch: Batch,
-    interventions: Sequence[Intervention] = (),
-    *,
-    keep: int | None = None,
-    remote: Remote = False,
-) -> Tensor:
-    """Next-token logits (B, T, V), or (B, keep, V) of the last `keep` columns.
-
-    Values at padding mean nothing. Raises ValueError as `plan` does.
-    """
-    if keep is not None and not 1 <= keep <= batch.width:
-        raise ValueError(f"keep {keep!r} is out of range: the batch has {batch.width} columns")
-    return forward(lm, batch, interventions, _same, keep=keep, remote=remote)
-
-
-def _same(values: Tensor) -> Tensor:
-    return values
-
-
-@torch.no_grad()
 def logprobs(
     lm: LM,
-    batch: Batch,
+    prompts: Sequence[Prompt] | Batch,
     interventions: Sequence[Intervention] = (),
     *,
     remote: Remote = False,
@@ -120,8 +100,9 @@ def logprobs(
 
     Where the batch has completions only their tokens are scored, each exactly as when it was
     generated under the same interventions. NaN elsewhere: at padding, and at a row's first token,
-    which nothing precedes.
+    which nothing precedes. Raises ValueError as `tokens.encode` and `plan` do.
     """
+    batch = to_batch(lm, prompts)
     scored = batch.completion if bool(batch.completion.any()) else batch.attention
     scored = scored & (batch.positions > 0)
     values = torch.full(batch.ids.shape, torch.nan)
@@ -133,9 +114,8 @@ def logprobs(
     def of_targets(logits: Tensor) -> Tensor:
         return chosen_logprobs(logits[:, :-1], targets.to(logits.device))
 
-    found = forward(
-        lm, batch, interventions, of_targets, keep=batch.width - first + 1, remote=remote
-    )
+    keep = batch.width - first + 1
+    found = forward(lm, batch, interventions, of_targets, keep=keep, scoring=True, remote=remote)
     values[:, first:] = torch.where(scored[:, first:], found.cpu(), torch.nan)
     return values
 
@@ -201,7 +181,7 @@ def activations(
 
 def read(
     lm: LM,
-    batch: Batch,
+    prompts: Sequence[Prompt] | Batch,
     layers: Sequence[int],
     positions: Positions = last,
     *,
@@ -210,9 +190,10 @@ def read(
     remote: Remote = False,
 ) -> Tensor | list[Tensor]:
     """Activations, as `activations` finds them: the mean over each row's tokens (B, L, D), or with
-    pool=None one (n_i, L, D) tensor per row."""
+    pool=None one (n_i, L, D) tensor per row. Prompts are encoded by `tokens.encode`."""
     if pool not in ("mean", None):
         raise ValueError(f"pool {pool!r} is unknown; use 'mean' or None")
+    batch = to_batch(lm, prompts)
     found = activations(lm, batch, layers, positions, interventions=interventions, remote=remote)
     return found.mean() if pool == "mean" else found.split()
 

@@ -86,8 +86,8 @@ class Intervention:
     """One update at one layer: on the output of block `layer` (0-based), at `positions`.
 
     The coefficient is a number, a tensor with one number per batch row, or a function of the step
-    that returns either. Raises ValueError for one that is not finite, and for `last_k` positions:
-    the end of a text moves on while it is written.
+    that returns either. Raises ValueError for one that is not finite, for something that is no
+    update, and for `last_k` positions: the end of a text moves on while it is written.
     """
 
     layer: int
@@ -96,6 +96,17 @@ class Intervention:
     positions: Positions = everything
 
     def __post_init__(self) -> None:
+        if not callable(self.update):
+            given = (
+                f"a tensor of shape {tuple(self.update.shape)}"
+                if isinstance(self.update, Tensor)
+                else repr(self.update)
+            )
+            raise ValueError(
+                f"{given} is not an update; a steering vector gives its interventions by "
+                "vector.at(coefficient), a tensor is added by Add(tensor) "
+                "(from workbench.updates import Add)"
+            )
         if isinstance(self.positions, LastK):
             raise ValueError(
                 f"{self.positions!r} is for reading: the end of a text moves on while it is "
@@ -110,7 +121,13 @@ def per_row(coefficient: float | Tensor) -> Tensor:
 
     Raises ValueError for NaN, infinity, or more than one dimension.
     """
-    values = torch.as_tensor(coefficient).detach()
+    try:
+        values = torch.as_tensor(coefficient).detach()
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(
+            f"the coefficient {coefficient!r} is not a number; give one number, one per row (B,), "
+            "or a function of the step"
+        ) from None
     if values.dtype != torch.float64:
         values = values.float()
     if not torch.isfinite(values).all():
@@ -149,6 +166,8 @@ def scales(coefficient: Coefficient, touched: Tensor, starts: Tensor) -> Tensor:
     touched  (B, W) bool, the tokens that are touched, those still to be generated included
     starts   (B,) long, the first completion column: columns before it are step 0, and the k-th
              completion token, k = 1, 2, …, is the input of step k
+
+    A function of the step is asked for steps 0 … the last one at which a token is touched.
     """
     rows, width = touched.shape
     columns = torch.arange(width, device=touched.device)
@@ -156,8 +175,9 @@ def scales(coefficient: Coefficient, touched: Tensor, starts: Tensor) -> Tensor:
     if not callable(coefficient):
         values = _fit(coefficient, rows).to(touched.device)[:, None]
     else:
-        table = schedule(coefficient, rows, int(step.max()) + 1).to(touched.device)
-        values = table.gather(1, step)
+        final = int(step.masked_fill(~touched, 0).max())
+        table = schedule(coefficient, rows, final + 1).to(touched.device)
+        values = table.gather(1, step.clamp_max(final))
     return torch.where(touched, values, torch.zeros((), dtype=values.dtype, device=values.device))
 
 

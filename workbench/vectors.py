@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -106,8 +107,16 @@ class SteeringVector:
         return frozenset(self.provenance.get("held_out_texts", ()))
 
     def norm(self, layer: int | None = None) -> float:
-        """Length of the direction at `layer` (default layer: None), in the model's own units."""
-        return float(self.directions[self.layer if layer is None else layer].norm())
+        """Length of the direction at `layer` (default layer: None), in the model's own units.
+
+        Raises ValueError for a layer without a direction.
+        """
+        return float(self._direction(self.layer if layer is None else layer).norm())
+
+    def _direction(self, layer: int) -> Tensor:
+        if layer not in self.directions:
+            raise ValueError(f"no direction at layer {layer!r}; this vector has {self.layers}")
+        return self.directions[layer]
 
     def __repr__(self) -> str:
         trait = self.provenance.get("trait") or self.provenance.get("pairs") or "vector"
@@ -147,9 +156,7 @@ class SteeringVector:
 
     def _step(self, layer: int, unit: str) -> Tensor:
         """What coefficient 1 adds at `layer`: (D,)."""
-        if layer not in self.directions:
-            raise ValueError(f"no direction at layer {layer!r}; this vector has {self.layers}")
-        direction = self.directions[layer]
+        direction = self._direction(layer)
         if unit == "raw":
             return direction
         if unit != "norm":
@@ -158,7 +165,8 @@ class SteeringVector:
         if not size > 0:
             raise ValueError(
                 f"the residual norm of layer {layer} is not known to this vector; use unit='raw', "
-                "or add it with extract.with_norms(vector, lm, texts)"
+                "or measure it: from workbench.extract import with_norms; "
+                "vector = with_norms(vector, lm, texts)"
             )
         length = float(direction.norm())
         if length == 0:
@@ -188,8 +196,7 @@ class SteeringVector:
         return self._combine(other, -1.0, "-")
 
     def __mul__(self, factor: float) -> SteeringVector:
-        if not isinstance(factor, int | float) or not math.isfinite(factor):
-            raise ValueError(f"a vector can be multiplied by a finite number, not by {factor!r}")
+        factor = _finite(factor, "multiplied")
         scaled = {layer: direction * factor for layer, direction in self.directions.items()}
         # A turned direction separates the other way round; a scaled one separates the same.
         separation = self.separation if factor > 0 else None
@@ -198,7 +205,10 @@ class SteeringVector:
     __rmul__ = __mul__
 
     def __truediv__(self, factor: float) -> SteeringVector:
-        return self * (1 / factor)
+        divisor = _finite(factor, "divided")
+        if divisor == 0:
+            raise ValueError(f"a vector cannot be divided by {factor!r}; give another number")
+        return self * (1 / divisor)
 
     def __neg__(self) -> SteeringVector:
         return self * -1.0
@@ -259,7 +269,8 @@ def load(path: str | os.PathLike[str]) -> SteeringVector:
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(
             f"{str(path)!r} is not a readable safetensors file ({error}); it is damaged or of "
-            "another kind: formats.load_pt reads .pt tensors, formats.load_gguf reads .gguf"
+            "another kind: from workbench.formats import load_pt reads .pt tensors, "
+            "from workbench.formats import load_gguf reads .gguf"
         ) from None
     if metadata.get("format") != _FORMAT:
         raise ValueError(
@@ -329,6 +340,13 @@ def random_like(vector: SteeringVector, seed: int, *, draw: int = 0) -> Steering
     return replace(
         vector, directions=directions, method="random", separation=None, provenance=provenance
     )
+
+
+def _finite(factor: float, verb: str) -> float:
+    """A number, of Python or numpy, as a float."""
+    if not isinstance(factor, Real) or not math.isfinite(factor):
+        raise ValueError(f"a vector can be {verb} by a finite number, not by {factor!r}")
+    return float(factor)
 
 
 def _title(vector: SteeringVector) -> str:

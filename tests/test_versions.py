@@ -1,0 +1,33 @@
+"""One list of library versions for all that is kept on disk."""
+
+import platform
+from importlib import metadata
+
+import pytest
+import torch
+
+from workbench import planning, tables
+from workbench.versions import LIBRARIES, versions
+
+
+def test_python_and_every_library_that_is_there() -> None:
+    found = versions()
+    assert list(found) == ["python", *LIBRARIES]
+    assert found["python"] == platform.python_version()
+    assert found["torch"] == torch.__version__
+
+
+def test_a_library_that_is_not_installed_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    version = metadata.version
+
+    def without(name: str) -> str:
+        if name == "pandas":
+            raise metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(metadata, "version", without)
+    assert set(versions()) == {"python", *LIBRARIES} - {"pandas"}
+
+
+def test_everything_kept_names_the_same_versions() -> None:
+    assert tables.versions is planning.versions is versions
