@@ -21,6 +21,7 @@ import plotly.graph_objects as go
 
 from workbench import figures, images, png, tables
 from workbench.store import write_atomically
+from workbench.versions import versions
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 # A model's name, perhaps an owner's before it, that no other name or seed leads to.
@@ -116,7 +117,7 @@ def export(
         **(provenance or {}),
         "data": {"rows": len(frame), "columns": list(frame.columns), "sha256": digest},
         "drawing": _drawing(figure, data),
-        "versions": tables.versions(),
+        "versions": versions(),
     }
     write_atomically(path.with_suffix(".json"), tables.to_json(record).encode())
     return Export(figure, (*images.draw({path: figure}), path.with_suffix(".csv")))
