@@ -22,7 +22,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from workbench import formats, loaders, models, pairs, positions, splits, tracing, updates, vectors
+from workbench import formats, loaders, models, pairs, positions, splits, tracing, updates
 from workbench.alert import alert_as_coded
 from workbench.ceiling import find_ceiling
 from workbench.extract import extract
@@ -447,27 +447,27 @@ CASES: dict[str, Case] = {
     ),
     # ---- files of others
     "missing vector": (
-        lambda h: vectors.load(h.folder / "none.safetensors"),
+        lambda h: formats.load(h.folder / "none.safetensors"),
         FileNotFoundError,
         r"no steering vector at '.*none.safetensors'",
     ),
     "damaged vector": (
-        lambda h: vectors.load(h.file("v.safetensors", b"\x00" * 100)),
+        lambda h: formats.load(h.file("v.safetensors", b"\x00" * 100)),
         ValueError,
         r"is not a readable safetensors file .* damaged or of another kind",
     ),
     "vector file with a header of 8 exabytes": (
-        lambda h: vectors.load(h.file("v.safetensors", struct.pack("<Q", 2**63 - 1) + b"{}")),
+        lambda h: formats.load(h.file("v.safetensors", struct.pack("<Q", 2**63 - 1) + b"{}")),
         ValueError,
         r"is not a readable safetensors file",
     ),
     "weights instead of a vector": (
-        lambda h: vectors.load(saved(h, {"lm_head": torch.ones(2)})),
+        lambda h: formats.load(saved(h, {"lm_head": torch.ones(2)})),
         ValueError,
         r"holds no steering vector of this package \(format None",
     ),
     "vector whose description is hostile": (
-        lambda h: vectors.load(
+        lambda h: formats.load(
             saved(
                 h,
                 {"direction.1": torch.ones(2)},
@@ -478,7 +478,7 @@ CASES: dict[str, Case] = {
         r"is a damaged steering vector",
     ),
     "vector with a stray tensor": (
-        lambda h: vectors.load(
+        lambda h: formats.load(
             saved(
                 h,
                 {"../../etc": torch.ones(2)},

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import overload
 
-# Other modules take these two from here.
 from workbench.tokens import Prompt
 
 ROLES = ("extract", "select", "report")

@@ -157,10 +157,6 @@ class Chunks:
         table = json.loads(content)
         return pd.DataFrame(table["columns"]).astype(table["dtypes"])
 
-    def missing(self) -> list[int]:
-        """Indices of the chunks that are still to be done."""
-        return [i for i in range(self.count) if self.load(i) is None]
-
 
 def open_chunks(
     directory: str | os.PathLike[str], plan: Mapping[str, object], count: int

@@ -1,37 +1,31 @@
 """A steering vector: one direction per layer, what it is measured in, and where it came from.
 
-This module knows how to turn a vector into interventions, add vectors up and keep them in a file;
-it knows nothing of how directions are found.
+This module knows how to turn a vector into interventions and add vectors up; it knows nothing of
+how directions are found, nor of files.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Real
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from workbench.positions import Positions, everything
-from workbench.store import tensors_hash, write_atomically
+from workbench.store import tensors_hash
 from workbench.updates import Add, Coefficient, Intervention, Origin
 
 if TYPE_CHECKING:
     from workbench.models import LM
 
 Unit = Literal["norm", "raw"]
-_FORMAT = "workbench.vector/1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,70 +242,13 @@ class SteeringVector:
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one safetensors file, whole or not at all. Raises OSError (a full disk, say)."""
-        tensors = {f"direction.{k}": v.contiguous() for k, v in self.directions.items()}
-        metadata = {"format": _FORMAT, "vector": json.dumps(describe(self))}
-        write_atomically(Path(path), save(tensors, metadata))
+        """Write one safetensors file, whole or not at all. Raises OSError (a full disk, say).
 
+        `workbench.formats.load` reads it back.
+        """
+        from workbench.formats import save  # which knows this class
 
-def load(path: str | os.PathLike[str]) -> SteeringVector:
-    """Read what `SteeringVector.save` wrote; nothing in the file is ever run.
-
-    Raises FileNotFoundError, and ValueError for a file that is damaged or holds something else.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no steering vector at {str(path)!r}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ValueError(
-            f"{str(path)!r} is not a readable safetensors file ({error}); it is damaged or of "
-            "another kind: from workbench.formats import load_pt reads .pt tensors, "
-            "from workbench.formats import load_gguf reads .gguf"
-        ) from None
-    if metadata.get("format") != _FORMAT:
-        raise ValueError(
-            f"{str(path)!r} is a safetensors file but holds no steering vector of this package "
-            f"(format {metadata.get('format')!r}, expected {_FORMAT!r})"
-        )
-    try:
-        about = json.loads(metadata["vector"])
-        directions = {layer_of(name): tensor for name, tensor in tensors.items()}
-        return restore(directions, about)
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{str(path)!r} is a damaged steering vector: {error}") from None
-
-
-def describe(vector: SteeringVector) -> dict[str, Any]:
-    """All of a vector but its directions, as JSON values; `restore` reads it back."""
-    table = None if vector.separation is None else vector.separation.to_dict("list")
-    return {
-        "residual_norm": {str(k): v for k, v in vector.residual_norm.items()},
-        "model": vector.model,
-        "fingerprint": vector.fingerprint,
-        "method": vector.method,
-        "layer": vector.layer,
-        "separation": table,
-        "provenance": dict(vector.provenance),
-    }
-
-
-def restore(directions: Mapping[int, Tensor], about: Mapping[str, Any]) -> SteeringVector:
-    """A vector from its directions and what `describe` said of it."""
-    table = about["separation"]
-    return SteeringVector(
-        directions=directions,
-        residual_norm={int(k): float(v) for k, v in about["residual_norm"].items()},
-        model=str(about["model"]),
-        fingerprint=str(about["fingerprint"]),
-        method=str(about["method"]),
-        layer=int(about["layer"]),
-        separation=None if table is None else pd.DataFrame(table),
-        provenance=dict(about["provenance"]),
-    )
+        save(self, path)
 
 
 def random_like(vector: SteeringVector, seed: int, *, draw: int = 0) -> SteeringVector:
@@ -351,10 +288,3 @@ def _finite(factor: float, verb: str) -> float:
 
 def _title(vector: SteeringVector) -> str:
     return str(vector.provenance.get("trait") or vector.provenance.get("pairs") or vector.method)
-
-
-def layer_of(name: str) -> int:
-    match = re.fullmatch(r"direction\.(\d{1,6})", name)
-    if match is None:
-        raise ValueError(f"unexpected tensor {name!r}; expected 'direction.<layer>'")
-    return int(match[1])
