@@ -10,6 +10,7 @@ import gzip
 import json
 import os
 import pickle
+import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from workbench import formats, loaders, models, pairs, positions, splits, tracing, updates
+from workbench import files, formats, loaders, models, pairs, positions, splits, tracing, updates
 from workbench.alert import alert_as_coded
 from workbench.ceiling import find_ceiling
 from workbench.extract import extract
@@ -36,7 +37,7 @@ from workbench.splits import PromptSet
 from workbench.sweep import sweep
 from workbench.tokens import encode
 from workbench.updates import Add, Intervention
-from workbench.vectors import SteeringVector
+from workbench.vectors import SteeringVector, random_like
 
 NAN, INF = float("nan"), float("inf")
 
@@ -447,27 +448,27 @@ CASES: dict[str, Case] = {
     ),
     # ---- files of others
     "missing vector": (
-        lambda h: formats.load(h.folder / "none.safetensors"),
+        lambda h: files.load(h.folder / "none.safetensors"),
         FileNotFoundError,
         r"no steering vector at '.*none.safetensors'",
     ),
     "damaged vector": (
-        lambda h: formats.load(h.file("v.safetensors", b"\x00" * 100)),
+        lambda h: files.load(h.file("v.safetensors", b"\x00" * 100)),
         ValueError,
         r"is not a readable safetensors file .* damaged or of another kind",
     ),
     "vector file with a header of 8 exabytes": (
-        lambda h: formats.load(h.file("v.safetensors", struct.pack("<Q", 2**63 - 1) + b"{}")),
+        lambda h: files.load(h.file("v.safetensors", struct.pack("<Q", 2**63 - 1) + b"{}")),
         ValueError,
         r"is not a readable safetensors file",
     ),
     "weights instead of a vector": (
-        lambda h: formats.load(saved(h, {"lm_head": torch.ones(2)})),
+        lambda h: files.load(saved(h, {"lm_head": torch.ones(2)})),
         ValueError,
         r"holds no steering vector of this package \(format None",
     ),
     "vector whose description is hostile": (
-        lambda h: formats.load(
+        lambda h: files.load(
             saved(
                 h,
                 {"direction.1": torch.ones(2)},
@@ -478,7 +479,7 @@ CASES: dict[str, Case] = {
         r"is a damaged steering vector",
     ),
     "vector with a stray tensor": (
-        lambda h: formats.load(
+        lambda h: files.load(
             saved(
                 h,
                 {"../../etc": torch.ones(2)},
@@ -603,6 +604,60 @@ def test_bad_input(name: str, idle: LM, tmp_path: Path) -> None:
     call, kind, message = CASES[name]
     with pytest.raises(kind, match=message):
         call(Here(idle, tmp_path))
+
+
+def given(name: str) -> Callable[[Here, Any], Any]:
+    return lambda here, value: generate(here.lm, ["The fox"], **{name: value})
+
+
+def swept(name: str) -> Callable[[Here, Any], Any]:
+    return lambda here, value: here.sweep(**{name: value})
+
+
+def extracted(name: str) -> Callable[[Here, Any], Any]:
+    return lambda here, value: extract(here.lm, here.pairs(), cache=False, **{name: value})
+
+
+def limited(name: str) -> Callable[[Here, Any], Any]:
+    return lambda here, value: find_ceiling(frame(), **{name: value})
+
+
+# Each number that a public function takes, by how its message begins.
+NUMBERS: dict[str, Callable[[Here, Any], Any]] = {
+    "new_tokens ": given("new_tokens"),
+    "temperature ": given("temperature"),
+    "top_p ": given("top_p"),
+    "repetition_penalty ": given("repetition_penalty"),
+    "min_new_tokens ": given("min_new_tokens"),
+    "seed ": given("seed"),
+    "stream ": lambda h, value: generate(h.lm, ["The fox"], streams=[value]),
+    "new_tokens  of a sweep": swept("new_tokens"),
+    "temperature  of a sweep": swept("temperature"),
+    "seed  of a sweep": swept("seed"),
+    "memory ": swept("memory"),
+    "coefficient": lambda h, value: h.sweep(coefficients=[0.5, value]),
+    "held_out=": extracted("held_out"),
+    "layer ": extracted("layer"),
+    "seed  of a vector": extracted("seed"),
+    "shuffle_labels ": extracted("shuffle_labels"),
+    "level ": limited("level"),
+    "bootstrap ": limited("bootstrap"),
+    "seed  of a ceiling": limited("seed"),
+    "seed  of a control": lambda h, value: random_like(h.vector(), value),
+    "draw ": lambda h, value: random_like(h.vector(), 0, draw=value),
+    "a vector can be multiplied": lambda h, value: h.vector() * value,
+}
+
+
+@pytest.mark.parametrize("value", [True, "1", NAN, 1j], ids=repr)
+@pytest.mark.parametrize("name", NUMBERS)
+def test_what_is_no_number_is_refused_by_name(
+    name: str, value: Any, idle: LM, tmp_path: Path
+) -> None:
+    said = rf"^{name.split('  ')[0]}.*{re.escape(repr(value))}.*"
+    with pytest.raises(ValueError, match=said) as caught:
+        NUMBERS[name](Here(idle, tmp_path), value)
+    assert re.search("give|by a finite number", str(caught.value))
 
 
 def test_there_are_enough_cases() -> None:

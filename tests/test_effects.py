@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from workbench.effects import judge_effect, onset_estimate, sign_flip
+from workbench.effects import judge_effect, onset_estimate, place_among, sign_flip
 
 GRID = np.linspace(0, 1, 9)
 ROUNDS = 300
@@ -86,3 +86,16 @@ def test_onset_knows_its_cell_and_its_limits() -> None:
     assert math.isnan(low)
     assert math.isnan(high)
     assert onset_estimate(GRID, -step, 0.9, 50, rng)[0] == math.inf
+
+
+def test_a_place_among_draws_counts_ties_against_the_value() -> None:
+    draws = np.array([0.1, 0.2, 0.1 + 0.2, math.nan])
+    assert place_among(0.31, draws) == (1, 4)
+    assert place_among(0.3, draws) == (2, 4)  # equal but for rounding
+    assert place_among(-1.0, draws) == (4, 4)
+
+
+def test_chance_has_the_first_place_of_twenty_once_in_twenty() -> None:
+    drawn = np.random.default_rng(5).normal(size=(4000, 20))
+    first = sum(place_among(row[0], row[1:])[0] == 1 for row in drawn)
+    assert binom.ppf(0.001, 4000, 0.05) <= first <= binom.ppf(0.999, 4000, 0.05)

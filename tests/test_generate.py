@@ -2,22 +2,13 @@ import threading
 import warnings
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from architectures import build, steered_logits
 from transformers import GenerationConfig
 
 from workbench import positions, tracing
-from workbench.generate import (
-    Chooser,
-    Sampling,
-    end_ids,
-    generate,
-    gumbel,
-    nucleus,
-    text_lengths,
-)
+from workbench.generate import end_ids, generate, text_lengths
 from workbench.tokens import encode, pad_id
 from workbench.updates import Add, Intervention
 
@@ -154,48 +145,6 @@ def test_a_text_depends_on_its_stream_not_on_its_row(stories):
     shared = generate(stories, PROMPTS[:1] * 3, streams=[4, 4, 9], **how).ids
     assert torch.equal(shared[0], shared[1])
     assert not torch.equal(shared[0], shared[2])
-
-
-def test_noise_is_gumbel_and_keyed_by_seed_stream_and_step():
-    noise = gumbel(0, range(8), 3, 50_000).astype(np.float64)
-    assert abs(noise.mean() - 0.5772) < 0.01
-    assert abs(noise.var() - np.pi**2 / 6) < 0.02
-    assert np.array_equal(gumbel(0, [6], 3, 50_000)[0], noise[6].astype(np.float32))
-    for other in (gumbel(1, [6], 3, 100), gumbel(0, [7], 3, 100), gumbel(0, [6], 4, 100)):
-        assert not np.isin(other[0], noise[6].astype(np.float32)).any()
-    assert np.isfinite(noise).all()
-
-
-def test_tokens_are_drawn_by_their_probability():
-    logits = torch.tensor([[1.0, 0.0, -1.0, 2.0]]).expand(20_000, 4)
-    for temperature in (1.0, 0.5):
-        draws = (logits / temperature + torch.from_numpy(gumbel(3, range(20_000), 0, 4))).argmax(-1)
-        shares = torch.bincount(draws, minlength=4) / len(draws)
-        assert (shares - (logits[0] / temperature).softmax(-1)).abs().max() < 0.015
-
-
-def test_the_nucleus_is_the_smallest_set_that_holds_the_share():
-    scores = torch.tensor([[0.1, 0.5, 0.15, 0.25], [0.97, 0.01, 0.01, 0.01]]).log()
-    kept = ~nucleus(scores, 0.7).isinf()
-    assert kept.tolist() == [[False, True, False, True], [True, False, False, False]]
-    assert (~nucleus(scores, 1e-6).isinf()).sum(dim=-1).tolist() == [1, 1]
-
-
-def test_the_penalty_counts_a_rows_own_tokens_and_not_its_padding(tiny):
-    batch = encode(tiny, ["I am", "A girl and her dog"])
-    chooser = Chooser(Sampling(repetition_penalty=2.0), batch, ())
-    scores = torch.ones(2, tiny.vocabulary)
-    scores[:, 100:] = -1.0
-    out = chooser(batch.ids, scores)
-    for row in range(2):
-        seen = torch.zeros(tiny.vocabulary, dtype=torch.bool)
-        seen[batch.ids[row][batch.attention[row]]] = True
-        expected = torch.where(seen, torch.where(scores[row] > 0, 0.5, -2.0), scores[row])
-        assert torch.equal(out[row], expected)
-    new = torch.tensor([[7], [8]])
-    out = chooser(torch.cat([batch.ids, new], dim=1), scores)
-    assert out[0, 7] == 0.5
-    assert out[1, 8] == 0.5
 
 
 @pytest.mark.parametrize("remote", [False, "local"])
@@ -355,7 +304,8 @@ def test_an_interrupt_leaves_the_model_as_it_was(stories):
         ({"min_new_tokens": 99}, "min_new_tokens 99"),
         ({"seed": -1}, "seed -1"),
         ({"streams": [1]}, "1 streams for 3 rows"),
-        ({"streams": [1, 2, -3]}, "stream -3 is negative"),
+        ({"streams": 1}, "streams 1: give a list"),
+        ({"streams": [1, 2, -3]}, "stream -3: give a whole number"),
         ({"new_tokens": 600}, "over the 512"),
     ],
 )
@@ -389,11 +339,6 @@ def test_a_checkpoints_own_generation_settings_stay_out(tiny) -> None:
     assert torch.equal(again.entropy, plain.entropy)
 
 
-def test_large_seeds_have_noise_of_their_own() -> None:
-    low, high = gumbel(0, [0], 0, 8), gumbel(2**64 - 1, [0], 0, 8)
-    assert not (low == high).any()
-
-
 def test_a_list_of_coefficients_needs_one_for_each_new_token(stories):
     steps = [1.0, -1.0, 2.0]
     steered = [Intervention(1, Add(vector(stories)), steps.__getitem__)]
@@ -401,6 +346,36 @@ def test_a_list_of_coefficients_needs_one_for_each_new_token(stories):
     written = made.batch.extend(made.ids, made.lengths, made.texts)
     again = tracing.logprobs(stories, written, steered)[:, -3:]
     torch.testing.assert_close(made.logprobs_steered, again, equal_nan=True, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_the_divergence_under_a_mask_is_that_of_a_plain_hook(stories, later):
+    batch = encode(stories, PROMPTS)
+    touched = torch.zeros(batch.ids.shape, dtype=torch.bool)
+    touched[:, -2] = True
+    rule = positions.mask(touched, generated=later)
+    made = generate(stories, batch, edits(stories, rule), new_tokens=6, kl=True)
+    written = batch.extend(made.ids, made.lengths)
+    where = torch.cat([touched, torch.full((3, 6), later)], dim=1)
+    amount = (VALUES[:, None] * where)[..., None] * vector(stories)
+
+    @torch.no_grad()
+    def table():
+        inputs = {"attention_mask": written.attention.long(), "position_ids": written.positions}
+        logits = stories.model(input_ids=written.ids, **inputs).logits
+        return logits[:, -7:-1].double().log_softmax(dim=-1)
+
+    plain = table()
+    block = stories.model.get_submodule(stories.layer_path)[1]
+    handle = block.register_forward_hook(lambda _m, _i, output: output + amount)
+    try:
+        steered = table()
+    finally:
+        handle.remove()
+    expected = (steered.exp() * (steered - plain)).sum(dim=-1)
+    torch.testing.assert_close(made.kl.double(), expected, atol=1e-4, rtol=0)
+    assert (expected[1:].amax(dim=1) > 0.01).all()
+    assert (made.kl[0] == 0).all()  # the row at coefficient 0, bit for bit
 
 
 def test_the_divergence_alone_brings_no_scores(stories):

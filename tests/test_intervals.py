@@ -84,6 +84,35 @@ def test_one_value_has_no_width_and_seeds_repeat() -> None:
     assert bootstrap_mean(values, seed=3) != bootstrap_mean(values, seed=4)
 
 
+def test_agreement_on_a_scale_leaves_room_for_others() -> None:
+    """At an end of the scale it is Wilson's interval; units that differ are bootstrapped."""
+    ones, share = bootstrap_mean([1.0] * 12, bounds=(0, 1)), wilson(12, 12)
+    assert (ones.value, ones.low, ones.high) == pytest.approx((1.0, share.low, 1.0))
+    wide = bootstrap_mean([-1.0] * 12, bounds=(-1, 1), level=0.9)
+    assert (wide.low, wide.high) == pytest.approx((-1.0, 2 * wilson(0, 12, level=0.9).high - 1))
+    unseen = wilson(0, 3).high
+    groups = bootstrap_mean([0.1, 0.3, 0.2, 0.2], ["a", "a", "b", "c"], bounds=(0, 1))
+    assert (groups.low, groups.high) == pytest.approx((0.2 - 0.2 * unseen, 0.2 + 0.8 * unseen))
+    values = np.arange(9.0) / 9
+    assert bootstrap_mean(values, bounds=(0, 1)) == bootstrap_mean(values)
+
+
+def test_agreement_covers_as_often_as_it_says() -> None:
+    """Shares of others for which all of 20 often agree: bootstrap alone would miss them all."""
+    rng = np.random.default_rng(2)
+    for share in (0.02, 0.1):
+        drawn = (rng.random((400, 20)) < share).astype(float)
+        found = [bootstrap_mean(values, bounds=(0, 1), size=200) for values in drawn]
+        alike = [end for end, values in zip(found, drawn, strict=True) if not values.any()]
+        assert len(alike) > 20
+        assert all(end.low <= share <= end.high for end in alike)
+
+
+def test_agreement_up_to_rounding_has_no_width_without_a_scale() -> None:
+    same = bootstrap_mean(np.array([0.1, 0.2, 0.3]) + 0.64 - np.array([0.1, 0.2, 0.3]))
+    assert same.low == same.value == same.high
+
+
 def test_ratio_of_nothing_does_not_count() -> None:
     found = bootstrap([[1.0, 1.0], [0.0, 0.0], [3.0, 1.0]], ratio, size=500)
     assert found.value == 2.0
@@ -112,8 +141,12 @@ def test_resamples_draw_with_replacement() -> None:
         (lambda: wilson(1, 2, level=95), "level 95: give a share between 0 and 1"),
         (lambda: bootstrap_mean([1.0], level=1.0), "level 1.0"),
         (lambda: bootstrap_mean([1.0, 2.0], ["a"]), r"shape \(2,\), groups of \(1,\)"),
+        (
+            lambda: bootstrap_mean([0.5, 1.5], bounds=(0, 1)),
+            "the value 1.5 lies outside of the scale 0 to 1: give the bounds that all values keep",
+        ),
         (lambda: bootstrap([], ratio), r"table of shape \(0,\)"),
-        (lambda: bootstrap_mean([1.0], size=0), "0 resamples: give a whole number"),
+        (lambda: bootstrap_mean([1.0, 2.0], size=0), "0 resamples: give a whole number"),
     ],
 )
 def test_bad_input_is_named(call, message: str) -> None:

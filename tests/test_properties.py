@@ -11,7 +11,7 @@ import architectures
 import pytest
 import torch
 
-from workbench import positions, tracing
+from workbench import positions, sampling, tracing
 from workbench.models import LM
 from workbench.tokens import Batch, encode
 from workbench.updates import Add, Intervention
@@ -342,12 +342,12 @@ def test_unsteered_decoding_steps_are_caught(monkeypatch):
 
 
 def test_noise_that_depends_on_the_neighbours_is_caught(monkeypatch):
-    sound = generation.gumbel
+    sound = sampling.gumbel
 
     def faulty(seed, streams, step, vocabulary):
         return sound(seed, range(len(streams)), step, vocabulary)
 
-    monkeypatch.setattr(generation, "gumbel", faulty)
+    monkeypatch.setattr(sampling, "gumbel", faulty)
     together, alone = sampled_alone_and_together(architectures.build("llama"))
     assert not torch.equal(together, alone)
 

@@ -43,6 +43,18 @@ def test_every_field_is_saved_by_a_notebook() -> None:
             assert f'"{key}":' in code + findings, name
 
 
+def test_fresh_texts_are_saved_and_face_many_random_vectors() -> None:
+    code = source(ROOT / "notebooks" / "02_sweep.ipynb")
+    assert 'tables.save_table(frame, f"sweep_fresh_{trait}"' in code
+    draws = re.search(
+        r"random_like\(vector, seed, draw=draw\) for draw in range\((\d+), (\d+)\)", code
+    )
+    assert draws is not None
+    first, end = map(int, draws.groups())
+    assert first > 0  # draw 0 took part in choosing
+    assert 1 / (end - first + 1) <= 0.05
+
+
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_opens_and_ends_as_readers_expect(notebook: Path) -> None:
     cells = nbformat.read(notebook, as_version=4).cells

@@ -12,6 +12,8 @@ from workbench import rules
 from workbench.ceiling import find_ceiling
 
 GRID = np.linspace(-2, 2, 17)
+# Where a score that is 1 at 0.75 and exp(-3) at 1 passes 0.8.
+INTERPOLATED = 0.75 + 0.25 * 0.2 / (1 - math.exp(-3))
 
 
 def swept(breaks: float = 1.0, incoherent: float | None = None) -> pd.DataFrame:
@@ -65,12 +67,23 @@ def test_rules_stand_beside_the_exact_ceiling() -> None:
     assert found["ALERT as meant"].tolist() == pytest.approx([0.75, -0.75])
     assert found["ALERT as coded"].isna().all()  # its score never moves here
     assert found[rules.CONSTANT].isna().all()
-    words = rules.rules_verdict(found)
-    assert "halves on 2 of 2 curves" in words
-    assert "this package: 0.00 on average;" in words
-    assert "ALERT as meant: 0.12 on average;" in words
-    assert "ALERT as coded: no distance, silent on 2 of 2;" in words
-    assert words.endswith("constant (other traits): no other trait to take it from.")
+    assert "halves on 2 of 2 curves, of 1 trait." in rules.rules_verdict(found)
+    fares = rules.distances_table(found).set_index("rule")
+    assert fares["distance"].tolist() == [
+        "0.00 (one value)",
+        "0.12 (one value)",
+        f"{0.875 - INTERPOLATED:.2f} (one value)",
+        "–",
+        "–",
+    ]
+    assert fares["silent"].tolist() == ["0 of 2", "0 of 2", "0 of 2", "2 of 2", "2 of 2"]
+
+
+def test_alert_without_its_step_back_is_interpolated() -> None:
+    """Its score falls from 1 at 0.75 to exp(−3) at 1: 0.8 lies between."""
+    found = table(mood=swept())
+    assert found[rules.INTERPOLATED].tolist() == pytest.approx([INTERPOLATED, -INTERPOLATED])
+    assert table(mood=swept(9.0))[rules.INTERPOLATED].isna().all()
 
 
 def test_the_constant_is_taken_from_other_traits() -> None:
@@ -78,17 +91,30 @@ def test_the_constant_is_taken_from_other_traits() -> None:
     guess = found[rules.CONSTANT]
     assert guess["a", "+"] == pytest.approx(1.125)  # the median of 0.875 and 1.375, twice each
     assert guess["b", "−"] == pytest.approx(-0.875)
-    assert "constant (other traits): 0.50 on average" in rules.rules_verdict(found.reset_index())
+
+
+def test_distances_have_intervals_over_traits() -> None:
+    """The curves of a trait are resampled together: three traits are three, of six curves."""
+    found = table(a=swept(0.5), b=swept(1.0), c=swept(1.5))
+    fares = rules.distances_table(found).set_index("rule")
+    assert fares["traits"].tolist() == [3, 3, 3, 0, 3]
+    assert fares["curves"].tolist() == [6, 6, 6, 0, 6]
+    # Off by 0.75, 0 and 0.75; all three resamples alike happen in more than 1 of 40.
+    assert fares.loc[rules.CONSTANT, "distance"] == "0.50 [0.00, 0.75]"
+    assert fares.loc["ALERT as meant", "distance"] == "0.12 (all equal)"
+    words = rules.rules_verdict(found)
+    assert "halves on 6 of 6 curves, of 3 traits." in words
+    assert "| constant (other traits) | 0.50 [0.00, 0.75] | 6 | 3 |" in words
 
 
 def test_an_end_where_coherence_holds_is_a_false_alarm() -> None:
     """Fluent to the judge, gibberish to the unsteered model: nothing to be near to, still wrong."""
     found = table(a=swept(1.0), b=swept(1.0, incoherent=9.0))
-    words = rules.rules_verdict(found)
-    assert "halves on 2 of 4 curves" in words
-    assert "this package: 0.00 on average, 2 of 2 false alarms" in words
-    assert "ALERT as coded: no distance, silent on 2 of 2, 0 of 2 false alarms" in words
-    assert "constant (other traits): no distance, silent on 2 of 2, 2 of 2 false alarms" in words
+    assert "halves on 2 of 4 curves, of 2 traits." in rules.rules_verdict(found)
+    fares = rules.distances_table(found).set_index("rule")
+    assert fares.loc["this package"].tolist() == ["0.00 (one value)", 2, 1, "0 of 2", "2 of 2"]
+    assert fares.loc["ALERT as coded"].tolist() == ["–", 0, 0, "2 of 2", "0 of 2"]
+    assert fares.loc[rules.CONSTANT].tolist() == ["–", 0, 0, "2 of 2", "2 of 2"]
 
 
 def test_without_a_judge_no_rule_is_checked() -> None:

@@ -1,22 +1,16 @@
-"""Steering vectors: what they add, how they add up, what files they refuse."""
+"""Steering vectors: what they add and how they add up."""
 
-import json
 import math
-import pickle
 import re
 from dataclasses import replace
-from importlib import import_module
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from pandas.testing import assert_frame_equal
-from safetensors.torch import save_file
 
-import workbench
-from workbench import formats, vectors
+from workbench import vectors
 from workbench.positions import everything, last
 from workbench.updates import Origin
 from workbench.vectors import SteeringVector
@@ -103,7 +97,7 @@ def test_random_controls_differ_by_vector_seed_and_draw():
     control = vectors.random_like(vector(), 1, draw=2)
     assert (control.provenance["random_seed"], control.provenance["random_draw"]) == (1, 2)
     for bad in ({"seed": -1}, {"seed": 0.5}, {"seed": 0, "draw": -3}):
-        with pytest.raises(ValueError, match="give a whole number from 0 up"):
+        with pytest.raises(ValueError, match="give a whole number of at least 0"):
             vectors.random_like(vector(), **bad)
 
 
@@ -115,20 +109,6 @@ def test_norm_and_random_control():
     assert not torch.allclose(control.directions[0], vector().directions[0])
     assert torch.equal(control.directions[0], vectors.random_like(vector(), 1).directions[0])
     assert not torch.equal(control.directions[0], vectors.random_like(vector(), 2).directions[0])
-
-
-def test_save_and_load_are_exact(tmp_path):
-    path = tmp_path / "mood.safetensors"
-    made = vector()
-    made.save(path)
-    back = formats.load(path)
-    for layer in made.layers:
-        assert torch.equal(back.directions[layer], made.directions[layer])
-    assert back.residual_norm == made.residual_norm
-    assert back.provenance == made.provenance
-    assert (back.layer, back.model, back.fingerprint) == (2, "tiny", "f" * 64)
-    assert_frame_equal(back.separation, made.separation)
-    assert repr(back) == repr(made)
 
 
 @pytest.mark.parametrize(
@@ -172,52 +152,6 @@ def test_check_accepts():
     vector(fingerprint="").check(model(fingerprint="0" * 64))
 
 
-def test_damaged_and_hostile_files(tmp_path):
-    path = tmp_path / "mood.safetensors"
-    with pytest.raises(FileNotFoundError, match=r"no steering vector at"):
-        formats.load(path)
-    vector().save(path)
-    whole = path.read_bytes()
-    for cut in (0, 4, 8, 60, len(whole) - 1):
-        path.write_bytes(whole[:cut])
-        with pytest.raises(ValueError, match=r"not a readable safetensors file"):
-            formats.load(path)
-    path.write_bytes(b"\xff" * 8 + whole[8:])  # a header as long as the universe
-    with pytest.raises(ValueError, match=r"not a readable safetensors file"):
-        formats.load(path)
-    ran = tmp_path / "ran"
-
-    class Trap:
-        def __reduce__(self):
-            return (open, (str(ran), "w"))
-
-    path.write_bytes(pickle.dumps(Trap()))
-    with pytest.raises(ValueError, match=r"not a readable safetensors file"):
-        formats.load(path)
-    assert not ran.exists()
-
-
-@pytest.mark.parametrize(
-    ("tensors", "metadata", "message"),
-    [
-        ({"direction.2": torch.ones(2)}, None, "holds no steering vector"),
-        ({"direction.2": torch.ones(2)}, {"vector": "{"}, "damaged steering vector"),
-        ({"direction.2": torch.ones(2)}, {"vector": "[]"}, "damaged steering vector"),
-        ({"direction.2": torch.ones(2)}, {"vector": "{}"}, "damaged steering vector"),
-        ({"../../x": torch.ones(2)}, {}, "unexpected tensor '../../x'"),
-        ({"direction.0": torch.ones(2)}, {}, "no direction at the default layer 2"),
-    ],
-)
-def test_safetensors_of_another_kind(tmp_path, tensors, metadata, message):
-    path = tmp_path / "file.safetensors"
-    if metadata is not None:
-        about = json.dumps(formats.describe(vector(separation=None)))
-        metadata = {"format": "workbench.vector/1", "vector": about, **metadata}
-    save_file(tensors, path, metadata)
-    with pytest.raises(ValueError, match=re.escape(message)):
-        formats.load(path)
-
-
 def test_repr_says_layer_and_why():
     text = repr(replace(vector(), provenance={"trait": "mood", "layer_choice": "as asked"}))
     assert text == (
@@ -245,25 +179,3 @@ def test_numbers_of_numpy_scale_a_vector():
 def test_bad_arithmetic_is_refused_in_words(make, message):
     with pytest.raises(ValueError, match=message):
         make()
-
-
-def test_the_imports_that_messages_name_exist(tmp_path):
-    (tmp_path / "v.safetensors").write_bytes(b"no")
-    messages = []
-    for make in (
-        lambda: vector(residual_norm={}).at(1.0),
-        lambda: formats.load(tmp_path / "v.safetensors"),
-    ):
-        with pytest.raises(ValueError, match="import") as caught:
-            make()
-        messages.append(str(caught.value))
-    named = re.findall(r"from (\S+) import (\w+)", " ".join(messages))
-    assert [name for _, name in named] == ["with_norms", "load_pt", "load_gguf"]
-    assert all(callable(getattr(import_module(module), name)) for module, name in named)
-
-
-def test_the_package_reads_back_what_it_saves(tmp_path):
-    vector().save(tmp_path / "v.safetensors")
-    read = workbench.formats.load(tmp_path / "v.safetensors")
-    assert torch.equal(read.directions[0], vector().directions[0])
-    assert "formats" in workbench.__all__

@@ -4,7 +4,7 @@ The names below are what a notebook needs; everything else lives in the module t
 it. Functions stand in front of the modules of the same name (`workbench.sweep` is the function).
 """
 
-from workbench import figures, formats, judges, lens, pairs, positions, report
+from workbench import figures, files, formats, judges, lens, pairs, positions, report
 from workbench.ceiling import find_ceiling
 from workbench.extract import extract
 from workbench.generate import generate
@@ -24,6 +24,7 @@ __all__ = [
     "SteeringVector",
     "extract",
     "figures",
+    "files",
     "find_ceiling",
     "formats",
     "generate",

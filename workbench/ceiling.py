@@ -30,6 +30,7 @@ import pandas as pd
 from workbench.alert import Alert, alert_as_coded, alert_as_meant
 from workbench.assembly import require_complete
 from workbench.breakage import NEEDED, intact
+from workbench.checks import check_whole, number
 from workbench.crossings import (
     CEILING_SHARE,
     RECOMMENDED_SHARE,
@@ -79,14 +80,13 @@ def find_ceiling(
     signal     the column whose movement is the effect, positive coefficients raising it; by
                default "trait" where there is one, else "kl" beyond the random control
 
-    Raises ValueError for a sweep over prompts that report a result, for one that is incomplete, or
-    without the needed columns, coefficient 0 or any other; with fewer than 2 prompts, or with
-    fewer than 2 whose unsteered text is intact.
+    Raises ValueError for numbers out of range; for a sweep over prompts that report a result, for
+    one that is incomplete, or without the needed columns, coefficient 0 or any other; with fewer
+    than 2 prompts, or with fewer than 2 whose unsteered text is intact.
     """
-    if not 0 < level < 1:
+    if not 0 < number(level) < 1:
         raise ValueError(f"level {level!r}: give a share between 0 and 1")
-    if int(bootstrap) != bootstrap or bootstrap < 1:
-        raise ValueError(f"bootstrap {bootstrap!r}: give a whole number of at least 1")
+    seed, bootstrap = check_whole("seed", seed, 0), check_whole("bootstrap", bootstrap, 1)
     _check(frame, signal)
     axis, unit = coefficient_axis(frame[frame["vector"] == "vector"])
     judged = intact(frame)
@@ -119,7 +119,7 @@ def find_ceiling(
             scale=scale,
             left_out=prompts - len(whole),
             rng=np.random.default_rng(seed),
-            bootstrap=int(bootstrap),
+            bootstrap=bootstrap,
             level=level,
         )
         for sign in signs
@@ -130,7 +130,7 @@ def find_ceiling(
         signal=signal,
         controlled=bool(len(random)),
         level=level,
-        bootstrap=int(bootstrap),
+        bootstrap=bootstrap,
         seed=seed,
         prompts=prompts,
         compared=len(whole),

@@ -15,7 +15,7 @@ import numpy as np
 
 from workbench.crossings import FEWEST
 from workbench.curves import Floats, falling, means, strength
-from workbench.intervals import percentiles, resamples
+from workbench.intervals import ROUNDING, percentiles, resamples
 
 Effect = Literal["effect", "no effect", "wrong way", "unknown"]
 
@@ -36,7 +36,19 @@ def sign_flip(moved: Floats, rng: np.random.Generator, flips: int = 4999) -> flo
     signs = rng.choice([-1.0, 1.0], size=(flips, len(moved)))
     chance = strength(signs, moved).max(axis=1)
     # Equal sums that were added in another order may differ by rounding.
-    return float((1 + np.sum(chance >= observed - 1e-9)) / (1 + flips))
+    return float((1 + np.sum(chance >= observed - ROUNDING)) / (1 + flips))
+
+
+def place_among(value: float, draws: Floats) -> tuple[int, int]:
+    """Which place a value takes among draws of chance, the largest being the first, and of how
+    many: draws (D,) that are NaN do not count, the value itself does.
+
+    Ties count against the value. place / of is the p value of "one more draw of chance" (Phipson &
+    Smyth 2010), so that only the first of 20 or more reaches 0.05.
+    """
+    known = draws[~np.isnan(draws)]
+    # Equal means that were added in another order may differ by rounding.
+    return 1 + int(np.sum(known >= value - ROUNDING)), 1 + len(known)
 
 
 def judge_effect(

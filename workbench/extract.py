@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from workbench.checks import check_whole, number
 from workbench.dealing import divide, group_by_texts
 from workbench.layer_scores import best_layer, d_prime_interval, share_interval
 from workbench.methods import METHODS
@@ -70,15 +71,18 @@ def extract(
     quiet           do not print
 
     Held-out separation by layer is in `.separation` (see `separate`), the rest in `.provenance`.
-    Raises ValueError, before the model runs, for an unknown method, layers out of range, texts
-    over the context length, or held-out pairs that share a text with `pairs`; and afterwards where
-    the two sides look the same to the model.
+    Raises ValueError, before the model runs, for an unknown method, layers or numbers out of
+    range, texts over the context length, or held-out pairs that share a text with `pairs`; and
+    afterwards where the two sides look the same to the model.
     """
     if method not in METHODS:
         raise ValueError(f"method {method!r} is unknown; choose one of {', '.join(METHODS)}")
     chosen = tuple(range(lm.layers)) if layers is None else tuple(layers)
-    if layer is not None and layer not in chosen:
+    if layer is not None and check_whole("layer", layer, 0) not in chosen:
         raise ValueError(f"layer {layer!r} is not among the layers {chosen}")
+    check_whole("seed", seed, 0)
+    if shuffle_labels is not None:
+        check_whole("shuffle_labels", shuffle_labels, 0)
     division = _divide(pairs, held_out, seed)
 
     def read(which: Pairs) -> PairActivations:
@@ -195,9 +199,12 @@ def _divide(pairs: Pairs, held_out: Pairs | float | None, seed: int) -> _Divisio
             {f"{pairs.name} (pairs)": pairs.texts, f"{held_out.name} (held out)": held_out.texts}
         )
         return _Division(everyone, [], f"judged on {len(held_out)} pairs of {held_out.name!r}")
-    share = _SHARE if held_out is None else float(held_out)
+    share = _SHARE if held_out is None else number(held_out)
     if not 0 <= share < 1:
-        raise ValueError(f"held_out={held_out!r} is not a share of the pairs: 0 <= share < 1")
+        raise ValueError(
+            f"held_out={held_out!r} is not a share of the pairs: give 0 <= share < 1, or other "
+            "pairs"
+        )
     if share == 0 or (held_out is None and len(pairs) < _FEWEST):
         return _Division(everyone, [], f"all {len(pairs)} pairs made the vector, none judged it")
     groups, kept = group_by_texts([pair.texts for pair in pairs]), "prompt or text"

@@ -1,4 +1,4 @@
-"""Steering vectors as files: our own, repeng's ControlVector, GGUF, raw tensors in .pt files.
+"""Steering vectors of other tools: repeng's ControlVector, GGUF, raw tensors in .pt files.
 
 Layer numbers are the same everywhere: `direction.3` is the output of decoder layer 3, counted
 from 0. Foreign files say nothing of residual norms, so their vectors are steered with unit="raw"
@@ -10,95 +10,24 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gguf
 import numpy as np
-import pandas as pd
-import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from workbench.files import describe, layer_of, restore
 from workbench.store import write_atomically
 from workbench.vectors import SteeringVector
 
 if TYPE_CHECKING:
     from repeng import ControlVector
 
-_FORMAT = "workbench.vector/1"
 _ARCHITECTURE = "controlvector"
 _EXTRA = "workbench.vector"
-
-
-def save(vector: SteeringVector, path: str | os.PathLike[str]) -> None:
-    """Write one safetensors file, whole or not at all. Raises OSError (a full disk, say)."""
-    tensors = {f"direction.{k}": v.contiguous() for k, v in vector.directions.items()}
-    metadata = {"format": _FORMAT, "vector": json.dumps(describe(vector))}
-    write_atomically(Path(path), safetensors.torch.save(tensors, metadata))
-
-
-def load(path: str | os.PathLike[str]) -> SteeringVector:
-    """Read what `save` wrote; nothing in the file is ever run.
-
-    Raises FileNotFoundError, and ValueError for a file that is damaged or holds something else.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no steering vector at {str(path)!r}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ValueError(
-            f"{str(path)!r} is not a readable safetensors file ({error}); it is damaged or of "
-            "another kind: from workbench.formats import load_pt reads .pt tensors, "
-            "from workbench.formats import load_gguf reads .gguf"
-        ) from None
-    if metadata.get("format") != _FORMAT:
-        raise ValueError(
-            f"{str(path)!r} is a safetensors file but holds no steering vector of this package "
-            f"(format {metadata.get('format')!r}, expected {_FORMAT!r})"
-        )
-    try:
-        about = json.loads(metadata["vector"])
-        directions = {layer_of(name): tensor for name, tensor in tensors.items()}
-        return restore(directions, about)
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{str(path)!r} is a damaged steering vector: {error}") from None
-
-
-def describe(vector: SteeringVector) -> dict[str, Any]:
-    """All of a vector but its directions, as JSON values; `restore` reads it back."""
-    table = None if vector.separation is None else vector.separation.to_dict("list")
-    return {
-        "residual_norm": {str(k): v for k, v in vector.residual_norm.items()},
-        "model": vector.model,
-        "fingerprint": vector.fingerprint,
-        "method": vector.method,
-        "layer": vector.layer,
-        "separation": table,
-        "provenance": dict(vector.provenance),
-    }
-
-
-def restore(directions: Mapping[int, Tensor], about: Mapping[str, Any]) -> SteeringVector:
-    """A vector from its directions and what `describe` said of it."""
-    table = about["separation"]
-    return SteeringVector(
-        directions=directions,
-        residual_norm={int(k): float(v) for k, v in about["residual_norm"].items()},
-        model=str(about["model"]),
-        fingerprint=str(about["fingerprint"]),
-        method=str(about["method"]),
-        layer=int(about["layer"]),
-        separation=None if table is None else pd.DataFrame(table),
-        provenance=dict(about["provenance"]),
-    )
 
 
 def to_repeng(vector: SteeringVector) -> ControlVector:
@@ -299,10 +228,3 @@ def _existing(path: str | os.PathLike[str]) -> Path:
     if not path.is_file():
         raise FileNotFoundError(f"no file at {str(path)!r}")
     return path
-
-
-def layer_of(name: str) -> int:
-    match = re.fullmatch(r"direction\.(\d{1,6})", name)
-    if match is None:
-        raise ValueError(f"unexpected tensor {name!r}; expected 'direction.<layer>'")
-    return int(match[1])

@@ -3,6 +3,11 @@
 Pure array maths over N observations, R resamples; knows nothing of sweeps or texts. An interval
 speaks for the unit that is resampled: texts of one prompt are no independent draws, so their
 prompts are resampled as `groups` (the cluster bootstrap, Davison & Hinkley 1997, section 3.8).
+
+Where all units agree, every resample is the same and the bootstrap's interval has no width, which
+is no certainty: n units that agree leave room for a share of others of up to z^2 / (n + z^2), the
+end of Wilson's interval for 0 of n (about 4 / n at 95 %; the rule of three is its like). On a scale
+with ends those others may lie at either end, and that bounds the mean; see `bootstrap_mean`.
 """
 
 from __future__ import annotations
@@ -21,7 +26,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with the ends of its interval, and the number of independent units behind it."""
+    """A value with the ends of its interval, and the number of independent units behind it.
+
+    Without width (low == high) it is no interval: all units agree, on a scale without ends.
+    """
 
     value: float
     low: float
@@ -29,6 +37,8 @@ class Interval:
     count: int
 
 
+# Numbers that differ by no more are equal but for the order in which they were added.
+ROUNDING = 1e-9
 NOTHING = Interval(math.nan, math.nan, math.nan, 0)
 
 
@@ -90,6 +100,7 @@ def bootstrap_mean(
     values: ArrayLike,
     groups: Sequence[Any] | NDArray[Any] | None = None,
     *,
+    bounds: tuple[float, float] | None = None,
     level: float = 0.95,
     size: int = 2000,
     seed: int = 0,
@@ -98,8 +109,14 @@ def bootstrap_mean(
 
     groups  (N,) what each value belongs to, such as its prompt: whole groups are resampled, and
             the mean is over all of their values. By default each value is its own group.
+    bounds  the ends of the values' scale, where it has any
+
+    Where all n groups have the same mean x, the interval on a scale from a to b is
+    x - u (x - a) to x + u (b - x), u being the most that Wilson's interval leaves for 0 of n: at
+    an end of the scale Wilson's own. Without bounds it has no width.
 
     `count` is the number of groups (or values) that have a value; with none all is NaN.
+    Raises ValueError for a value outside of the bounds.
     """
     numbers = np.asarray(values, dtype=float)
     names = np.arange(len(numbers)) if groups is None else np.asarray(groups)
@@ -109,9 +126,23 @@ def bootstrap_mean(
     if not known.any():
         _check(level)
         return NOTHING
+    if bounds is not None:
+        _check_within(numbers[known], bounds)
     code = np.unique(names[known], return_inverse=True)[1]
-    table = np.stack([np.bincount(code, weights=numbers[known]), np.bincount(code)], axis=1)
+    sums = [np.bincount(code, weights=numbers[known]), np.bincount(code)]
+    table = np.stack(sums, axis=1).astype(np.float64)
+    means = ratio(table)
+    # Differences of equal changes may differ by rounding.
+    if np.ptp(means) <= ROUNDING * max(1.0, float(np.abs(means).max())):
+        return _agreed(float(means[0]), len(means), bounds, level)
     return bootstrap(table, ratio, level=level, size=size, seed=seed)
+
+
+def _agreed(value: float, count: int, bounds: tuple[float, float] | None, level: float) -> Interval:
+    """The interval of a mean whose `count` units all have this value."""
+    unseen = wilson(0, count, level=level).high
+    low, high = (value, value) if bounds is None else bounds
+    return Interval(value, value - unseen * (value - low), value + unseen * (high - value), count)
 
 
 def ratio(sums: Floats) -> Floats:
@@ -141,6 +172,16 @@ def wilson(successes: int, trials: int, *, level: float = 0.95) -> Interval:
     low = 0.0 if successes == 0 else middle - half
     high = 1.0 if successes == trials else middle + half
     return Interval(share, low, high, int(trials))
+
+
+def _check_within(values: Floats, bounds: tuple[float, float]) -> None:
+    low, high = bounds
+    outside = values[(values < low - ROUNDING) | (values > high + ROUNDING)]
+    if len(outside):
+        raise ValueError(
+            f"the value {outside[0]:g} lies outside of the scale {low:g} to {high:g}: give the "
+            "bounds that all values keep, or none"
+        )
 
 
 def _check(level: float) -> None:

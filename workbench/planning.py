@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from workbench.checks import number
 from workbench.judges import Judge, check_listed
 from workbench.layers import text_config
 from workbench.splits import PromptSet, as_text, text_hashes
@@ -129,9 +130,11 @@ def raw_per_norm(vector: SteeringVector, layer: int) -> float:
 def _check_coefficients(coefficients: Sequence[float] | None) -> np.ndarray:
     if coefficients is None:
         return np.linspace(-2, 2, 33)
-    values = np.asarray(coefficients, dtype=float) + 0.0  # -0 becomes 0
-    if values.ndim != 1 or len(values) == 0:
+    given = np.asarray(coefficients)
+    listed = given.ndim == 1 and len(given) > 0 and given.dtype.kind in "iuf"
+    if not listed or any(isinstance(coefficient, bool) for coefficient in coefficients):
         raise ValueError(f"coefficients {coefficients!r}: give a list of at least one number")
+    values = given.astype(float) + 0.0  # -0 becomes 0
     if not np.isfinite(values).all():
         bad = values[~np.isfinite(values)][0]
         raise ValueError(f"coefficient {bad!r} is not finite; give finite numbers")
@@ -159,14 +162,16 @@ def check_judges(judges: Sequence[Judge], trait: str) -> None:
 
 
 def chunk_rows(
-    lm: LM, rows: Rows, lengths: np.ndarray, new_tokens: int, memory: int, kl: bool
+    lm: LM, rows: Rows, lengths: np.ndarray, new_tokens: int, memory: float, kl: bool
 ) -> list[np.ndarray]:
     """Row numbers of each chunk: as many rows as fit `memory` bytes, prompts of like length
     together so that little is padding.
 
     lengths  (prompts,) tokens of each prompt
-    Raises ValueError when the budget does not hold one row.
+    Raises ValueError for a budget that is no number of bytes, or does not hold one row.
     """
+    if not 1 <= number(memory) < np.inf:
+        raise ValueError(f"memory {memory!r}: give a number of bytes, such as 2e9")
     length = lengths[rows.prompt]
     order = np.argsort(-length, kind="stable")
     kinds = list(dict.fromkeys(rows.kind))

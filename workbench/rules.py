@@ -2,7 +2,8 @@
 
 Every rule faces two questions: how far from the truth where texts do fall apart, and how often it
 calls an end where there is none. A constant guess, tuned on the other traits, is the least that a
-rule must beat. Knows nothing of models.
+rule must beat. ALERT as meant stops a grid point early; interpolated to where its score has fallen
+by as much, it shows what its score is worth without that step. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -16,18 +17,27 @@ import pandas as pd
 from workbench.alert import alert_as_coded, alert_as_meant
 from workbench.breakage import intact
 from workbench.crossings import CEILING_SHARE, crossing, settled
+from workbench.intervals import bootstrap_mean
 from workbench.marks import UNITS, Ceiling
 from workbench.slopes import coefficient_axis
+from workbench.tables import markdown_table
+from workbench.wording import interval, signed
 
 EXACT = "coherence halved (exact)"
 CONSTANT = "constant (other traits)"
-RULES = ("this package", "ALERT as meant", "ALERT as coded", CONSTANT)
+INTERPOLATED = "ALERT as meant, interpolated"
+RULES = ("this package", "ALERT as meant", INTERPOLATED, "ALERT as coded", CONSTANT)
+# The least exact coherence of a text that counts as coherent.
+COHERENT = 0.5
+# ALERT stops where its score has fallen by this share of its value at 0.
+ALERT_FALL = 0.2
 
 
 def rules_table(
     frames: Mapping[str, pd.DataFrame], ceilings: Mapping[str, Ceiling]
 ) -> pd.DataFrame:
-    """The ceiling of this package, of the reference rule as meant and as coded, and of the facts.
+    """The ceiling of this package, of the reference rule as meant (with its step back to the last
+    grid point, and interpolated) and as coded, and of the facts.
 
     One row per trait and sign, NaN where a rule finds no end in the range. Where coherence is
     known two columns follow: where its mean over prompts halves (`exact_ceiling`), and the
@@ -37,14 +47,16 @@ def rules_table(
     rows = []
     for trait, ceiling in ceilings.items():
         frame = frames[trait]
-        coded = alert_as_coded(frame)
+        coded = alert_as_coded(frame, threshold=ALERT_FALL)
         for sign, side in ceiling.sides.items():
-            meant = alert_as_meant(frame, sign=sign)
+            meant = alert_as_meant(frame, sign=sign, threshold=ALERT_FALL)
+            fallen = crossing(np.abs(meant.coefficients), meant.normalised, 1 - ALERT_FALL)
             row = {
                 "trait": trait,
-                "sign": "+" if sign > 0 else "−",
+                "sign": signed(sign),
                 "this package": side.ceiling.value,
                 "ALERT as meant": math.nan if meant.index is None else meant.upper_bound,
+                INTERPOLATED: sign * fallen if math.isfinite(fallen) else math.nan,
                 "ALERT as coded": math.nan if coded.index is None else sign * coded.upper_bound,
             }
             if "coherence" in frame.columns:
@@ -84,37 +96,53 @@ def exact_ceiling(frame: pd.DataFrame, sign: int, share: float = CEILING_SHARE) 
 
 
 def rules_verdict(rules: pd.DataFrame) -> str:
-    """How far each rule of `rules_table` lies from the exact column, and its false alarms."""
+    """How far each rule of `rules_table` lies from the exact column, and its false alarms: a
+    sentence and a table, as Markdown."""
     if EXACT not in rules.columns:
         return "No judge knows the coherence of these texts, so the rules cannot be checked here."
-    ends = rules[EXACT].notna()
-    parts = [_fares(rule, rules[rule], rules[EXACT], ends) for rule in RULES]
+    traits, ends = rules["trait"].nunique(), int(rules[EXACT].notna().sum())
     return (
-        f"Exact coherence halves on {int(ends.sum())} of {len(rules)} curves. Distance from there, "
-        f"in {rules.attrs['units']}, and false alarms (an end where it does not halve): "
-        + "; ".join(parts)
-        + "."
+        f"Exact coherence halves on {ends} of {len(rules)} curves, of {_counted(traits, 'trait')}. "
+        f"Distance from there, in {rules.attrs['units']}, with 95 % bootstrap intervals over "
+        "traits, whose curves are resampled together (too narrow where traits are few; traits "
+        "that agree give none); on how many curves a rule finds no end where there is one "
+        "(*silent*); and on how many an end where there is none (*false alarms*).\n\n"
+        + markdown_table(distances_table(rules))
     )
 
 
-def _fares(rule: str, chosen: pd.Series, exact: pd.Series, ends: pd.Series) -> str:
-    if rule == CONSTANT and chosen.isna().all():
-        return f"{rule}: no other trait to take it from"
-    distance = (chosen - exact).abs().dropna()
-    said = f"{rule}: {distance.mean():.2f} on average" if len(distance) else f"{rule}: no distance"
-    silent = int((chosen.isna() & ends).sum())
-    if silent:
-        said += f", silent on {silent} of {int(ends.sum())}"
-    if (~ends).any():
-        said += f", {int((chosen.notna() & ~ends).sum())} of {int((~ends).sum())} false alarms"
-    return said
+def distances_table(rules: pd.DataFrame) -> pd.DataFrame:
+    """One row per rule of `rules_table`: on how many `curves` both it and the facts see an end, the
+    mean `distance` between the two with its interval over `traits`, `silent` and `false alarms`,
+    as `rules_verdict` words them. Raises KeyError for a table without the exact column."""
+    exact = rules[EXACT]
+    ends = exact.notna()
+    rows = []
+    for rule in RULES:
+        distance = (rules[rule] - exact).abs()
+        found = bootstrap_mean(distance, rules["trait"])
+        silent, alarms = rules[rule].isna() & ends, rules[rule].notna() & ~ends
+        rows.append(
+            {
+                "rule": rule,
+                "distance": interval(found, ".2f") if found.count else "–",
+                "curves": int(distance.notna().sum()),
+                "traits": found.count,
+                "silent": f"{int(silent.sum())} of {int(ends.sum())}",
+                "false alarms": f"{int(alarms.sum())} of {int((~ends).sum())}",
+            }
+        )
+    return pd.DataFrame(rows)
 
 
-def flags_table(frame: pd.DataFrame, *, coherent: float = 0.5) -> pd.DataFrame:
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' if count > 1 else ''}"
+
+
+def flags_table(frame: pd.DataFrame) -> pd.DataFrame:
     """How many of the vector's texts are called intact or broken, against their exact coherence.
 
-    frame     a sweep; unsteered texts count too, texts of unknown coherence do not
-    coherent  the least coherence of a text that counts as coherent
+    frame  a sweep; unsteered texts count too, texts of unknown coherence do not
 
     Rows "intact" and "broken" (gibberish, loops or empty, see `breakage.intact`), columns
     "coherent" and "incoherent". Raises ValueError for a frame without coherence.
@@ -123,7 +151,7 @@ def flags_table(frame: pd.DataFrame, *, coherent: float = 0.5) -> pd.DataFrame:
         raise ValueError(f"the frame has no column 'coherence'; it has {list(frame.columns)}")
     judged = intact(frame)
     known = judged[(judged["vector"] == "vector") & judged["coherence"].notna()]
-    kept, good = known["intact"], known["coherence"] >= coherent
+    kept, good = known["intact"], known["coherence"] >= COHERENT
     return pd.DataFrame(
         {
             name: [int((whole & right).sum()) for whole in (kept, ~kept)]

@@ -167,7 +167,7 @@ def _measure(
     """One row per text: what was planned, what was written, and the numbers of both models."""
     longest = int(made.lengths.max())
     written = made.batch.extend(made.ids[:, :longest], made.lengths, made.texts)
-    scores = score(work.lm, written, steered_by=steered, kl=work.kl, remote=work.remote)
+    scores = score(work.lm, written, steered_by=steered if work.kl else None, remote=work.remote)
     ids, lengths = made.ids.numpy(), made.lengths.numpy()
     read = made.batch.attention.sum(dim=1).numpy() + lengths
     columns: dict[str, Any] = {

@@ -58,34 +58,32 @@ def score(
     lm: LM,
     written: Batch,
     *,
-    steered_by: Sequence[Intervention] = (),
-    kl: bool = False,
-    steered: Tensor | None = None,
+    steered_by: Sequence[Intervention] | None = None,
     remote: Remote = False,
 ) -> Scores:
     """Score completions under the unsteered model, by one forward.
 
-    The divergence is from `steered`, the log-probabilities (B, n, V) that the completions were
-    chosen by, where they are given; with `kl`, one more forward under `steered_by` finds them.
+    With `steered_by`, one more forward under these interventions finds the divergence: both read
+    the text at once, so that it is exactly 0 where nothing is steered.
     Raises ValueError when the batch has no completions.
     """
     made = written.width - int(written.starts.min())
     if made < 1:
         raise ValueError("the batch has no completions to score")
     targets = written.ids[:, -made:]
-    reference = steered
-    if kl and steered is None:
-        reference = tracing.forward(
+    steered = None
+    if steered_by is not None:
+        steered = tracing.forward(
             lm, written, steered_by, _without_last, keep=made + 1, remote=remote, scoring=True
         )
 
     def finish(logits: Tensor) -> Tensor:
-        return token_scores(logits, targets.to(logits.device), reference)
+        return token_scores(logits, targets.to(logits.device), steered)
 
     found = tracing.forward(lm, written, (), finish, keep=made + 1, remote=remote).cpu()
     missing = ~written.completion[:, -made:]
     parts = [part.masked_fill(missing, torch.nan) for part in found]
-    return Scores(parts[0], parts[1], parts[2], parts[3], None if reference is None else parts[4])
+    return Scores(parts[0], parts[1], parts[2], parts[3], None if steered is None else parts[4])
 
 
 @torch.no_grad()

@@ -57,7 +57,7 @@ def sweep(
     kl: bool = True,
     split: str | None = None,
     apart_from: pd.DataFrame | None = None,
-    memory: int = 1 << 30,
+    memory: float = 1 << 30,
     directory: str | Path | None = None,
     progress: bool = True,
     stop: threading.Event | None = None,
@@ -80,7 +80,8 @@ def sweep(
         judges: Each adds its columns, read off the finished texts; see judges.py.
         controls: ("random",) for a random direction, or vectors by name, such as
             {"random": random_like(vector, 0), "shuffled": extract(..., shuffle_labels=0)}; they
-            are brought to the vector's length at each layer.
+            are brought to the vector's length at each layer. All names that begin with "random"
+            are draws of one control: {"random 1": random_like(vector, 0, draw=1), ...}.
         prompted: Prompts that ask for the trait; run unsteered, as rows of "prompted".
         kl: Also measure the divergence of the steered distributions, by one more forward.
         split: "select" (choosing a coefficient, the default) or "report". A report says what it

@@ -6,7 +6,6 @@ This module knows nothing of files or models.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import cycle, islice
 
 from workbench.chats import Message
 from workbench.pairs import Pair, Pairs
@@ -35,10 +34,7 @@ def from_templates(
         positive_personas=positive_personas, negative_personas=negative_personas, suffixes=suffixes
     )
     if len(positive_personas) != len(negative_personas):
-        raise ValueError(
-            f"one-sided personas: {len(positive_personas)} positive and "
-            f"{len(negative_personas)} negative"
-        )
+        raise _one_sided("personas", positive_personas, negative_personas)
     if "{persona}" not in as_text(template):
         raise ValueError(f"the template {template!r} does not hold '{{persona}}'")
     if not isinstance(template, str) and "{suffix}" in as_text(template):
@@ -46,7 +42,7 @@ def from_templates(
             f"the chat template {template!r} holds '{{suffix}}', but the suffix of a chat is its "
             "completion: leave '{suffix}' out"
         )
-    sides = list(zip(positive_personas, negative_personas, strict=True))
+    sides = zip(positive_personas, negative_personas, strict=True)
     pairs = [_from_sides(template, *personas, end) for personas in sides for end in suffixes]
     return Pairs(tuple(pairs), name, trait)
 
@@ -86,15 +82,16 @@ def from_suffixes(
         negative_suffixes=negative_suffixes,
     )
     if not positive_suffixes or not negative_suffixes:
-        raise ValueError(
-            f"one-sided suffixes: {len(positive_suffixes)} positive and "
-            f"{len(negative_suffixes)} negative"
-        )
-    count = len(instructions)
+        raise _one_sided("suffixes", positive_suffixes, negative_suffixes)
     positive, negative = (
-        list(islice(cycle(suffixes), count)) for suffixes in (positive_suffixes, negative_suffixes)
+        [suffixes[i % len(suffixes)] for i in range(len(instructions))]
+        for suffixes in (positive_suffixes, negative_suffixes)
     )
     return Pairs.from_lists(positive, negative, instructions, name=name, trait=trait)
+
+
+def _one_sided(what: str, positive: Sequence[str], negative: Sequence[str]) -> ValueError:
+    return ValueError(f"one-sided {what}: {len(positive)} positive and {len(negative)} negative")
 
 
 def _from_sides(template: Prompt, positive: str, negative: str, suffix: str) -> Pair:

@@ -10,7 +10,6 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,6 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from workbench.checks import check_whole, number
 from workbench.positions import Positions, everything
 from workbench.store import tensors_hash
 from workbench.updates import Add, Coefficient, Intervention, Origin
@@ -244,9 +244,9 @@ class SteeringVector:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file, whole or not at all. Raises OSError (a full disk, say).
 
-        `workbench.formats.load` reads it back.
+        `workbench.files.load` reads it back.
         """
-        from workbench.formats import save  # which knows this class
+        from workbench.files import save  # which knows this class
 
         save(self, path)
 
@@ -256,13 +256,11 @@ def random_like(vector: SteeringVector, seed: int, *, draw: int = 0) -> Steering
 
     The noise is keyed by the directions themselves, the seed and the draw: vectors of different
     traits have different controls, and draws 0, 1, 2, … of one vector are independent.
-    Raises ValueError for a seed or a draw that is not a whole number from 0 up.
+    Raises ValueError for a seed or a draw that is not a whole number of at least 0.
     """
-    for name, value in (("seed", seed), ("draw", draw)):
-        if int(value) != value or value < 0:
-            raise ValueError(f"{name} {value!r}: give a whole number from 0 up")
+    seed, draw = check_whole("seed", seed, 0), check_whole("draw", draw, 0)
     content = tensors_hash({str(layer): v for layer, v in vector.directions.items()})
-    noise = np.random.default_rng([int(content[:16], 16), int(seed), int(draw)])
+    noise = np.random.default_rng([int(content[:16], 16), seed, draw])
     directions = {}
     for layer, direction in vector.directions.items():
         gaussian = torch.from_numpy(noise.standard_normal(len(direction))).float()
@@ -270,8 +268,8 @@ def random_like(vector: SteeringVector, seed: int, *, draw: int = 0) -> Steering
     provenance = {
         **vector.provenance,
         "trait": f"random control for {_title(vector)}",
-        "random_seed": int(seed),
-        "random_draw": int(draw),
+        "random_seed": seed,
+        "random_draw": draw,
         "layer_choice": "as the vector that it stands beside",
     }
     return replace(
@@ -281,7 +279,7 @@ def random_like(vector: SteeringVector, seed: int, *, draw: int = 0) -> Steering
 
 def _finite(factor: float, verb: str) -> float:
     """A number, of Python or numpy, as a float."""
-    if not isinstance(factor, Real) or not math.isfinite(factor):
+    if not math.isfinite(number(factor)):
         raise ValueError(f"a vector can be {verb} by a finite number, not by {factor!r}")
     return float(factor)
 

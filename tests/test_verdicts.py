@@ -1,0 +1,209 @@
+"""verdicts: a broken text shows no trait, chance is many random vectors, agreement no certainty."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from sweeps import swept
+
+from workbench import verdicts
+from workbench.ceiling import Ceiling, find_ceiling
+from workbench.intervals import wilson
+
+FEW = np.array([-0.8, 0.0, 0.8])
+
+
+def found(frame: pd.DataFrame) -> Ceiling:
+    return find_ceiling(frame, bootstrap=50)
+
+
+def breaking(broken: int = 4, prompts: int = 10) -> pd.DataFrame:
+    """Unsteered the trait is −1 everywhere; at 0.8 it still is, but in the texts of some prompts,
+    which are gibberish without coherence and show none: 0."""
+    frame = swept(prompts=prompts, grid=np.array([0.0, 0.8])).assign(trait=-1.0)
+    gone = (frame["coefficient_norm"] > 0) & (frame["prompt_index"] < broken)
+    frame.loc[gone, ["trait", "coherence", "surprise"]] = [0.0, 0.0, 5.0]
+    return frame
+
+
+def draws(*effects: float) -> pd.DataFrame:
+    """Random vectors, each with its effect on the trait, at the few coefficients."""
+    parts = [
+        swept(effect=effect, grid=FEW).assign(vector=f"random {draw}")
+        for draw, effect in enumerate(effects, start=1)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+@pytest.mark.parametrize("column", ["coherence", "surprise"])
+def test_what_only_breaking_moves_is_no_change_of_the_trait(column: str) -> None:
+    """By exact coherence, or without it by what the unsteered model logs."""
+    frame = breaking()
+    if column == "surprise":
+        frame = frame.drop(columns="coherence")
+    moved = verdicts.change(frame, "trait", 0.8)
+    assert (moved.value, moved.count) == (0.0, 6)
+    assert verdicts.held(frame, 0.8) == wilson(6, 10)
+
+
+def test_a_prompt_that_was_broken_unsteered_does_not_count() -> None:
+    frame = breaking(broken=0)
+    start = (frame["coefficient_norm"] == 0) & (frame["prompt_index"] == 0)
+    frame.loc[start, ["trait", "coherence"]] = 0.0
+    moved = verdicts.change(frame, "trait", 0.8)
+    assert (moved.value, moved.count) == (0.0, 9)
+    assert verdicts.held(frame, 0.8) == wilson(9, 9)
+
+
+def test_without_evidence_that_texts_hold_the_change_is_unknown() -> None:
+    frame = breaking().drop(columns=["coherence", "surprise"])
+    assert verdicts.change(frame, "trait", 0.8).count == 0
+    words = verdicts.verdict("mood", frame, found(swept()))
+    assert "how the trait moves is unknown" in words
+    assert "No unsteered text is known to hold" in words
+    unjudged = breaking()
+    unjudged.loc[unjudged["prompt_index"] >= 6, "coherence"] = math.nan
+    assert verdicts.change(unjudged, "trait", 0.8).count == 2
+    assert verdicts.held(unjudged, 0.8) == wilson(2, 6)
+
+
+def test_coherence_is_of_all_texts() -> None:
+    assert verdicts.change(breaking(), "coherence", 0.8).value == pytest.approx(-0.4)
+
+
+def test_a_change_is_that_of_each_prompt() -> None:
+    line = verdicts.change(swept(), "trait", 0.5)
+    assert line.value == pytest.approx(0.4)
+    assert 0.37 < line.low < 0.4 < line.high < 0.43
+    assert line.count == 8
+    assert math.isnan(verdicts.change(swept(), "trait", 0.5, kind="shuffled").value)
+
+
+def test_prompts_that_agree_are_no_certainty() -> None:
+    """Of ten alike there may be others yet, at either end of the scale; a log-probability has
+    no ends, and one value says nothing of others."""
+    unseen = wilson(0, 10).high
+    same = verdicts.change(breaking(broken=0), "trait", 0.8)
+    assert (same.value, same.low, same.high) == pytest.approx((0.0, -2 * unseen, 2 * unseen))
+    row = verdicts.outcomes(breaking(broken=0)).iloc[1]
+    low = wilson(10, 10).low
+    assert row["coherence (0 to 1)"] == f"1.00 [{low:.2f}, 1.00]"
+    assert row["trait of texts that hold (−1 to 1)"] == f"−1.00 [−1.00, −{1 - 2 * unseen:.2f}]"
+    assert row["log-probability, unsteered model (nats per token)"] == "−1.00 (all equal)"
+    one = verdicts.outcomes(breaking(broken=0, prompts=1)).iloc[1]
+    assert one["log-probability, unsteered model (nats per token)"] == "−1.00 (one value)"
+
+
+def test_recommended_coefficients_include_zero() -> None:
+    values = verdicts.recommended(found(swept()))
+    assert len(values) == 3
+    assert values[1] == 0
+    assert values[0] == pytest.approx(-values[2])
+
+
+@pytest.mark.parametrize(
+    ("effect", "said", "unsaid"),
+    [
+        (0.8, "moves the trait by +0.64 [+0.62, +0.66] where both texts hold (8 prompts)", "wrong"),
+        (-0.8, "hold (8 prompts), the wrong way", "not measurably"),
+        (0.0, "does not measurably move the trait: +0.00 [−0.65, +0.65]", "wrong way"),
+    ],
+)
+def test_verdicts_follow_the_numbers(effect: float, said: str, unsaid: str) -> None:
+    words = verdicts.verdict("mood", swept(effect=effect, grid=FEW), found(swept()))
+    assert said in words
+    assert unsaid not in words
+    assert "has no measurable cost in coherence" in words
+    assert "Of 8 prompts whose unsteered text holds, 100% [68%, 100%] still hold there" in words
+
+
+def test_a_verdict_says_how_many_texts_break() -> None:
+    words = verdicts.verdict("mood", breaking(), found(swept()))
+    assert "Of 10 prompts whose unsteered text holds, 60% [31%, 83%] still hold there" in words
+
+
+def test_a_vector_has_a_place_among_random_ones() -> None:
+    """The largest of 20 is p = 0.05; a random one that moves the trait as far counts against it."""
+    own, ceiling = swept(grid=FEW), found(swept())
+    less = np.linspace(-0.7, 0.7, 19)
+    words = verdicts.verdict("mood", pd.concat([own, draws(*less)]), ceiling)
+    said = "place 1 of 20 beside 19 random vectors of that length, p = 0.05; theirs: −0.56 to +0.56"
+    assert words.count(said) == 2  # of either sign: towards the negative end on the negative side
+    tied = verdicts.verdict("mood", pd.concat([own, draws(*less[:-1], 0.8)]), ceiling)
+    assert tied.count("place 2 of 20 beside 19 random vectors of that length, p = 0.10") == 2
+    against = verdicts.verdict(
+        "mood", pd.concat([swept(effect=-0.8, grid=FEW), draws(*less)]), ceiling
+    )
+    assert against.count("place 20 of 20") == 2
+
+
+def test_random_vectors_that_break_every_text_do_not_count() -> None:
+    gone = swept(grid=FEW, breaks=0.5).assign(vector="random 9")
+    frame = pd.concat([swept(grid=FEW), draws(0.1, 0.2), gone], ignore_index=True)
+    assert "place 1 of 3 beside 2 random" in verdicts.verdict("mood", frame, found(swept()))
+
+
+def test_without_a_judge_the_place_is_by_how_far_the_texts_move_at_all() -> None:
+    own = swept(judged=False, grid=FEW)
+    own.loc[own["coefficient_norm"] != 0, "logprob_unsteered"] = -1.5
+    random = draws(*[0.0] * 19).drop(columns=["trait", "coherence"])
+    frame = pd.concat([own, random], ignore_index=True)
+    words = verdicts.verdict("mood", frame, found(swept()))
+    assert (
+        "the log-probability under the unsteered model: −0.50 (all equal) (place 1 of 20" in words
+    )
+
+
+def test_one_random_vector_has_no_place() -> None:
+    random = swept(effect=0.25, grid=FEW).assign(vector="random")
+    words = verdicts.verdict("mood", pd.concat([swept(grid=FEW), random]), found(swept()))
+    assert "(8 prompts; one random vector of that length: +0.20)" in words
+
+
+def test_a_cost_in_coherence_is_said() -> None:
+    words = verdicts.verdict("mood", swept(grid=FEW, breaks=0.8), found(swept()))
+    assert "costs coherence (−1.00 [−1.00, −0.35])" in words
+    assert "how the trait moves is unknown" in words
+
+
+def test_no_effect_recommends_nothing_and_says_why() -> None:
+    ceiling = found(swept(effect=0.0))
+    assert verdicts.recommended(ceiling) == [0.0]
+    words = verdicts.verdict("mood", swept(grid=np.array([0.0])), ceiling)
+    assert words.count("no coefficient to recommend") == 2
+    assert "does not move" in words
+
+
+def test_outcomes_name_what_was_done() -> None:
+    """19 random vectors are one row; their texts of one prompt are no independent draws."""
+    fresh = breaking()
+    asked = fresh[fresh["coefficient"] == 0].assign(vector="prompted", trait=0.9)
+    random = pd.concat([breaking().assign(vector=f"random {draw}") for draw in range(19)])
+    shuffled = fresh.assign(vector="shuffled", trait=0.0)
+    table = verdicts.outcomes(pd.concat([fresh, random, shuffled, asked], ignore_index=True))
+    assert table["texts"].tolist() == [
+        "unsteered",
+        "steered",
+        "19 random vectors",
+        "shuffled vector",
+        "asked for in the prompt",
+    ]
+    assert table["coefficient"].tolist() == ["0", "+0.80", "+0.80", "+0.80", "0"]
+    assert table["prompts"].tolist() == [10] * 5
+    shares = table["texts that hold"].tolist()
+    assert shares[:2] == ["100% [72%, 100%]", "60% [31%, 83%]"]
+    assert shares[2] == "60% [30%, 90%]"
+    traits = table["trait of texts that hold (−1 to 1)"]
+    assert [cell.split()[0] for cell in traits] == ["−1.00", "−1.00", "−1.00", "+0.00", "+0.90"]
+
+
+def test_asking_in_the_prompt_is_told_of_texts_that_hold() -> None:
+    fresh = breaking()
+    asked = fresh[fresh["coefficient"] != 0].assign(vector="prompted", coefficient=0.0)
+    asked = asked.assign(coefficient_norm=0.0, trait=asked["trait"].where(asked["trait"] == 0, 0.9))
+    words = verdicts.verdict("mood", pd.concat([fresh, asked], ignore_index=True), found(swept()))
+    assert "gives a mean trait of +0.90 [" in words
+    assert "60% [31%, 83%] of those texts hold." in words

@@ -1,0 +1,31 @@
+"""What counts as a number among the arguments of a call.
+
+Python takes True for 1 and lets "0.5" through until something multiplies it; here neither is a
+number. This module knows nothing of what the numbers are for.
+"""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+
+
+def number(value: object) -> float:
+    """`value` as a float; NaN, which lies in no range, for what is no number: True, "0.5", None."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return math.nan
+    return float(value)
+
+
+def check_whole(name: str, value: object, least: int, most: int | None = None) -> int:
+    """`value` as an int.
+
+    Raises ValueError unless it is a whole number of at least `least`, and of at most `most`; True
+    and 1.0 are none.
+    """
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        whole = int(value)
+        if least <= whole and (most is None or whole <= most):
+            return whole
+    span = f"of at least {least}" if most is None else f"from {least} to {most}"
+    raise ValueError(f"{name} {value!r}: give a whole number {span}")

@@ -1,0 +1,46 @@
+"""How numbers, intervals and tables are worded in a report. Knows nothing of what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from workbench.intervals import Interval
+from workbench.tables import markdown_table
+
+
+def quoted(table: pd.DataFrame, otherwise: str, spec: str = ".2f") -> str:
+    """The table in Markdown, or a sentence where it has no rows."""
+    return markdown_table(table, spec) if len(table) else otherwise
+
+
+def titled(sections: Mapping[str, str]) -> str:
+    """Pieces of Markdown under each other, each below a heading of the third level."""
+    return "\n\n".join(f"### {title}\n\n{text}" for title, text in sections.items())
+
+
+def one_line(text: str) -> str:
+    """A prompt as it stands between backticks."""
+    return text.replace("`", "'").replace("\n", " ⏎ ").strip()
+
+
+def signed(sign: int) -> str:
+    """A sign as it is printed: + or −."""
+    return "+" if sign > 0 else "−"
+
+
+def number(value: float, spec: str = "+.2f") -> str:
+    """A number in a format of Python's, with a true minus sign."""
+    return format(value, spec).replace("-", "−")
+
+
+def interval(found: Interval, spec: str = "+.2f") -> str:
+    """A value with the ends of its interval; "unknown" without any unit, and "all equal" where the
+    units agree and nothing bounds what others may be."""
+    if not found.count:
+        return "unknown"
+    value = number(found.value, spec)
+    if found.low == found.high:
+        return f"{value} (all equal)" if found.count > 1 else f"{value} (one value)"
+    return f"{value} [{number(found.low, spec)}, {number(found.high, spec)}]"
