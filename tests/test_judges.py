@@ -130,3 +130,63 @@ def test_judges_may_not_share_columns() -> None:
     with pytest.raises(ValueError, match="'alert', which is taken"):
         check_judges([own], "")
     check_judges([double], "")
+
+
+# ---- one interface for all ----------------------------------------------------------------------
+
+
+def test_score_gives_four_columns_for_every_text(stories_of_wren: list[str]) -> None:
+    asked = ["", "", ""]
+    broken = stories_of_wren[0][:-2]
+    texts_ = [stories_of_wren[0], broken, ""]
+    frame = judges.score(texts_, asked, "mood", by=judges.exact, finish=["end", "end", "length"])
+    assert frame.columns.tolist() == ["trait", "coherence", "status", "reason", "fit"]
+    assert frame["coherence"][0] == 1
+    assert frame["coherence"][1] < 1  # it ended so, and was not cut
+    assert frame[["status", "reason"]].to_numpy().tolist() == [["ok", ""]] * 3
+    none = judges.score([], [], "mood", by=judges.exact)
+    assert len(none) == 0
+    assert none.columns.tolist() == frame.columns.tolist()
+
+
+def test_score_says_what_a_judge_left_open() -> None:
+    def unsure(written, trait) -> pd.DataFrame:
+        return pd.DataFrame({"coherence": [1.0, np.nan], "trait": [0.5, 0.5]}, index=[4, 2])
+
+    frame = judges.score(["a", "b"], ["", ""], "calm", by=unsure)
+    assert frame["status"].tolist() == ["ok", "unrated"]
+    assert frame["reason"].tolist() == ["", "the judge gave no number"]
+    assert frame.index.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "message"),
+    [
+        ({"trait": [1.0]}, "gives no column 'coherence'"),
+        ({"trait": [1.5], "coherence": [1.0]}, r"gave trait 1.5: not -1.0 to 1.0"),
+        ({"trait": [1.0], "coherence": [-0.1]}, r"gave coherence -0.1: not 0.0 to 1.0"),
+        ({"trait": [1.0, 1.0], "coherence": [1.0, 1.0]}, "gave 2 rows for 1 texts"),
+    ],
+)
+def test_score_refuses_a_judge_that_breaks_its_word(verdicts, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        judges.score(["a"], [""], "calm", by=lambda written, trait: pd.DataFrame(verdicts))
+
+
+def test_score_refuses_what_does_not_match() -> None:
+    with pytest.raises(ValueError, match="2 texts, 1 prompts, 2 ways to finish"):
+        judges.score(["a", "b"], [""], "mood", by=judges.exact)
+    with pytest.raises(ValueError, match="wrap a single text"):
+        judges.score("a", [""], "mood", by=judges.exact)
+    with pytest.raises(ValueError, match="finish 'eos' is not one of end, length"):
+        judges.score(["a"], [""], "mood", by=judges.exact, finish=["eos"])
+
+
+def test_a_judge_may_say_its_own_name() -> None:
+    class Named:
+        label = "the neighbour"
+
+        def __call__(self, written, trait) -> pd.DataFrame:
+            return pd.DataFrame({"trait": [], "coherence": []})
+
+    assert judges.name(Named()) == "the neighbour"

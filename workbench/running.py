@@ -59,7 +59,7 @@ def run_chunks(
     disk: Chunks | None,
     stopped: Callable[[], bool],
     *,
-    memory: int,
+    memory: float,
     progress: bool,
 ) -> list[pd.DataFrame | None]:
     """The frame of every chunk, None for those that a stop prevented.

@@ -88,11 +88,11 @@ def score(
 
 @torch.no_grad()
 def prompt_echoes(
-    lm: LM, prompts: Batch, *, memory: int = 1 << 30, remote: Remote = False
+    lm: LM, prompts: Batch, *, memory: float = 1 << 30, remote: Remote = False
 ) -> Tensor:
     """Sum over each prompt's tokens of log P(next token = this token), unsteered: (B,) float64."""
     sums = torch.zeros(len(prompts), dtype=torch.float64)
-    for batch, rows in batches(prompts, max(1, memory // (8 * lm.vocabulary))):
+    for batch, rows in batches(prompts, max(1, int(memory / (8 * lm.vocabulary)))):
         found = tracing.forward(lm, batch, (), _echo(batch.ids), remote=remote)
         sums[rows] = found.cpu().double().masked_fill(~batch.attention, 0).sum(dim=1)
     return sums

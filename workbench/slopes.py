@@ -6,6 +6,7 @@ Per-sample steerability, Tan et al. 2024, https://arxiv.org/abs/2407.12404.
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -120,6 +121,17 @@ def slope_summary(
         for kind in ("vector", *kinds)
     ]
     return pd.DataFrame(found)
+
+
+def slope_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """`slope_summary` as records of JSON values; none where no judge measured a trait at two
+    coefficients."""
+    whole = whole_prompts(frame)
+    own = whole[whole["vector"] == "vector"]
+    if "trait" not in own or own.loc[own["trait"].notna(), "coefficient"].nunique() < 2:
+        return []
+    table = slope_summary(whole).astype(object)
+    return table.where(table.notna(), None).to_dict("records")
 
 
 def coefficient_axis(frame: pd.DataFrame) -> tuple[str, str]:

@@ -13,20 +13,20 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
 
 from workbench import judges as judging
 from workbench import steering
-from workbench.assembly import assemble, whole_prompts
+from workbench.assembly import assemble
 from workbench.generate import check_sampling
 from workbench.judges import Judge
 from workbench.planning import check_judges, chunk_rows, lay_out, provenance
 from workbench.positions import Mask, Positions, everything, select
 from workbench.running import Work, run_chunks, stopping
-from workbench.slopes import slope_summary
+from workbench.slopes import slope_records
 from workbench.splits import settle_role
 from workbench.store import open_chunks, tensors_hash
 from workbench.tokens import Prompt, encode
@@ -77,7 +77,7 @@ def sweep(
         temperature: 0 is greedy; otherwise all coefficients of a prompt share their noise.
         seed: Of the sampling noise and of the random control.
         trait: What the judges look for; by default the vector's trait.
-        judges: Each adds its columns, read off the finished texts; see judges.py.
+        judges: Each adds its columns, read off the finished texts; see judges/.
         controls: ("random",) for a random direction, or vectors by name, such as
             {"random": random_like(vector, 0), "shuffled": extract(..., shuffle_labels=0)}; they
             are brought to the vector's length at each layer. All names that begin with "random"
@@ -183,22 +183,13 @@ def sweep(
     )
     with stopping(stop) as stopped:
         parts = run_chunks(work, chunks, disk, stopped, memory=memory, progress=progress)
-        names = [judging.name(judge) for judge in judges]
-        about = {**plan, "positions": repr(positions), "trait": trait, "judges": names}
-        frame = assemble(rows, parts, about)
-        frame = judging.judge(frame, judges, trait)
-    frame.attrs["slopes"] = _slopes(frame)
+    names = [judging.name(judge) for judge in judges]
+    about = {**plan, "positions": repr(positions), "trait": trait, "judges": names}
+    frame = assemble(rows, parts, about)
+    # Outside of the block above: a hosted judge may wait long, and Ctrl-C shall stop it.
+    frame = judging.judge(frame, judges, trait)
+    frame.attrs["slopes"] = slope_records(frame)
     return frame
-
-
-def _slopes(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """`slope_summary` as records; none where no judge measured a trait at two coefficients."""
-    whole = whole_prompts(frame)
-    own = whole[whole["vector"] == "vector"]
-    if "trait" not in own or own.loc[own["trait"].notna(), "coefficient"].nunique() < 2:
-        return []
-    table = slope_summary(whole).astype(object)
-    return table.where(table.notna(), None).to_dict("records")
 
 
 # ---- before the first chunk ---------------------------------------------------------------------
