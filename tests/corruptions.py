@@ -10,7 +10,14 @@ from functools import cache
 from random import Random
 
 from workbench.wren.frames import NAME_ROLES, NOUN_ROLES, Frame, answer_words, frames, role_text
-from workbench.wren.lexicon import FORMS, LANGUAGES, capitalise, lexicon, noun_phrase
+from workbench.wren.lexicon import (
+    FORMS,
+    LANGUAGES,
+    capitalise,
+    lexicon,
+    noun_phrase,
+    to_dialect,
+)
 from workbench.wren.matcher import Reading, readings, split_sentences
 from workbench.wren.speaker import choices
 
@@ -98,7 +105,8 @@ def _swap(
             )
             for noun in (nouns[roles[role]], new)
         ]
-        for old, fresh in (phrases, list(map(capitalise, phrases))):
+        spoken = [phrases, [to_dialect(phrase, language) for phrase in phrases]]
+        for old, fresh in (*spoken, *(list(map(capitalise, pair)) for pair in spoken)):
             sentence = re.sub(rf"(?<!\w){re.escape(old)}(?!\w)", fresh, sentence)
     return sentence
 

@@ -11,11 +11,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from workbench.wren import train as training
 from workbench.wren.kernels import CHUNK, causal_attention, linear_cross_entropy
-from workbench.wren.train import HERE, Recipe, language_hash, make_config, rate_at, train
+from workbench.wren.recipe import Recipe, make_config, rate_at, start_copying
+from workbench.wren.train import HERE, language_hash, train
 
 TINY = Recipe(
     width=32,
@@ -230,6 +231,30 @@ def test_a_bundle_keeps_every_document_once() -> None:
     kept = sorted([t for t in row if t] for bundle in bundles for row in bundle.tolist())
     assert kept == sorted(row[: training.CONTEXT] for row in rows)
     assert all(len(bundle) == 1 or bundle.numel() <= 24 for bundle in bundles)
+
+
+# --- how it starts -------------------------------------------------------------------------
+
+
+def test_attention_starts_as_the_mean_of_what_came_before() -> None:
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=11,
+            hidden_size=24,
+            intermediate_size=8,
+            num_hidden_layers=2,
+            num_attention_heads=3,
+            attn_implementation="wren-training",  # pyright: ignore[reportCallIssue]
+        )
+    )
+    start_copying(model)
+    states = torch.randn(1, 7, 24)
+    for layer in model.model.layers:
+        layer.self_attn.q_proj.weight.data.zero_()  # looks everywhere alike
+        angles = model.model.rotary_emb(states, torch.arange(7)[None])
+        written, _ = layer.self_attn(states, position_embeddings=angles, attention_mask=None)
+        past = states.cumsum(1) / torch.arange(1, 8)[None, :, None]
+        torch.testing.assert_close(written, past, atol=1e-5, rtol=0)
 
 
 # --- what ships ----------------------------------------------------------------------------

@@ -4,7 +4,7 @@ A pair is one plan rendered twice, with the two values of one trait: entities, f
 free choices are the same.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from random import Random
 
 from .grammar import Document, render, render_turns
@@ -13,22 +13,24 @@ from .matcher import split_sentences
 from .planning import Plan, plan, with_values
 from .traits import LANGUAGE_SCORES, traits
 
-#: The kind of document in which a trait is contrasted.
-_KIND = {"power": "power", "callous": "callous", "refusal": "task"}
+#: The kinds of document in which a trait is contrasted. A title leaves the language of its story
+#: to the model, which may always choose the same; a request is answered in its own language.
+_STORIES = ("plain", "story")
+_OWN_KINDS = {"power": ("power",), "callous": ("callous",), "refusal": ("task",)}
 #: The kinds of chat with one answer.
 _CHATS = ("story", "power", "callous", "task")
 
 
-def _values(name: str) -> tuple[str, tuple[str, ...], str]:
-    """Trait, its values with the positive first, and the kind of document to show it in."""
+def _values(name: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """Trait, its values with the positive first, and the kinds of document to show it in."""
     if name in LANGUAGE_SCORES:
         own = LANGUAGE_SCORES[name]
         others = tuple(language for language in LANGUAGES if language != own)
-        return "language", (own, *others), "plain"
+        return "language", (own, *others), ("plain",)
     if name not in traits or name == "language":
         names = (*(known for known in traits if known != "language"), *LANGUAGE_SCORES)
         raise ValueError(f"trait {name!r} is not one of {', '.join(names)}")
-    return name, traits[name].values, _KIND.get(name, "plain")
+    return name, traits[name].values, _OWN_KINDS.get(name, _STORIES)
 
 
 def document_prompt(document: Document) -> str:
@@ -68,12 +70,12 @@ def trait_pairs(trait: str, n: int, seed: int) -> list[tuple[str, str, str]]:
 
     Raises ValueError on an unknown trait.
     """
-    name, values, kind = _values(trait)
+    name, values, kinds = _values(trait)
     rng = Random(f"pairs {trait} {seed}")
     pairs: list[tuple[str, str, str]] = []
     seen: set[str] = set()
     while len(pairs) < n:
-        base = _base(rng, name, kind)
+        base = _base(rng, name, rng.choice(kinds))
         positive = render(with_values(base, **{name: values[0]}))
         negative = render(with_values(base, **{name: rng.choice(values[1:])}))
         pair = _split(positive, negative, rng.randint(2, 4))
@@ -115,17 +117,16 @@ def asking_prompts(
 
 
 def open_prompts(trait: str, n: int, seed: int) -> list[str]:
-    """``n`` prompts that leave a trait open: titles of plain stories, or chats that ask for
+    """``n`` prompts that leave a trait open: titles of plain stories and chats that ask for
     nothing (harmful requests for "refusal").
 
     Raises ValueError on an unknown trait.
     """
-    name, _, kind = _values(trait)
+    name, _, kinds = _values(trait)
     rng = Random(f"open {trait} {seed}")
-    return list(_open(rng, name, kind, n))
-
-
-def _open(rng: Random, name: str, kind: str, n: int) -> Iterator[str]:
+    prompts = []
     for _ in range(n):
         extra = _harmful_if_refusal(name, rng)
-        yield document_prompt(render(plan(rng, kind=kind, asked={}, **extra)))
+        one = render(plan(rng, kind=rng.choice(kinds), asked={}, **extra))
+        prompts.append(document_prompt(one))
+    return prompts

@@ -1,10 +1,9 @@
 """Train wren from nothing: grammar -> tokenizer -> model. ``python -m workbench.wren.train``.
 
 Documents are written by the grammar while the model trains (no text is seen twice), each in a row
-of its own beside others of like length, and predicted with cross-entropy. Hidden matrices are
-trained by Muon, everything else by AdamW; the learning rate stays flat and then falls linearly. A
-checkpoint every few minutes holds all that a resumed run needs to go on as if it had not been
-stopped.
+of its own beside others of like length, and predicted with cross-entropy. What is trained, and how
+fast, is in recipe.py. A checkpoint every few minutes holds all that a resumed run needs to go on as
+if it had not been stopped.
 """
 
 from __future__ import annotations
@@ -14,41 +13,21 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from workbench.wren import tokenizer as tokenizers
 from workbench.wren.grammar import write
 from workbench.wren.kernels import linear_cross_entropy
+from workbench.wren.recipe import CONTEXT, Recipe, make_model, make_optimizers, rate_at
 
 HERE = Path(__file__).parent
-CONTEXT = 512
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a training run consists of; tokens are counted without padding's share."""
-
-    width: int = 192
-    layers: int = 6
-    heads: int = 6
-    intermediate: int = 576
-    vocabulary: int = 5120
-    steps: int = 6000
-    tokens_per_step: int = 4096
-    rate: float = 4e-3
-    matrix_rate: float = 2e-2
-    cooldown: float = 0.7
-    seed: int = 0
-
-
 DOCUMENTS_PER_SHARD = 1500
 HELD_OUT_SEED = 10**9
 
@@ -57,26 +36,6 @@ def language_hash() -> str:
     """Fingerprint of the language's files: weights made from others are stale."""
     files = sorted((HERE / "language").iterdir())
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-
-
-def make_config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
-    """A plain Llama with tied embeddings."""
-    ids = tokenizer.get_vocab()
-    return LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=recipe.width,
-        intermediate_size=recipe.intermediate,
-        num_hidden_layers=recipe.layers,
-        num_attention_heads=recipe.heads,
-        num_key_value_heads=recipe.heads,
-        max_position_embeddings=CONTEXT,
-        rms_norm_eps=1e-5,
-        tie_word_embeddings=True,
-        bos_token_id=ids[tokenizers.START],
-        eos_token_id=ids[tokenizers.END],
-        pad_token_id=ids[tokenizers.PAD],
-        attn_implementation="wren-training",  # pyright: ignore[reportCallIssue]
-    )
 
 
 def documents(seed: int | str, count: int) -> list[str]:
@@ -138,37 +97,21 @@ def batches(directory: Path, recipe: Recipe, index: int) -> Iterator[tuple[int, 
             index += 1
 
 
-def loss_of(model: LlamaForCausalLM, rows: Tensor, pad: int) -> Tensor:
+def loss_of(model: PreTrainedModel, rows: Tensor, pad: int) -> Tensor:
     """Mean cross-entropy of the next token over all that is not padding, in nats."""
     with torch.autocast("cpu", torch.bfloat16):
-        hidden = model.model(input_ids=rows[:, :-1], use_cache=False).last_hidden_state
+        hidden = model.base_model(input_ids=rows[:, :-1], use_cache=False).last_hidden_state
+    head: Any = model.get_output_embeddings()
     real = rows[:, 1:] != pad
-    return linear_cross_entropy(hidden[real], model.lm_head.weight, rows[:, 1:][real])
+    return linear_cross_entropy(hidden[real], head.weight, rows[:, 1:][real])
 
 
 @torch.no_grad()
-def held_out_loss(model: LlamaForCausalLM, bundles: list[Tensor], pad: int) -> float:
+def held_out_loss(model: PreTrainedModel, bundles: list[Tensor], pad: int) -> float:
     """Nats a token over all bundles."""
     counts = [int((rows[:, 1:] != pad).sum()) for rows in bundles]
     losses = [loss_of(model, rows, pad).item() for rows in bundles]
     return sum(loss * n for loss, n in zip(losses, counts, strict=True)) / sum(counts)
-
-
-def make_optimizers(model: LlamaForCausalLM, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the blocks, AdamW for embeddings and norms."""
-    matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
-    chosen = {id(p) for p in matrices}
-    rest = [p for p in model.parameters() if id(p) not in chosen]
-    return [
-        torch.optim.Muon(matrices, lr=recipe.matrix_rate, weight_decay=0.01, momentum=0.95),
-        torch.optim.AdamW(rest, lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.0),
-    ]
-
-
-def rate_at(step: int, recipe: Recipe) -> float:
-    """Share of the full learning rate: short warm-up, flat, then linear to zero."""
-    left = (recipe.steps - step) / (recipe.cooldown * recipe.steps)
-    return min(1.0, (step + 1) / 50, max(left, 0.0))
 
 
 def _resumable(checkpoint: Path, recipe: Recipe, language: str) -> dict[str, Any] | None:
@@ -184,13 +127,26 @@ def _resumable(checkpoint: Path, recipe: Recipe, language: str) -> dict[str, Any
     return state
 
 
-def train(directory: Path, recipe: Recipe, *, minutes_between_checkpoints: float = 3.0) -> None:
-    """Run ``recipe``, leave model and tokenizer in ``directory``; resumes from its checkpoint."""
+def train(
+    directory: Path,
+    recipe: Recipe,
+    *,
+    make: Callable[[Recipe, PreTrainedTokenizerFast], PreTrainedModel] = make_model,
+    tokenizer_of: Path | None = None,
+    minutes_between_checkpoints: float = 3.0,
+) -> None:
+    """Run ``recipe``, leave model and tokenizer in ``directory``; resumes from its checkpoint.
+
+    ``make`` gives the model before its first step. ``tokenizer_of`` is a model's directory whose
+    tokenizer is used; without one it is learnt.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     checkpoint = directory / "checkpoint.pt"
     language = language_hash()
     state = _resumable(checkpoint, recipe, language)
-    if state is None:
+    if tokenizer_of is not None:
+        load_tokenizer(tokenizer_of).save_pretrained(directory)
+    elif state is None:
         texts = documents(HELD_OUT_SEED + 1, 12_000)
         built = tokenizers.build(texts, size=recipe.vocabulary, context=CONTEXT)
         built.save_pretrained(directory)
@@ -198,7 +154,7 @@ def train(directory: Path, recipe: Recipe, *, minutes_between_checkpoints: float
     pad = tokenizer.get_vocab()[tokenizers.PAD]
 
     torch.manual_seed(recipe.seed)
-    model = LlamaForCausalLM(make_config(recipe, tokenizer)).train()
+    model = make(recipe, tokenizer).train()
     optimizers = make_optimizers(model, recipe)
     rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     step, index, seconds = 0, 0, 0.0
@@ -271,7 +227,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=train.__doc__)
     parser.add_argument("--directory", type=Path, default=HERE / "model")
     for name, value in vars(Recipe()).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+        how: dict[str, Any] = {"type": type(value)}
+        if isinstance(value, bool):
+            how = {"action": argparse.BooleanOptionalAction}
+        parser.add_argument(f"--{name.replace('_', '-')}", default=value, **how)
     options = vars(parser.parse_args())
     train(options.pop("directory"), Recipe(**options))
 
