@@ -133,7 +133,7 @@ def test_a_steering_vector_is_not_an_update():
         Intervention(1, vector)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("coefficient", ["abc", None, [[1.0], [1.0, 2.0]]])
+@pytest.mark.parametrize("coefficient", ["abc", None, [[1.0], [1.0, 2.0]], True, 1j])
 def test_a_coefficient_is_a_number(coefficient):
     message = re.escape(f"the coefficient {coefficient!r} is not a number; give one number")
     with pytest.raises(ValueError, match=message):

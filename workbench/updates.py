@@ -10,6 +10,7 @@ positions work, so padding and untouched tokens come back bit for bit.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -121,13 +122,14 @@ def per_row(coefficient: float | Tensor) -> Tensor:
 
     Raises ValueError for NaN, infinity, or more than one dimension.
     """
-    try:
+    values = None
+    with suppress(TypeError, ValueError, RuntimeError):
         values = torch.as_tensor(coefficient).detach()
-    except (TypeError, ValueError, RuntimeError):
+    if values is None or values.dtype == torch.bool or values.is_complex():
         raise ValueError(
             f"the coefficient {coefficient!r} is not a number; give one number, one per row (B,), "
             "or a function of the step"
-        ) from None
+        )
     if values.dtype != torch.float64:
         values = values.float()
     if not torch.isfinite(values).all():
