@@ -205,7 +205,7 @@ def test_slopes_by_layer_marks_the_chosen_layer() -> None:
     assert list(line.x) == list(dots.x) == [0, 1, 2]
     assert list(line.y) == [1, 4, 3]
     assert list(shaded.y) == [5, 5, 5, 1, 3, 0]
-    assert "chosen layer, 1" in figure.layout.xaxis.title.text
+    assert "chosen by steering, 1" in figure.layout.xaxis.title.text
     assert figure.layout.meta["function"] == "slopes_by_layer"
     assert figures.slopes_by_layer(frame).layout.xaxis.title.text.endswith("(output of the block)")
 

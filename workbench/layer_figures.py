@@ -66,7 +66,9 @@ def separation(
     figure.add_hline(y=0, line={"color": GREY, "width": 1, "dash": "dot"}, row=2, col=1)  # type: ignore[arg-type]
     figure.update_yaxes(title_text="Held-out pairs<br>told apart", tickformat=".0%", row=1, col=1)
     figure.update_yaxes(title_text="Separation d′<br>(standard deviations)", row=2, col=1)
-    return _layer_axis(figure, frame["layer"], "Layer (output of the block", layer, rows=2)
+    return _layer_axis(
+        figure, frame["layer"], "Layer (output of the block", layer, "separation", rows=2
+    )
 
 
 @redrawable
@@ -92,7 +94,9 @@ def slopes_by_layer(frame: pd.DataFrame, *, layer: int | None = None, title: str
     )
     figure.add_hline(y=0, line={"color": GREY, "width": 1, "dash": "dot"})
     figure.update_yaxes(title_text="Slope of the log-odds<br>(nats per residual norm)")
-    return _layer_axis(figure, frame["layer"], "Steered layer (output of the block", layer, rows=1)
+    return _layer_axis(
+        figure, frame["layer"], "Steered layer (output of the block", layer, "steering", rows=1
+    )
 
 
 def _offsets(count: int) -> Iterator[float]:
@@ -117,12 +121,13 @@ def _bars(group: pd.DataFrame, column: str, color: str) -> dict[str, object] | N
 
 
 def _layer_axis(
-    figure: go.Figure, layers: pd.Series, words: str, layer: int | None, *, rows: int
+    figure: go.Figure, layers: pd.Series, words: str, layer: int | None, by: str, *, rows: int
 ) -> go.Figure:
-    """Name the horizontal axis, mark the chosen layer, and let few layers have a tick each."""
+    """Name the horizontal axis, mark the layer that was chosen by what the figure shows, and let
+    few layers have a tick each."""
     if layer is not None:
         figure.add_vline(x=layer, line={"color": INK, "width": 1.2, "dash": "dash"})
-        words += f"; dashed: the chosen layer, {layer}"
+        words += f"; dashed: chosen by {by}, {layer}"
     figure.update_xaxes(title_text=f"{words})", row=rows, col=1)
     if layers.nunique() <= 16:
         figure.update_xaxes(dtick=1)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
@@ -18,7 +18,7 @@ from workbench.judges.answers import Answer
 from workbench.judges.budget import OverBudget
 from workbench.judges.notes import Note, read_notes
 from workbench.judges.patience import Failed, Unreadable, is_refused
-from workbench.judges.service import Desk, Failure, Request, key_from, sdk
+from workbench.judges.service import Desk, Endpoint, Failure, Request
 
 # Requests of one batch; the service takes ten times as many.
 SIZE = 10_000
@@ -31,44 +31,19 @@ _PASSING = ("api_error", "overloaded_error", "rate_limit_error", "timeout_error"
 
 
 @dataclass(frozen=True)
-class AnthropicBatches:
-    """Message batches of one model.
+class AnthropicBatches(Endpoint):
+    """Message batches of one model."""
 
-    base_url      the endpoint
-    key_variable  the environment variable that holds the key
-    max_tokens    the longest answer, thinking included: a model that thinks first needs more
-    options       what else to send with each request, such as {"temperature": 0}
-    timeout       seconds until a response counts as lost
-    """
-
-    model: str
     base_url: str = "https://api.anthropic.com"
     key_variable: str = "ANTHROPIC_API_KEY"
-    max_tokens: int = 64
-    options: Mapping[str, Any] = field(default_factory=dict)
-    timeout: float = 60.0
 
     @property
     def label(self) -> str:
         return f"{self.model} by message batches"
 
-    def identity(self) -> dict[str, Any]:
-        return {
-            "service": self.base_url,
-            "model": self.model,
-            "max_tokens": self.max_tokens,
-            "options": dict(self.options),
-        }
-
     def connect(self) -> Any:
         """An `anthropic.Anthropic`. Raises ImportError or ValueError for what is missing here."""
-        anthropic = sdk("anthropic")
-        return anthropic.Anthropic(
-            api_key=key_from(self.key_variable),
-            base_url=self.base_url,
-            timeout=self.timeout,
-            max_retries=0,
-        )
+        return self.client("anthropic", "Anthropic")
 
     def collect(
         self, client: Any, requests: Mapping[str, Request], desk: Desk

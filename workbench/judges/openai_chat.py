@@ -8,56 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from workbench.judges.answers import Answer
 from workbench.judges.budget import OverBudget
 from workbench.judges.patience import Failed, Unreadable, may_have_arrived
-from workbench.judges.service import Desk, Failure, Request, key_from, sdk
+from workbench.judges.service import Desk, Endpoint, Failure, Request
 
 
 @dataclass(frozen=True)
-class OpenAIChat:
-    """Chat completions of one model.
+class OpenAIChat(Endpoint):
+    """Chat completions of one model, `concurrent` requests at a time."""
 
-    base_url      the endpoint, such as "http://localhost:8000/v1"
-    key_variable  the environment variable that holds the key; a server that asks for none takes any
-    max_tokens    the longest answer, reasoning included: a model that reasons first needs more
-    options       what else to send with each request, such as {"temperature": 0}
-    concurrent    requests at a time
-    timeout       seconds until an answer counts as lost
-    """
-
-    model: str
     base_url: str = "https://api.openai.com/v1"
     key_variable: str = "OPENAI_API_KEY"
-    max_tokens: int = 64
-    options: Mapping[str, Any] = field(default_factory=dict)
     concurrent: int = 8
-    timeout: float = 60.0
 
     @property
     def label(self) -> str:
         return f"{self.model} by chat completions"
 
-    def identity(self) -> dict[str, Any]:
-        return {
-            "service": self.base_url,
-            "model": self.model,
-            "max_tokens": self.max_tokens,
-            "options": dict(self.options),
-        }
-
     def connect(self) -> Any:
         """An `openai.OpenAI`. Raises ImportError or ValueError for what is missing here."""
-        openai = sdk("openai")
-        return openai.OpenAI(
-            api_key=key_from(self.key_variable),
-            base_url=self.base_url,
-            timeout=self.timeout,
-            max_retries=0,
-        )
+        return self.client("openai", "OpenAI")
 
     def collect(
         self, client: Any, requests: Mapping[str, Request], desk: Desk

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -52,6 +52,47 @@ class Desk:
             self.arrived(key)
 
 
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a model is hosted and how it is asked.
+
+    base_url      the endpoint, such as "http://localhost:8000/v1"
+    key_variable  the environment variable that holds the key; a server that asks for none takes any
+    max_tokens    the longest answer, thinking included: a model that thinks first needs more
+    options       what else to send with each request, such as {"temperature": 0}
+    timeout       seconds until a response counts as lost
+    """
+
+    model: str
+    base_url: str
+    key_variable: str
+    max_tokens: int = 64
+    options: Mapping[str, Any] = field(default_factory=dict)
+    timeout: float = 60.0
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides an answer beside the question, as JSON values."""
+        return {
+            "service": self.base_url,
+            "model": self.model,
+            "max_tokens": self.max_tokens,
+            "options": dict(self.options),
+        }
+
+    def client(self, package: str, name: str) -> Any:
+        """The SDK's client, which does not try again by itself.
+
+        Raises ImportError that says how to get the SDK, ValueError that names a missing key.
+        """
+        make = getattr(_sdk(package), name)
+        return make(
+            api_key=_key_from(self.key_variable),
+            base_url=self.base_url,
+            timeout=self.timeout,
+            max_retries=0,
+        )
+
+
 class Service(Protocol):
     """A way to ask a hosted model."""
 
@@ -85,7 +126,7 @@ class Service(Protocol):
         ...
 
 
-def sdk(name: str) -> Any:
+def _sdk(name: str) -> Any:
     """The SDK of a service. Raises ImportError that says how to get it."""
     try:
         return importlib.import_module(name)
@@ -96,7 +137,7 @@ def sdk(name: str) -> Any:
         ) from error
 
 
-def key_from(variable: str) -> str:
+def _key_from(variable: str) -> str:
     """The key in an environment variable. Raises ValueError that names it."""
     key = os.environ.get(variable, "").strip()
     if not key:
