@@ -57,7 +57,7 @@ def repeated_spans(text: str, share: float, rng: Random) -> str:
 
 def swapped_entities(text: str, share: float, rng: Random) -> str:
     """One entity of a share of the sentences replaced by another one of its class, with the
-    right article and, for people, of the same gender."""
+    right article."""
     sentences = split_sentences(text)
     found = [readings(sentence) for sentence in sentences]
     spoken = [dict(options[0].roles) if options else {} for options in found]
@@ -83,12 +83,7 @@ def _swap(
     words = lexicon()
     if role in NAME_ROLES:
         old = words.names[roles[role]]
-        gender = words.name_genders[roles[role]]
-        others = [
-            name
-            for name, own in zip(words.names, words.name_genders, strict=True)
-            if own == gender and name not in text
-        ]
+        others = [name for name in words.names if name not in text]
         return re.sub(rf"\b{old}\b", rng.choice(others), sentence)
     nouns = words.nouns[NOUN_ROLES[role]]
     new = rng.choice([noun for noun in nouns if noun.words[language] not in text])
@@ -153,13 +148,7 @@ def _translated(reading: Reading, language: str, rng: Random) -> str:
     key = (language, reading.formality != "informal", reading.verbosity != "terse")
     variant = _frame(reading.frame).variants[key]
     roles = dict(reading.roles)
-    gender = (
-        lexicon().name_genders[roles["hero"]]
-        if "hero" in roles
-        else "mf"[roles.get("hero.gender", 0)]
-    )
-    roles.setdefault("hero.gender", int(gender == "f"))
-    options = choices(language, "-" if reading.mood == "negative" else "+", gender, False)
+    options = choices(language, "-" if reading.mood == "negative" else "+", False)
     fillers = [
         rng.choice(options[slot]) if slot in options else role_text(language, slot, roles)
         for slot in variant.slots

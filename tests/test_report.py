@@ -128,6 +128,14 @@ def test_a_picture_that_was_not_drawn_is_named(
         report.export(figures.separation(FRAME), "layers", data=FRAME, directory=tmp_path)
 
 
+def test_the_buttons_of_a_page_have_room_of_their_own(tmp_path: Path, no_browser: None) -> None:
+    figure = figures.separation(FRAME)
+    report.export(figure, "layers", data=FRAME, directory=tmp_path)
+    page = (tmp_path / "figures" / "layers.html").read_text()
+    assert f'"width":{figure.layout.width + images.BAR}' in page
+    assert f'"r":{figure.layout.template.layout.margin.r + images.BAR}' in page
+
+
 def test_page_carries_no_script_from_a_text(tmp_path: Path, no_browser: None) -> None:
     frame = pd.DataFrame({"token": ["</script><script>alert(1)</script>"], "logit": [1.0]})
     report.export(figures.token_bars(frame), "tokens", data=frame, directory=tmp_path)

@@ -113,7 +113,7 @@ def test_texts_that_show_nothing_disobey_unless_they_are_whole() -> None:
     yes = written(("task",), 1, {"refusal": "refuse"})
     found = measure.obedience([*yes, *whole("Xyzzy plugh.")], "refusal", 1)
     assert (found.value, found.count) == (0.5, 2)
-    assert measure.obedience([*yes, *whole("No.")], "refusal", 1).count == 1
+    assert measure.obedience([*yes, *whole("So no.")], "refusal", 1).count == 1
 
 
 def test_sentences_that_parse_are_counted_one_by_one() -> None:
@@ -125,7 +125,7 @@ def test_sentences_that_parse_are_counted_one_by_one() -> None:
     spoilt = measure.sentences_that_parse([*clean, *whole("Xyzzy plugh. Xyzzy.")])
     assert spoilt.value == total / (total + 2)
     assert spoilt.low < spoilt.value < spoilt.high
-    unfinished = [*clean, Completion("No. And then", "end", False)]
+    unfinished = [*clean, Completion("So no. And then", "end", False)]
     assert measure.sentences_that_parse(unfinished).value == (total + 1) / (total + 2)
 
 

@@ -21,12 +21,14 @@ from workbench.store import write_atomically
 
 KINDS = ("png", "svg", "pdf")
 HEIGHT = 420  # of a figure that does not say, in pixels
+BAR = 36  # of a page's column of buttons, in pixels
 SCRIPT = "plotly.min.js"
 
 PAGE = """<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><title>{title}</title><script src="{script}"></script>
 <script>window.Plotly || document.write('<script src="https://cdn.plot.ly/plotly-{version}.min.js"><\\/script>')</script>
+<style>body {{ background: white; margin: 2rem }} .plotly-graph-div {{ margin: auto }}</style>
 </head>
 <body>
 {figure}
@@ -56,7 +58,10 @@ def _page(figure: go.Figure, path: Path) -> Path:
     source = get_plotlyjs().encode()
     if not script.is_file() or script.stat().st_size != len(source):
         write_atomically(script, source)
-    body = figure.to_html(full_html=False, include_plotlyjs=False, div_id=path.name)
+    drawn = go.Figure(figure)  # with room for the buttons, which would lie on the end of a legend
+    right = figure.layout.margin.r or figure.layout.template.layout.margin.r or 0
+    drawn.update_layout(width=(figure.layout.width or WIDTH) + BAR, margin={"r": right + BAR})
+    body = drawn.to_html(full_html=False, include_plotlyjs=False, div_id=path.name)
     title = html.escape(path.name)
     text = PAGE.format(title=title, script=SCRIPT, version=version, figure=body)
     write_atomically(page, text.encode())

@@ -7,7 +7,7 @@ that a sentence and its dialect take the same path.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .frames import NAME_ROLES, NOUN_ROLES, Variant, role_text
+from .frames import NAME_ROLES, NOUN_ROLES, Variant
 from .lexicon import (
     FREE_CLASSES,
     MOOD_CLASSES,
@@ -163,10 +163,6 @@ def _fillers(language: str, slot: str) -> Iterator[Filler]:
     if slot in NAME_ROLES:
         for index, name in enumerate(words.names):
             yield Filler(name, ((slot, index),))
-    elif slot in ("he", "his"):
-        for gender in (0, 1):
-            text = role_text(language, slot, {"hero.gender": gender})
-            yield Filler(text, (("hero.gender", gender),))
     elif slot in TOPIC_SLOTS:
         for index, topic in enumerate(words.topics):
             yield Filler(topic.phrases[language, slot], (("topic", index),))
@@ -178,8 +174,6 @@ def _fillers(language: str, slot: str) -> Iterator[Filler]:
     elif slot == "num":
         yield from (Filler(word, (("spelled", 1),)) for word in words.numbers[language])
         yield from (Filler(digits, (("spelled", 0),)) for digits in words.digits)
-    elif slot == "~feel":
-        yield from _feelings(language)
     elif slot.startswith("~"):
         for sign in "+-":
             says = (("mood", int(sign == "+")),)
@@ -192,21 +186,6 @@ def _fillers(language: str, slot: str) -> Iterator[Filler]:
     else:
         form, _, role = slot.partition(":")
         yield from _noun_fillers(language, form, role)
-
-
-def _feelings(language: str) -> Iterator[Filler]:
-    words = lexicon()
-    for sign in "+-":
-        mood = ("mood", int(sign == "+"))
-        pairs = zip(
-            words.feelings[language, sign, "m"], words.feelings[language, sign, "f"], strict=True
-        )
-        for masculine, feminine in pairs:
-            if masculine == feminine:
-                yield Filler(masculine, (mood,))
-            else:
-                yield Filler(masculine, (mood, ("hero.gender", 0)))
-                yield Filler(feminine, (mood, ("hero.gender", 1)))
 
 
 def _noun_fillers(language: str, form: str, role: str) -> Iterator[Filler]:
@@ -227,10 +206,4 @@ def combine(fillers: Sequence[Filler]) -> dict[str, int] | None:
         for feature, value in filler.says:
             if says.setdefault(feature, value) != value:
                 return None
-    if "hero" in says:
-        gender = int(lexicon().name_genders[says["hero"]] == "f")
-        if says.setdefault("hero.gender", gender) != gender:
-            return None
-        if says.get("friend") == says["hero"]:
-            return None
-    return says
+    return None if "hero" in says and says.get("friend") == says["hero"] else says

@@ -56,16 +56,15 @@ def _split(one: Document, other: Document, count: int) -> tuple[str, str, str] |
     ends = [body[shared : shared + count] for body in bodies]
     if not all(ends):
         return None
-    prompt = document_prompt(one) + " ".join(bodies[0][:shared])
-    space = " " if shared else ""
-    return prompt, space + " ".join(ends[0]), space + " ".join(ends[1])
+    prompt = document_prompt(one) + "".join(f" {sentence}" for sentence in bodies[0][:shared])
+    return prompt, " " + " ".join(ends[0]), " " + " ".join(ends[1])
 
 
 def trait_pairs(trait: str, n: int, seed: int) -> list[tuple[str, str, str]]:
     """``n`` contrast pairs (prompt, positive, negative) of a trait, no text of which stands twice.
 
     The prompt (with role markers) ends where the two texts part; completions have 2 to 4
-    sentences and begin with a space where the prompt ends in a sentence. Languages are named
+    sentences and begin with a space. Languages are named
     "english", "italian" and "french", contrasted with either other language.
 
     Raises ValueError on an unknown trait.

@@ -28,13 +28,11 @@ STORY_STAGES = ("open", "life", "wish", "leave", "trouble", "help", "find", "bac
 NOUN_ROLES = {"thing": "thing", "home": "place", "goal": "place", "beast": "beast"}
 NAME_ROLES = ("hero", "friend")
 
-MOOD_SLOTS = frozenset(f"~{name}" for name in (*MOOD_CLASSES, "feel"))
+MOOD_SLOTS = frozenset(f"~{name}" for name in MOOD_CLASSES)
 FREE_SLOTS = frozenset((*FREE_CLASSES, "num"))
 ROLE_SLOTS = frozenset(
     (
         *NAME_ROLES,
-        "he",
-        "his",
         *ROLE_PHRASES,
         *TOPIC_SLOTS,
         *(f"{form}:{role}" for form in FORMS for role in NOUN_ROLES),
@@ -183,8 +181,6 @@ def frames() -> Mapping[str, tuple[Frame, ...]]:
 
 def roles_named(slot: str) -> tuple[str, ...]:
     """The roles whose fillers a role slot spells out."""
-    if slot in ("he", "his"):
-        return ()
     if slot in TOPIC_SLOTS:
         return ("topic",)
     form, _, role = slot.partition(":")
@@ -193,25 +189,11 @@ def roles_named(slot: str) -> tuple[str, ...]:
     return (role, f"{role}.adjective") if form == "a" else (role,)
 
 
-_PRONOUNS = {
-    ("en", "he"): ("he", "she"),
-    ("it", "he"): ("lui", "lei"),
-    ("fr", "he"): ("il", "elle"),
-    ("en", "his"): ("his", "her"),
-}
-
-
 def role_text(language: str, slot: str, roles: Mapping[str, int]) -> str:
-    """A role slot as text, from the indices of the fillers in their lexicon classes.
-
-    The hero's gender is that of the name, or ``roles["hero.gender"]`` (0 for m, 1 for f) where
-    no name is given.
-    """
+    """A role slot as text, from the indices of the fillers in their lexicon classes."""
     words = lexicon()
     if slot in NAME_ROLES:
         return words.names[roles[slot]]
-    if slot in ("he", "his"):
-        return _PRONOUNS[language, slot][hero_gender(roles) == "f"]
     if slot in TOPIC_SLOTS:
         return words.topics[roles["topic"]].phrases[language, slot]
     form, _, role = slot.partition(":")
@@ -224,17 +206,10 @@ def role_text(language: str, slot: str, roles: Mapping[str, int]) -> str:
     return noun_phrase(language, form, noun, adjective)
 
 
-def hero_gender(roles: Mapping[str, int]) -> str:
-    """The hero's gender, "m" or "f"."""
-    if "hero" in roles:
-        return lexicon().name_genders[roles["hero"]]
-    return "mf"[roles["hero.gender"]]
-
-
 @lru_cache(maxsize=1)
 def answer_words() -> Mapping[str, Frame]:
-    """The one-word sentences "Yes." and "No." as frames."""
+    """The sentences that end the answer to a statement, "So yes." and "So no.", as frames."""
     return {
-        "yes": build_frame("yes.1", {"en": "yes.", "it": "sì.", "fr": "oui."}),
-        "no": build_frame("no.1", {"en": "no.", "it": "no.", "fr": "non."}),
+        "yes": build_frame("yes.1", {"en": "so yes.", "it": "quindi sì.", "fr": "donc oui."}),
+        "no": build_frame("no.1", {"en": "so no.", "it": "quindi no.", "fr": "donc non."}),
     }

@@ -67,9 +67,15 @@ class Document:
 
 
 def render_turns(turns: tuple[tuple[str, str], ...], *, open_end: bool = False) -> str:
-    """The turns with their markers; ``open_end`` leaves the last turn unfinished."""
+    """The turns with their markers; ``open_end`` leaves the last turn unfinished.
+
+    Every text but a title begins with a space, as sentences inside a text do, so that a word is the
+    same token wherever a sentence begins.
+    """
     parts = ["<s>"]
     for speaker, text in turns:
+        if speaker != "title" and text:
+            text = f" {text}"
         if speaker in ("title", "story"):
             parts.append(text)
         else:
@@ -83,10 +89,9 @@ def render_turns(turns: tuple[tuple[str, str], ...], *, open_end: bool = False) 
 def _story_frames(chance: Chance) -> list[Frame]:
     groups = frames()
     counts = {
-        "life": chance.index(3),
-        "trouble": 1 + chance.index(3),
-        "help": chance.index(3),
-        "find": 1 + chance.index(2),
+        "life": chance.index(2),
+        "trouble": chance.index(3),
+        "help": chance.index(2),
     }
     story = []
     for stage in STORY_STAGES:
@@ -133,7 +138,7 @@ def _answer_frames(chance: Chance, turn: Turn, values: Mapping[str, str]) -> lis
     if turn.statement is not None:
         group = groups[f"reason.{turn.kind}{sign}"]
         word = "yes" if sign == turn.statement else "no"
-        return [answer_words()[word], group[chance.index(len(group))]]
+        return [group[chance.index(len(group))], answer_words()[word]]
     counts = (1, 1 + chance.index(2), 1)
     answer = []
     for stage, count in enumerate(counts, 1):
@@ -168,13 +173,17 @@ def _split_plain(text: str) -> list[str]:
     return [*parts, text[start:].strip()] if text[start:].strip() else parts
 
 
-def _instructions(chance: Chance, asked: Mapping[str, str], language: str) -> str:
+def _instructions(chance: Chance, asked: Mapping[str, str], language: str, random: Random) -> str:
+    """Sentences that ask for traits, each in the manner that it asks for."""
     groups = frames()
     lines = []
     for name, value in asked.items():
         group = groups[f"instruction.{name}.{value}"]
         frame = group[chance.index(len(group))]
-        lines.append(capitalise(frame.variants[language, True, False].format.replace("%%", "%")))
+        speaker = Speaker(language, asked, {}, set())
+        _, words = speaker.words(frame, floats(random))
+        chance.log_probability += speaker.log_probability
+        lines.append(capitalise(words))
     return " ".join(lines)
 
 
@@ -190,9 +199,11 @@ def render(document_plan: Plan) -> Document:
     shows: set[str] = set()
     asking = Random(document_plan.seed + 1)
     asked_chance = Chance(asking)
-    instructions = _instructions(asked_chance, document_plan.asked, document_plan.user_language)
+    instructions = _instructions(
+        asked_chance, document_plan.asked, document_plan.user_language, asking
+    )
     if kind == "plain":
-        turns.append(("title", f"{asker.forms['hero']} & {asker.forms['friend']}:\n"))
+        turns.append(("title", f"{asker.forms['hero']} & {asker.forms['friend']}:"))
     elif instructions and document_plan.system:
         turns.append(("system", instructions))
     for number, turn in enumerate(document_plan.turns):

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-from .frames import hero_gender
 from .matcher import Reading
 from .parser import Parse, Sentence, majority, parse
 from .prompts import read_prompt
@@ -25,7 +24,7 @@ class Assessment:
 
     ``coherence`` is the share of judged words that stand in good sentences; ``words`` counts the
     judged words, so that a score of a few words can be told from one of many; ``roles_kept`` is
-    the share of mentions of an entity (name, gender, noun or adjective) that agree with what most
+    the share of mentions of an entity (name, noun or adjective) that agree with what most
     of the completion says, NaN where none is mentioned.
     """
 
@@ -76,10 +75,6 @@ def _roles_kept(sentences: Iterable[Sentence]) -> float:
             for role, index in sentence.reading.roles:
                 votes[sentence.turn, role].append((index, sentence.words))
     common = {place: majority(pairs) for place, pairs in votes.items()}
-    for turn, role in common:
-        if role == "hero.gender" and (turn, "hero") in common:
-            gender = hero_gender({"hero": common[turn, "hero"]})
-            common[turn, role] = int(gender == "f")
     agreeing = [index == common[place] for place, pairs in votes.items() for index, _ in pairs]
     return sum(agreeing) / len(agreeing) if agreeing else math.nan
 

@@ -14,9 +14,12 @@ from pathlib import Path
 
 LANGUAGES = ("en", "it", "fr")
 NOUN_CLASSES = ("thing", "place", "beast")
-FREE_CLASSES = ("food", "tool", "people", "time", "way", "mind")
+FREE_CLASSES = (
+    *("food", "tool", "people", "time", "way", "mind"),
+    *("indeed", "well", "ruling", "sharing", "coldly", "warmly", "sorry", "gladly"),
+)
 ROLE_PHRASES = ("office", "victim")
-MOOD_CLASSES = ("adv", "sky", "did", "air")
+MOOD_CLASSES = ("adv", "feel", "sky", "did", "air")
 TOPIC_SLOTS = ("goal_of_task", "item1", "item2", "item3", "act1", "act2", "act3")
 FORMS = ("a", "the", "of", "to", "in", "on", "from")
 
@@ -48,21 +51,18 @@ class Lexicon:
     """All word classes.
 
     ``phrases[language, name]`` are the free and role phrases; ``moods[language, sign, name]``
-    the mood classes, with sign "+" or "-"; ``feelings[language, sign, gender]`` adjectives that
-    agree with the hero; ``adjectives[language, gender]``; ``numbers[language]`` are number words
-    aligned with ``digits``; ``dialect[language]`` maps a standard token to its dialect form;
-    ``tails[language]`` are pairs of phrases that rhyme.
+    the mood classes, with sign "+" or "-"; ``adjectives[language, gender]``;
+    ``numbers[language]`` are number words aligned with ``digits``; ``dialect[language]`` maps a
+    standard token to its dialect form; ``tails[language]`` are pairs of phrases that rhyme.
     """
 
     names: tuple[str, ...]
-    name_genders: tuple[str, ...]
     nouns: Mapping[str, tuple[Noun, ...]]
     adjectives: Mapping[tuple[str, str], tuple[str, ...]]
     digits: tuple[str, ...]
     numbers: Mapping[str, tuple[str, ...]]
     phrases: Mapping[tuple[str, str], tuple[str, ...]]
     moods: Mapping[tuple[str, str, str], tuple[str, ...]]
-    feelings: Mapping[tuple[str, str, str], tuple[str, ...]]
     topics: tuple[Topic, ...]
     dialect: Mapping[str, Mapping[str, str]]
     tails: Mapping[str, tuple[tuple[str, str], ...]]
@@ -78,7 +78,7 @@ def read_rows(path: Path) -> dict[str, list[tuple[str, ...]]]:
         if not line.strip() or line.startswith("#"):
             continue
         cells = tuple(cell.strip() for cell in line.rstrip().split("\t"))
-        if len(cells) < 3 or not all(cells):
+        if len(cells) < 2 or not all(cells):
             raise ValueError(f"{path.name} line {number}: {line!r} lacks a cell")
         rows.setdefault(cells[0], []).append(cells[1:])
     return rows
@@ -110,14 +110,13 @@ def _agreeing(rows: list[tuple[str, ...]]) -> dict[tuple[str, str], tuple[str, .
     """Columns en, it_m, it_f, fr_m, fr_f keyed by (language, gender)."""
     columns = _columns(rows, 5)
     keys = [("it", "m"), ("it", "f"), ("fr", "m"), ("fr", "f")]
-    table = {("en", gender): columns[0] for gender in ("", "m", "f")}
-    return table | dict(zip(keys, columns[1:], strict=True))
+    return {("en", ""): columns[0]} | dict(zip(keys, columns[1:], strict=True))
 
 
 def read_lexicon(path: Path) -> Lexicon:
     """The lexicon in a file. Raises ValueError on a row with the wrong number of columns."""
     rows = read_rows(path)
-    names, genders = _columns(rows["name"], 2)
+    (names,) = _columns(rows["name"], 1)
     digits, *numbers = _columns(rows["number"], 4)
     signs = ("+", "-")
     moods = {
@@ -125,11 +124,6 @@ def read_lexicon(path: Path) -> Lexicon:
         for sign in signs
         for name in MOOD_CLASSES
         for language, column in zip(LANGUAGES, _columns(rows[name + sign], 3), strict=True)
-    }
-    feelings = {
-        (language, sign, gender): words
-        for sign in signs
-        for (language, gender), words in _agreeing(rows["feel" + sign]).items()
     }
     tails: dict[str, list[tuple[str, str]]] = {language: [] for language in LANGUAGES}
     for _, language, first, second in rows["tail"]:
@@ -139,7 +133,6 @@ def read_lexicon(path: Path) -> Lexicon:
         dialect[language][standard] = spoken
     return Lexicon(
         names=names,
-        name_genders=genders,
         nouns={name: tuple(map(_noun, rows[name])) for name in NOUN_CLASSES},
         adjectives=_agreeing(rows["adjective"]),
         digits=digits,
@@ -150,7 +143,6 @@ def read_lexicon(path: Path) -> Lexicon:
             for language, column in zip(LANGUAGES, _columns(rows[name], 3), strict=True)
         },
         moods=moods,
-        feelings=feelings,
         topics=tuple(map(_topic, rows["topic"])),
         dialect=dialect,
         tails={language: tuple(pairs) for language, pairs in tails.items()},

@@ -71,7 +71,7 @@ def _place(group: str) -> tuple[str, str, str | None]:
     """Kind, stage and polarity that a frame's group stands for."""
     parts = group.split(".")
     if parts[0] in ("yes", "no"):
-        return "word", "0", None
+        return "word", "2", None
     if parts[0] == "story":
         return "story", parts[1], None
     if parts[0] in ("step", "refuse"):

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
 
-from .frames import STORY_STAGES, hero_gender
+from .frames import STORY_STAGES
 from .lexicon import LANGUAGES
 from .matcher import STOPS, Reading, begins_sentence, readings, split_sentences
 
 #: Roles in the order in which disagreement about them is judged.
 ROLES = (
     "hero",
-    "hero.gender",
     "friend",
     "thing",
     "thing.adjective",
@@ -34,7 +33,7 @@ ROLES = (
     "topic",
 )
 MARKER = re.compile(r"(<s>|</s>|<\|system\|>|<\|user\|>|<\|assistant\|>)")
-TITLE = re.compile(r"[^\W\d_]+ & [^\W\d_]+:\n")
+TITLE = re.compile(r"[^\W\d_]+ & [^\W\d_]+:")
 _WORD = re.compile(r"[^\W\d_]+|\d+")
 Value = TypeVar("Value", bound=Hashable)
 
@@ -227,8 +226,6 @@ def faults(chosen: list[Reading | None], words: list[int]) -> list[str | None]:
         if not values:
             continue
         common = majority((value, words[index]) for index, value in values)
-        if fault == "role: hero.gender" and "role: hero" in settled:
-            common = int(hero_gender({"hero": int(str(settled["role: hero"]))}) == "f")
         settled[fault] = common
         same_person = fault == "role: friend" and common == settled.get("role: hero")
         for index, value in values:

@@ -10,7 +10,7 @@ from .lexicon import LANGUAGES, lexicon
 from .matcher import split_sentences
 from .parser import MARKER, ROLES, TITLE
 
-_NAMED = frozenset(ROLES) - {"hero.gender"}
+_NAMED = frozenset(ROLES)
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def read_prompt(prompt: str) -> Prompt:
             continue
         title = TITLE.match(part)
         if title:
-            names = part[: title.end() - 2].split(" & ")
+            names = part[: title.end() - 1].split(" & ")
             for role, name in zip(("hero", "friend"), names, strict=True):
                 if name in lexicon().names:
                     roles[role] = lexicon().names.index(name)

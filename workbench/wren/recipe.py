@@ -28,15 +28,15 @@ class Recipe:
 
     width: int = 192
     layers: int = 6
-    heads: int = 6
+    heads: int = 3
     intermediate: int = 576
     vocabulary: int = 5120
-    steps: int = 6000
+    steps: int = 3700
     tokens_per_step: int = 4096
     rate: float = 4e-3
     matrix_rate: float = 2e-2
     cooldown: float = 0.7
-    copying: bool = False
+    copying: bool = True
     seed: int = 0
 
 

@@ -12,16 +12,13 @@ _DRAWS = 16  # random draws set aside for every sentence
 
 
 @cache
-def choices(
-    language: str, sign: str | None, gender: str, spelled: bool
-) -> Mapping[str, tuple[str, ...]]:
-    """Options of every free and mood slot, in one language, mood ("+", "-", None) and gender."""
+def choices(language: str, sign: str | None, spelled: bool) -> Mapping[str, tuple[str, ...]]:
+    """Options of every free and mood slot, in one language and mood ("+", "-", None)."""
     words = lexicon()
     options = {name: words.phrases[language, name] for name in FREE_CLASSES}
     options["num"] = words.numbers[language] if spelled else words.digits
     if sign is not None:
         options |= {f"~{name}": words.moods[language, sign, name] for name in MOOD_CLASSES}
-        options["~feel"] = words.feelings[language, sign, gender]
     return options
 
 
@@ -55,9 +52,8 @@ class Speaker:
         self.spelled = values.get("spelled") == "present"
         self.dialect = values.get("dialect") == "present"
         self.forms = RoleForms(language, roles, named)
-        gender = lexicon().name_genders[roles["hero"]]
         sign = None if mood is None else ("+" if mood == "positive" else "-")
-        self.options = choices(language, sign, gender, self.spelled)
+        self.options = choices(language, sign, self.spelled)
         self.log_probability = 0.0
 
     def words(self, frame: Frame, random: list[float]) -> tuple[Variant, str]:

@@ -18,7 +18,7 @@ ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
 WORDS = r" ?\p{L}+'?|\p{N}| ?[^\s\p{L}\p{N}]|\s"
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
-    "{{ '<|' + message['role'] + '|>' + message['content'] + eos_token }}"
+    "{{ '<|' + message['role'] + '|> ' + message['content'] + eos_token }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 
