@@ -338,3 +338,13 @@ def test_folder_is_beside_the_notebooks(tmp_path: Path, monkeypatch: pytest.Monk
     model.mkdir()
     found = report.folder(model, 1)
     assert re.fullmatch(r"reports/my-model-[0-9a-f]{8}-seed1", found.as_posix())
+
+
+def test_any_text_comes_back_from_a_table(tmp_path: Path) -> None:
+    """Random models write carriage returns, which an unquoted field would not survive."""
+    texts = ["a\rb", "\r", "x\r\ny", 'q"\r,z', "\x0b\x1c\x85\u2028", "1.0", "NA", " é", "\n"]
+    frame = pd.DataFrame({"text": texts, "number": [1 / (3 + n) for n in range(len(texts))]})
+    tables.write_csv(frame, tmp_path / "t.csv")
+    pd.testing.assert_frame_equal(tables.read_csv(tmp_path / "t.csv"), frame, check_exact=True)
+    tables.write_csv(pd.DataFrame({"text": ["a\0b"]}), tmp_path / "nul.csv")
+    assert tables.read_csv(tmp_path / "nul.csv")["text"].tolist() == ["a\ufffdb"]

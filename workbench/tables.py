@@ -5,6 +5,7 @@ A table is `tables/NAME.csv` beside `tables/NAME.json`, its provenance; single n
 """
 
 import ast
+import csv
 import hashlib
 import html
 import json
@@ -42,8 +43,13 @@ def to_json(value: Any) -> str:
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> str:
-    """Write a frame without its index, atomically; the sha256 of what was written."""
-    content = frame.to_csv(index=False, lineterminator="\n").encode()
+    """Write a frame without its index, atomically; the sha256 of what was written.
+
+    A model may write any character. All texts are quoted, for pandas leaves a carriage return
+    without; a NUL, at which its reader would stop, becomes U+FFFD.
+    """
+    text = frame.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    content = text.replace("\0", "\ufffd").encode()
     write_atomically(path, content)
     return hashlib.sha256(content).hexdigest()
 
