@@ -5,11 +5,13 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 import workbench
@@ -59,6 +61,21 @@ def test_every_requirement_is_pinned_within_its_range(python: str) -> None:
     for requirement in wanted:
         version = versions[normal(requirement.name)]
         assert requirement.specifier.contains(version), (str(requirement), version)
+
+
+def test_every_pin_admits_the_first_release_of_each_python() -> None:
+    """Where one does not (3.11.5 and up, say), pip tries versions of all the others for ever."""
+    first = {f"{python}.0": pins(python) for python in ("3.11", "3.12", "3.13")}
+    known = {normal(one.name): one for one in distributions()}
+    refused = [
+        (name, version, python)
+        for python, versions in first.items()
+        for name, version in versions.items()
+        if name in known
+        and known[name].version.split("+")[0] == version
+        and python not in SpecifierSet(known[name].metadata["Requires-Python"] or "")
+    ]
+    assert refused == []
 
 
 def test_numpy_is_open_upwards_in_the_core() -> None:

@@ -63,9 +63,9 @@ def _split(one: Document, other: Document, count: int) -> tuple[str, str, str] |
 def trait_pairs(trait: str, n: int, seed: int) -> list[tuple[str, str, str]]:
     """``n`` contrast pairs (prompt, positive, negative) of a trait, no text of which stands twice.
 
-    The prompt (with role markers) ends where the two texts part; completions have 2 to 4
-    sentences and begin with a space. Languages are named
-    "english", "italian" and "french", contrasted with either other language.
+    The prompt (with role markers) ends where the two texts part; completions have 2 to 4 sentences
+    and begin with a space. Languages are named "english", "italian" and "french", contrasted with
+    either other language.
 
     Raises ValueError on an unknown trait.
     """

@@ -175,15 +175,13 @@ def _split_plain(text: str) -> list[str]:
 
 def _instructions(chance: Chance, asked: Mapping[str, str], language: str, random: Random) -> str:
     """Sentences that ask for traits, each in the manner that it asks for."""
-    groups = frames()
+    groups, speaker = frames(), Speaker(language, asked, {}, set())
     lines = []
     for name, value in asked.items():
         group = groups[f"instruction.{name}.{value}"]
-        frame = group[chance.index(len(group))]
-        speaker = Speaker(language, asked, {}, set())
-        _, words = speaker.words(frame, floats(random))
-        chance.log_probability += speaker.log_probability
+        _, words = speaker.words(group[chance.index(len(group))], floats(random))
         lines.append(capitalise(words))
+    chance.log_probability += speaker.log_probability
     return " ".join(lines)
 
 

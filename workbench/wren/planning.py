@@ -66,8 +66,7 @@ class Chance:
 
     def pick(self, n: int, k: int) -> list[int]:
         """k different indices below n, in order of drawing."""
-        left = list(range(n))
-        return [left.pop(self.index(len(left))) for _ in range(k)]
+        return self.pick_weighted([1] * n, k)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,6 @@ from .lexicon import LANGUAGES, lexicon
 from .matcher import split_sentences
 from .parser import MARKER, ROLES, TITLE
 
-_NAMED = frozenset(ROLES)
-
 
 @dataclass(frozen=True)
 class Prompt:
@@ -122,7 +120,7 @@ def read_prompt(prompt: str) -> Prompt:
                     asked[trait] = value
                 else:
                     kind, statement = _kind(group), line.statement or statement
-                    roles |= {role: value for role, value in says.items() if role in _NAMED}
+                    roles |= {role: value for role, value in says.items() if role in ROLES}
     return Prompt(asked, roles, kind, statement)
 
 

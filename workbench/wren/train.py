@@ -13,14 +13,14 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from workbench.wren import tokenizer as tokenizers
 from workbench.wren.grammar import write
@@ -97,17 +97,16 @@ def batches(directory: Path, recipe: Recipe, index: int) -> Iterator[tuple[int, 
             index += 1
 
 
-def loss_of(model: PreTrainedModel, rows: Tensor, pad: int) -> Tensor:
+def loss_of(model: LlamaForCausalLM, rows: Tensor, pad: int) -> Tensor:
     """Mean cross-entropy of the next token over all that is not padding, in nats."""
     with torch.autocast("cpu", torch.bfloat16):
-        hidden = model.base_model(input_ids=rows[:, :-1], use_cache=False).last_hidden_state
-    head: Any = model.get_output_embeddings()
+        hidden = model.model(input_ids=rows[:, :-1], use_cache=False).last_hidden_state
     real = rows[:, 1:] != pad
-    return linear_cross_entropy(hidden[real], head.weight, rows[:, 1:][real])
+    return linear_cross_entropy(hidden[real], model.lm_head.weight, rows[:, 1:][real])
 
 
 @torch.no_grad()
-def held_out_loss(model: PreTrainedModel, bundles: list[Tensor], pad: int) -> float:
+def held_out_loss(model: LlamaForCausalLM, bundles: list[Tensor], pad: int) -> float:
     """Nats a token over all bundles."""
     counts = [int((rows[:, 1:] != pad).sum()) for rows in bundles]
     losses = [loss_of(model, rows, pad).item() for rows in bundles]
@@ -127,26 +126,13 @@ def _resumable(checkpoint: Path, recipe: Recipe, language: str) -> dict[str, Any
     return state
 
 
-def train(
-    directory: Path,
-    recipe: Recipe,
-    *,
-    make: Callable[[Recipe, PreTrainedTokenizerFast], PreTrainedModel] = make_model,
-    tokenizer_of: Path | None = None,
-    minutes_between_checkpoints: float = 3.0,
-) -> None:
-    """Run ``recipe``, leave model and tokenizer in ``directory``; resumes from its checkpoint.
-
-    ``make`` gives the model before its first step. ``tokenizer_of`` is a model's directory whose
-    tokenizer is used; without one it is learnt.
-    """
+def train(directory: Path, recipe: Recipe, *, minutes_between_checkpoints: float = 3.0) -> None:
+    """Run ``recipe``, leave model and tokenizer in ``directory``; resumes from its checkpoint."""
     directory.mkdir(parents=True, exist_ok=True)
     checkpoint = directory / "checkpoint.pt"
     language = language_hash()
     state = _resumable(checkpoint, recipe, language)
-    if tokenizer_of is not None:
-        load_tokenizer(tokenizer_of).save_pretrained(directory)
-    elif state is None:
+    if state is None:
         texts = documents(HELD_OUT_SEED + 1, 12_000)
         built = tokenizers.build(texts, size=recipe.vocabulary, context=CONTEXT)
         built.save_pretrained(directory)
@@ -154,7 +140,7 @@ def train(
     pad = tokenizer.get_vocab()[tokenizers.PAD]
 
     torch.manual_seed(recipe.seed)
-    model = make(recipe, tokenizer).train()
+    model = make_model(recipe, tokenizer).train()
     optimizers = make_optimizers(model, recipe)
     rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     step, index, seconds = 0, 0, 0.0
@@ -227,10 +213,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=train.__doc__)
     parser.add_argument("--directory", type=Path, default=HERE / "model")
     for name, value in vars(Recipe()).items():
-        how: dict[str, Any] = {"type": type(value)}
-        if isinstance(value, bool):
-            how = {"action": argparse.BooleanOptionalAction}
-        parser.add_argument(f"--{name.replace('_', '-')}", default=value, **how)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     options = vars(parser.parse_args())
     train(options.pop("directory"), Recipe(**options))
 
