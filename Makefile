@@ -11,8 +11,15 @@ QUIET := -qq --disable-pip-version-check
 # numpy 1, which repeng needs, has no wheels from Python 3.13 on.
 EXTRAS := import sys; print("notebooks,judges,test" + ",repeng" * (sys.version_info < (3, 13)))
 
+# Another Python than that of .venv, asked for by name: .venv is made anew.
+ifeq ($(origin PYTHON),command line)
+  ifneq ($(shell $(PYTHON) --version 2>&1),$(shell $(VENV)/bin/python --version 2>&1))
+    ANEW := FORCE
+  endif
+endif
+
 .DEFAULT_GOAL := help
-.PHONY: help results test lab figures study clean pins
+.PHONY: help results test lab figures study clean pins FORCE
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.12]"
@@ -41,8 +48,8 @@ clean:  ## remove .venv and caches; notebooks and reports stay
 	find workbench tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # The stamp holds what it was made from, so that a fresh checkout of the same pins installs nothing.
-$(STAMP): pyproject.toml constraints.txt
-	@if cat $^ | cmp -s - $@ && $(RUN) pip --version >/dev/null 2>&1; then touch $@; else $(MAKE) --no-print-directory pins; fi
+$(STAMP): pyproject.toml constraints.txt $(ANEW)
+	@if [ -z "$(ANEW)" ] && cat $^ | cmp -s - $@ && $(RUN) pip --version >/dev/null 2>&1; then touch $@; else $(MAKE) --no-print-directory pins; fi
 
 # torch goes in alone and pinned, so that a CPU build is taken where one is offered; with the other
 # requirements beside it a resolver may prefer the build for GPUs.
@@ -51,7 +58,7 @@ pins:
 	  { echo "Python 3.11 or newer is needed, but $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
 	    "Name another one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "setting up $(VENV) with $$($(PYTHON) --version): about 5 minutes, once"
-	@$(RUN) pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); \
+	@[ -z "$(ANEW)" ] && $(RUN) pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); \
 	  echo "Python's venv module is missing. On Debian and Ubuntu: sudo apt-get install python3-venv" >&2; exit 1; }
 	@$(RUN) pip install $(QUIET) "$$(grep '^torch==' constraints.txt)"
 	@$(RUN) pip install $(QUIET) -c constraints.txt -e ".[$$($(VENV)/bin/python -c '$(EXTRAS)')]"

@@ -53,7 +53,7 @@ def test_without_norms_the_unit_is_raw() -> None:
     assert (values["range"], values["unit"]) == ("−2.00 to +2.00", "raw units")
     assert " raw units moves the trait by" in str(values["verdicts"])
     assert "mean slope (trait per raw unit)" in str(values["slopes"])
-    assert "Distance from there, in raw units," in str(values["rules_verdict"])
+    assert "Distance from there, in raw units:" in str(values["rules_verdict"])
     words = " ".join(map(str, values.values())).replace("one residual norm (raw units)", "")
     assert "residual norm" not in words
     assert "nan" not in words
@@ -61,10 +61,18 @@ def test_without_norms_the_unit_is_raw() -> None:
 
 
 def test_flags_of_all_traits_are_counted_together() -> None:
-    """Of 17 coefficients 7 lie below 1, where texts are intact and coherent, for 8 prompts each."""
+    """Of 17 coefficients 7 lie below 1, where texts are intact and coherent, for 8 prompts each;
+    none is in doubt, but where half of the prompts are coherent."""
     said = findings.flags_counted({"mood": swept(), "tone": swept(breaks=9.0)})
     rows = said.splitlines()[-2:]
-    assert rows == [f"| intact | {8 * (7 + 17)} | 0 |", f"| broken | 0 | {8 * 10} |"]
+    assert rows == [
+        f"| intact | {8 * (7 + 17)} | 0 | 0 | 0 |",
+        f"| broken | 0 | {8 * 10} | 0 | 0 |",
+    ]
+    mixed = swept()
+    mixed.loc[(mixed["prompt_index"] < 4) & (mixed["coefficient_norm"] == 1.5), "coherence"] = 1.0
+    rows = findings.flags_counted({"mood": mixed}).splitlines()[-2:]
+    assert rows == ["| intact | 56 | 0 | 0 | 0 |", "| broken | 4 | 76 | 4 | 4 |"]
     assert "No judge" in findings.flags_counted({"mood": swept(), "b": swept(judged=False)})
 
 

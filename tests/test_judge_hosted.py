@@ -34,9 +34,7 @@ PRICES = Prices(input=1.0, output=5.0)
 
 def needs(package: str) -> pytest.MarkDecorator:
     missing = importlib.util.find_spec(package) is None
-    return pytest.mark.skipif(
-        missing, reason=f"{package} is missing: pip install workbench[judges]"
-    )
+    return pytest.mark.skipif(missing, reason=f"{package} is missing: pip install -e '.[judges]'")
 
 
 CHAT = pytest.param("chat", marks=needs("openai"))
@@ -340,7 +338,7 @@ def test_a_missing_sdk_is_named_with_the_remedy(
     package: str, service: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, package, None)
-    with pytest.raises(ImportError, match=r'pip install "workbench\[judges\]"'):
+    with pytest.raises(ImportError, match=r'pip install -e "\.\[judges\]"'):
         HostedJudge(service)([], "mood")
 
 

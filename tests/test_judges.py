@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import random
 
 import numpy as np
@@ -23,7 +24,7 @@ def test_exact_agrees_with_the_grammar(stories_of_wren: list[str]) -> None:
     prompts = [prompt for prompt, _, _ in wren.trait_pairs("mood", 4, 3)]
     pairs = zip(stories_of_wren, prompts, strict=True)
     frame = judges.exact([Written(text, prompt) for text, prompt in pairs], "mood")
-    assert list(frame.columns) == ["coherence", "trait", "fit"]
+    assert list(frame.columns) == ["coherence", "words", "trait", "fit"]
     assert frame["coherence"].tolist() == [wren.coherence(text) for text in stories_of_wren]
     assert frame["trait"].tolist() == [wren.trait(text, "mood") for text in stories_of_wren]
     expected = [wren.fit(p, t).share for p, t in zip(prompts, stories_of_wren, strict=True)]
@@ -42,7 +43,7 @@ def test_exact_sees_collapse(stories_of_wren: list[str]) -> None:
 def test_exact_of_nothing_has_its_columns() -> None:
     frame = judges.exact([], "mood")
     assert len(frame) == 0
-    assert list(frame.columns) == ["coherence", "trait", "fit"]
+    assert list(frame.columns) == ["coherence", "words", "trait", "fit"]
 
 
 def test_exact_refuses_an_unknown_trait_before_any_text() -> None:
@@ -66,7 +67,22 @@ def test_exact_pardons_an_open_end_only_where_the_limit_cut_it(stories_of_wren: 
 def test_exact_of_an_empty_text_is_no_praise() -> None:
     frame = judges.exact([Written("", "", "end"), Written("", "", "length")], "mood")
     assert frame["coherence"].tolist() == [0.0, 0.0]
-    assert frame["trait"].tolist() == [0.0, 0.0]
+    assert frame["trait"].isna().all()
+
+
+def test_exact_says_nothing_of_what_shows_nothing() -> None:
+    """The mere beginning of a sentence has no coherence yet; an answer without a story no mood."""
+    begun, answer = judges.exact([Written("In"), Written("So no.", "", "end")], "mood").itertuples()
+    assert math.isnan(begun.coherence)
+    assert begun.words == 0
+    assert answer.coherence == 1
+    assert math.isnan(answer.trait)
+
+
+def test_exact_takes_a_role_marker_within_for_an_error() -> None:
+    texts = ["So no.<|user|> So no.", "So no.<|user|><|user|>", "So no.<pad> So no."]
+    frame = judges.exact([Written(text, "", "end") for text in texts], "power")
+    assert (frame["coherence"] < 0.7).all()
 
 
 def texts(**columns) -> pd.DataFrame:
@@ -140,10 +156,14 @@ def test_score_gives_four_columns_for_every_text(stories_of_wren: list[str]) -> 
     broken = stories_of_wren[0][:-2]
     texts_ = [stories_of_wren[0], broken, ""]
     frame = judges.score(texts_, asked, "mood", by=judges.exact, finish=["end", "end", "length"])
-    assert frame.columns.tolist() == ["trait", "coherence", "status", "reason", "fit"]
+    assert frame.columns.tolist() == ["trait", "coherence", "status", "reason", "words", "fit"]
     assert frame["coherence"][0] == 1
     assert frame["coherence"][1] < 1  # it ended so, and was not cut
-    assert frame[["status", "reason"]].to_numpy().tolist() == [["ok", ""]] * 3
+    assert frame[["status", "reason"]].to_numpy().tolist() == [
+        ["ok", ""],
+        ["ok", ""],
+        ["unrated", "the judge gave no number"],  # nothing shows no trait
+    ]
     none = judges.score([], [], "mood", by=judges.exact)
     assert len(none) == 0
     assert none.columns.tolist() == frame.columns.tolist()

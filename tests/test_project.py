@@ -162,7 +162,8 @@ def test_same_pins_install_nothing(tmp_path: Path) -> None:
     (venv / "bin" / "python").symlink_to(sys.executable)
     stamp = venv / ".pins"
     content = (ROOT / "pyproject.toml").read_bytes() + (ROOT / "constraints.txt").read_bytes()
-    command = ["make", str(stamp), f"VENV={venv}", "PYTHON=false"]
+    # from the environment, as a name on the command line asks for that Python
+    command = ["env", "PYTHON=false", "make", str(stamp), f"VENV={venv}"]
     stamp.write_bytes(content)
     os.utime(stamp, (0, 0))
     same = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
@@ -173,6 +174,21 @@ def test_same_pins_install_nothing(tmp_path: Path) -> None:
     other = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
     assert other.returncode != 0
     assert "Python 3.11 or newer is needed" in other.stderr
+
+
+def test_another_python_asked_for_by_name_makes_the_environment_anew(tmp_path: Path) -> None:
+    venv = tmp_path / "venv"
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin" / "python").symlink_to(sys.executable)
+    stamp = venv / ".pins"
+    stamp.write_bytes(
+        (ROOT / "pyproject.toml").read_bytes() + (ROOT / "constraints.txt").read_bytes()
+    )
+    for python, anew in ((sys.executable, False), ("false", True)):
+        command = ["make", str(stamp), f"VENV={venv}", f"PYTHON={python}"]
+        made = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+        assert ("Python 3.11 or newer is needed" in made.stderr) == anew
+        assert (made.returncode != 0) == anew
 
 
 def test_ci_script_can_run() -> None:

@@ -69,13 +69,8 @@ def test_rules_stand_beside_the_exact_ceiling() -> None:
     assert found[rules.CONSTANT].isna().all()
     assert "halves on 2 of 2 curves, of 1 trait." in rules.rules_verdict(found)
     fares = rules.distances_table(found).set_index("rule")
-    assert fares["distance"].tolist() == [
-        "0.00 (one value)",
-        "0.12 (one value)",
-        f"{0.875 - INTERPOLATED:.2f} (one value)",
-        "–",
-        "–",
-    ]
+    assert fares["distance"][:3].tolist() == pytest.approx([0.0, 0.125, 0.875 - INTERPOLATED])
+    assert fares["distance"][3:].isna().all()
     assert fares["silent"].tolist() == ["0 of 2", "0 of 2", "0 of 2", "2 of 2", "2 of 2"]
 
 
@@ -93,18 +88,17 @@ def test_the_constant_is_taken_from_other_traits() -> None:
     assert guess["b", "−"] == pytest.approx(-0.875)
 
 
-def test_distances_have_intervals_over_traits() -> None:
-    """The curves of a trait are resampled together: three traits are three, of six curves."""
+def test_distances_are_given_as_they_are() -> None:
+    """Few curves that share traits and prompts have a range, not an interval."""
     found = table(a=swept(0.5), b=swept(1.0), c=swept(1.5))
     fares = rules.distances_table(found).set_index("rule")
-    assert fares["traits"].tolist() == [3, 3, 3, 0, 3]
     assert fares["curves"].tolist() == [6, 6, 6, 0, 6]
-    # Off by 0.75, 0 and 0.75; all three resamples alike happen in more than 1 of 40.
-    assert fares.loc[rules.CONSTANT, "distance"] == "0.50 [0.00, 0.75]"
-    assert fares.loc["ALERT as meant", "distance"] == "0.12 (all equal)"
+    columns = ["distance", "least", "greatest"]
+    assert fares.loc[rules.CONSTANT, columns].tolist() == pytest.approx([0.5, 0.0, 0.75])
+    assert fares.loc["ALERT as meant", columns].tolist() == pytest.approx([0.125] * 3)
     words = rules.rules_verdict(found)
     assert "halves on 6 of 6 curves, of 3 traits." in words
-    assert "| constant (other traits) | 0.50 [0.00, 0.75] | 6 | 3 |" in words
+    assert "| constant (other traits) | 0.50 | 0.00 | 0.75 | 6 |" in words
 
 
 def test_an_end_where_coherence_holds_is_a_false_alarm() -> None:
@@ -112,9 +106,10 @@ def test_an_end_where_coherence_holds_is_a_false_alarm() -> None:
     found = table(a=swept(1.0), b=swept(1.0, incoherent=9.0))
     assert "halves on 2 of 4 curves, of 2 traits." in rules.rules_verdict(found)
     fares = rules.distances_table(found).set_index("rule")
-    assert fares.loc["this package"].tolist() == ["0.00 (one value)", 2, 1, "0 of 2", "2 of 2"]
-    assert fares.loc["ALERT as coded"].tolist() == ["–", 0, 0, "2 of 2", "0 of 2"]
-    assert fares.loc[rules.CONSTANT].tolist() == ["–", 0, 0, "2 of 2", "2 of 2"]
+    told = ["distance", "curves", "silent", "false alarms"]
+    assert fares.loc["this package", told].tolist() == [0.0, 2, "0 of 2", "2 of 2"]
+    assert fares.loc["ALERT as coded", told[1:]].tolist() == [0, "2 of 2", "0 of 2"]
+    assert fares.loc[rules.CONSTANT, told[1:]].tolist() == [0, "2 of 2", "2 of 2"]
 
 
 def test_without_a_judge_no_rule_is_checked() -> None:

@@ -79,12 +79,12 @@ def test_turning_the_vector_turns_the_slopes() -> None:
 def test_the_steepest_layer_comes_with_its_reason() -> None:
     table = pd.DataFrame(
         {"layer": [0, 1, 2], "slope": [1.0, 4.0, 4.0], "low": [0.0, 3.0, 1.0]}
-    ).assign(high=6.0, agree=0.75, pairs=8)
+    ).assign(high=6.0, agree=0.75, agree_low=0.4, agree_high=0.9, pairs=8)
     layer, why = steepest_layer(table)
     assert layer == 1
     assert why == (
         "steepest log-odds of 3 layers on 8 held-out pairs "
-        "(+4.0 nats per residual norm [+3.0, +6.0], 75% of the pairs agree)"
+        "(+4.0 nats per residual norm [+3.0, +6.0], 75% [40%, 90%] of the pairs agree)"
     )
 
 

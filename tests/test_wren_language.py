@@ -33,7 +33,8 @@ from workbench.wren.lexicon import (
     lexicon,
     to_dialect,
 )
-from workbench.wren.planning import Chance, role_word
+from workbench.wren.planning import Chance
+from workbench.wren.roles import role_word
 from workbench.wren.traits import KINDS, LANGUAGE_SCORES
 
 SEEDS = st.integers(0, 2**40)

@@ -2,8 +2,10 @@
 
 import json
 import math
+import os
+import resource
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,13 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from workbench.wren import batches
+from workbench.wren import tokenizer as tokenizers
 from workbench.wren import train as training
+from workbench.wren.batches import Batch, as_batch, bundle, one_hot
 from workbench.wren.kernels import CHUNK, causal_attention, linear_cross_entropy
-from workbench.wren.recipe import Recipe, make_config, rate_at, start_copying
-from workbench.wren.train import HERE, language_hash, train
+from workbench.wren.recipe import CONTEXT, Recipe, make_config, rate_at, start_copying
+from workbench.wren.train import HERE, language_hash, texts_of, train
 
 TINY = Recipe(
     width=32,
@@ -37,14 +42,27 @@ ROUNDOFF = 2.0**-8
 # --- kernels -------------------------------------------------------------------------------
 
 
-def loss_and_gradients(
-    loss: Callable[[Tensor, Tensor, Tensor], Tensor],
-    hidden: Tensor,
-    weight: Tensor,
-    targets: Tensor,
+def sparse(tokens: int, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Places, tokens and odds of targets: one to four tokens a place, none twice."""
+    counts = [1 + place % 4 for place in range(tokens)]
+    chosen = [torch.randperm(vocabulary)[:count] for count in counts]
+    odds = [torch.rand(count).softmax(0) for count in counts]
+    places = torch.arange(tokens).repeat_interleave(torch.tensor(counts))
+    return places, torch.cat(chosen), torch.cat(odds)
+
+
+def dense(targets: tuple[Tensor, Tensor, Tensor], vocabulary: int) -> Tensor:
+    places, tokens, odds = targets
+    matrix = torch.zeros(int(places[-1]) + 1, vocabulary)
+    matrix[places, tokens] = odds
+    return matrix
+
+
+def with_gradients(
+    loss: Callable[[Tensor, Tensor], Tensor], hidden: Tensor, weight: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     hidden, weight = hidden.clone().requires_grad_(), weight.clone().requires_grad_()
-    value = loss(hidden, weight, targets)
+    value = loss(hidden, weight)
     (3 * value).backward()  # a gradient other than 1 comes in, as from a scaled loss
     assert hidden.grad is not None
     assert weight.grad is not None
@@ -58,27 +76,24 @@ def test_linear_cross_entropy_is_that_of_float_logits(tokens: int) -> None:
     # Exact in bfloat16, so that only the arithmetic differs.
     hidden = torch.randn(tokens, width).bfloat16().float()
     weight = (torch.randn(vocabulary, width) * 0.4).bfloat16().float()
-    targets = torch.randint(vocabulary, (tokens,))
-
-    def reference(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-        return cross_entropy(hidden @ weight.T, targets)
-
-    expected = loss_and_gradients(reference, hidden, weight, targets)
-    found = loss_and_gradients(linear_cross_entropy, hidden, weight, targets)
+    targets = sparse(tokens, vocabulary)
+    wanted = dense(targets, vocabulary)
+    expected = with_gradients(lambda h, w: cross_entropy(h @ w.T, wanted), hidden, weight)
+    found = with_gradients(lambda h, w: linear_cross_entropy(h, w, *targets), hidden, weight)
     largest = float((hidden @ weight.T).abs().max())
     assert abs(float(found[0] - expected[0])) <= ROUNDOFF * largest
-    for got, wanted in zip(found[1:], expected[1:], strict=True):
+    for got, true in zip(found[1:], expected[1:], strict=True):
         assert got.dtype == torch.float32
-        assert float((got - wanted).norm() / wanted.norm()) <= 2 * ROUNDOFF
+        assert float((got - true).norm() / true.norm()) <= 2 * ROUNDOFF
 
 
 def test_linear_cross_entropy_over_many_tokens_has_no_bias() -> None:
     torch.manual_seed(4)
     hidden, weight = torch.randn(4000, 32).bfloat16().float(), torch.randn(100, 32) * 0.3
-    weight, targets = weight.bfloat16().float(), torch.randint(100, (4000,))
-    expected = cross_entropy(hidden @ weight.T, targets)
+    weight, targets = weight.bfloat16().float(), sparse(4000, 100)
+    expected = cross_entropy(hidden @ weight.T, dense(targets, 100))
     # Rounding errors of single logits average out.
-    assert float(linear_cross_entropy(hidden, weight, targets)) == pytest.approx(
+    assert float(linear_cross_entropy(hidden, weight, *targets)) == pytest.approx(
         float(expected), rel=ROUNDOFF / 20
     )
 
@@ -86,7 +101,7 @@ def test_linear_cross_entropy_over_many_tokens_has_no_bias() -> None:
 def test_linear_cross_entropy_keeps_the_type_of_the_hidden_states() -> None:
     hidden = torch.randn(5, 8).bfloat16().requires_grad_()
     weight = torch.randn(11, 8).requires_grad_()
-    linear_cross_entropy(hidden, weight, torch.arange(5)).backward()
+    linear_cross_entropy(hidden, weight, *sparse(5, 11)).backward()
     assert hidden.grad is not None
     assert hidden.grad.dtype == torch.bfloat16
 
@@ -125,10 +140,9 @@ def test_a_token_sees_nothing_after_it() -> None:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shards of 24 documents, written by a thread; few documents for tokenizer and held-out."""
-    documents = training.documents
-    monkeypatch.setattr(training, "DOCUMENTS_PER_SHARD", 24)
-    monkeypatch.setattr(training, "documents", lambda seed, n: documents(seed, min(n, 24)))
-    monkeypatch.setattr(training, "ProcessPoolExecutor", ThreadPoolExecutor)
+    monkeypatch.setattr(training, "texts_of", lambda seed, n: texts_of(seed, min(n, 24)))
+    monkeypatch.setattr(batches, "DOCUMENTS_PER_SHARD", 24)
+    monkeypatch.setattr(batches, "ProcessPoolExecutor", ThreadPoolExecutor)
 
 
 def weights(directory: Path) -> dict[str, Tensor]:
@@ -142,8 +156,8 @@ def test_a_killed_run_resumes_to_the_same_weights(
     losses: list[float] = []
     real_loss = training.loss_of
 
-    def recorded(model: LlamaForCausalLM, rows: Tensor, pad: int) -> Tensor:
-        loss = real_loss(model, rows, pad)
+    def recorded(model: LlamaForCausalLM, batch: Batch) -> Tensor:
+        loss = real_loss(model, batch)
         if torch.is_grad_enabled():
             losses.append(loss.item())
         return loss
@@ -153,10 +167,10 @@ def test_a_killed_run_resumes_to_the_same_weights(
     whole, losses[:] = list(losses), []
     assert len(whole) == TINY.steps
 
-    def killed(model: LlamaForCausalLM, rows: Tensor, pad: int) -> Tensor:
+    def killed(model: LlamaForCausalLM, batch: Batch) -> Tensor:
         if len(losses) == 11:
             raise KeyboardInterrupt
-        return recorded(model, rows, pad)
+        return recorded(model, batch)
 
     monkeypatch.setattr(training, "loss_of", killed)
     with pytest.raises(KeyboardInterrupt):
@@ -188,9 +202,9 @@ def test_a_trained_model_is_a_plain_llama(tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     model = AutoModelForCausalLM.from_pretrained(tmp_path).float().eval()
     assert model.config._attn_implementation == "sdpa"
-    rows = tokenizer(training.documents("plain llama", 3), add_special_tokens=False)["input_ids"]
+    rows = tokenizer(texts_of("plain llama", 3), add_special_tokens=False)["input_ids"]
     row = torch.tensor([rows[0][:200]])
-    twin = LlamaForCausalLM(make_config(recipe, training.load_tokenizer(tmp_path))).eval()
+    twin = LlamaForCausalLM(make_config(recipe, tokenizers.load(tmp_path))).eval()
     twin.load_state_dict(model.state_dict())
     assert twin.config._attn_implementation == "wren-training"
     with torch.no_grad():
@@ -225,12 +239,53 @@ def test_the_rate_warms_up_stays_and_falls_to_nothing() -> None:
     assert rate_at(1000, recipe) == 0
 
 
+def batches_of(rows: list[list[int]]) -> list[Batch]:
+    return list(map(as_batch, bundle([one_hot(ids) for ids in rows], size=24, pad=0)))
+
+
 def test_a_bundle_keeps_every_document_once() -> None:
     rows = [list(range(1, 1 + n)) for n in (3, 700, 12, 9, 10, 1)]
-    bundles = training.bundle(rows, tokens=24, pad=0)
-    kept = sorted([t for t in row if t] for bundle in bundles for row in bundle.tolist())
-    assert kept == sorted(row[: training.CONTEXT] for row in rows)
-    assert all(len(bundle) == 1 or bundle.numel() <= 24 for bundle in bundles)
+    made = batches_of(rows)
+    kept = sorted([t for t in row if t] for batch in made for row in batch.rows.tolist())
+    assert kept == sorted(ids[:CONTEXT] for ids in rows)
+    assert all(len(batch.rows) == 1 or batch.rows.numel() <= 24 for batch in made)
+
+
+def test_a_batch_wants_what_follows_and_nothing_after_the_end() -> None:
+    for batch in batches_of([list(range(1, 1 + n)) for n in (3, 12, 9, 10, 2, 1)]):
+        flat = batch.rows.flatten()
+        assert flat[batch.places[batch.wanted_at] + 1].equal(batch.wanted)
+        assert len(batch.places) == int((flat > 0).sum()) - len(batch.rows)
+        assert batch.probabilities.eq(1).all()
+
+
+def test_a_batch_holds_the_probabilities_of_every_place() -> None:
+    soft = [[{5: 1.0}, {6: 0.75, 2: 0.25}, {7: 0.5, 3: 0.5}], [{8: 1.0}, {9: 1.0}]]
+    (batch,) = map(as_batch, bundle([([5, 6, 7], soft[0]), ([8, 9], soft[1])], size=24, pad=0))
+    assert batch.rows.tolist() == [[8, 9, 0], [5, 6, 7]]
+    assert batch.places.tolist() == [0, 3, 4]
+    assert batch.wanted_at.tolist() == [0, 1, 1, 2, 2]
+    assert batch.wanted.tolist() == [9, 6, 2, 7, 3]
+    assert batch.probabilities.tolist() == [1, 0.75, 0.25, 0.5, 0.5]
+
+
+@pytest.mark.usefixtures("small")
+def test_a_shard_comes_out_of_its_process_without_holding_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Debian lets a process open 1,024 files; tensors of another process would need one each."""
+    monkeypatch.setattr(batches, "ProcessPoolExecutor", ProcessPoolExecutor)
+    tokenizers.build(texts_of("shard", 24), size=320).save_pretrained(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held = len(os.listdir("/proc/self/fd"))
+    made = batches.stream(tmp_path, Recipe(tokens_per_step=64), 0)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (held + 40, limits[1]))
+        first = [next(made)[1] for _ in range(20)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        made.close()
+    assert all(len(batch.wanted) for batch in first)
 
 
 # --- how it starts -------------------------------------------------------------------------

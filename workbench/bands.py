@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
-from workbench.intervals import bootstrap, ratio
+from workbench.intervals import bootstrap_mean
 
 
 def band_over_prompts(
@@ -13,15 +12,17 @@ def band_over_prompts(
     column: str,
     *,
     axis: str = "coefficient_norm",
+    bounds: tuple[float, float] | None = None,
     size: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Mean of a column over prompts at every coefficient, with its 95 % bootstrap interval.
 
-    Prompts are resampled whole, the same ones at every coefficient, because texts of one prompt
-    are not independent. Several rows of one prompt at one coefficient are averaged first.
+    Prompts are resampled whole, because texts of one prompt are not independent. Several rows of
+    one prompt at one coefficient are averaged first.
 
-    axis  the column that holds the coefficient (`slopes.coefficient_axis`)
+    axis    the column that holds the coefficient (`slopes.coefficient_axis`)
+    bounds  the ends of the column's scale, where it has any; see `intervals.bootstrap_mean`
 
     Returns a frame with the columns x (the coefficient), mean, low and high, in the column's own
     unit, and prompts (how many have a value); coefficients at which none has one are left out.
@@ -31,9 +32,7 @@ def band_over_prompts(
     ).sort_index(axis=1)
     rows = []
     for place, values in zip(table.columns, table.to_numpy(dtype=float).T, strict=True):
-        known = np.isfinite(values)
-        if known.any():
-            sums = np.stack([np.where(known, values, 0.0), known], axis=1)  # (prompts, 2)
-            found = bootstrap(sums, ratio, size=size, seed=seed)
-            rows.append((place, found.value, found.low, found.high, int(known.sum())))
+        found = bootstrap_mean(values, bounds=bounds, size=size, seed=seed)
+        if found.count:
+            rows.append((place, found.value, found.low, found.high, found.count))
     return pd.DataFrame(rows, columns=["x", "mean", "low", "high", "prompts"])

@@ -23,6 +23,7 @@ Intervals take each prompt as one draw and the grid as it is (crossings.py, effe
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -43,8 +44,8 @@ from workbench.crossings import (
 )
 from workbench.effects import Effect, judge_effect, onset_estimate
 from workbench.marks import Ceiling, Estimate, Side
-from workbench.movement import Table, movement
-from workbench.reasons import about_breaking, about_effect
+from workbench.movement import Table, excess_over_start, movement
+from workbench.reasons import about_breaking, about_controls, about_effect
 from workbench.slopes import coefficient_axis
 
 __all__ = [
@@ -76,7 +77,9 @@ def find_ceiling(
                unsteered text
     seed       of the onset's bootstrap and of the test's sign flips
     bootstrap  resamples of the prompts, for the onset's interval
-    level      of the intervals; each direction of the test errs at most in half of the rest
+    level      of the intervals; over prompts, and beside this very control, each direction of the
+               test errs at most in half of the rest. One draw of a control says nothing of other
+               directions: of random vectors, a fifth or more may pass the test beside another one.
     signal     the column whose movement is the effect, positive coefficients raising it; by
                default "trait" where there is one, else "kl" beyond the random control
 
@@ -106,13 +109,20 @@ def find_ceiling(
             f"{len(whole)} of {prompts} unsteered texts are intact; at least 2 are needed to "
             "compare with: choose prompts that the model answers by itself"
         )
-    compared, random = (part[part["prompt_index"].isin(whole)] for part in (steered, random))
+    own = ("vector", "prompted")
+    others = judged[~judged["vector"].isin(own) & ~judged.index.isin(random.index)]
+    compared, random, others = (
+        part[part["prompt_index"].isin(whole)] for part in (steered, random, others)
+    )
     far = steered.loc[steered[axis].abs().idxmax()]
     scale = float(far["coefficient"] / far[axis])
     sides = {
         sign: _side(
             Table.of(compared, axis, sign),
             Table.of(random, axis, sign) if len(random) else None,
+            others={
+                str(kind): Table.of(part, axis, sign) for kind, part in others.groupby("vector")
+            },
             draws=random["vector"].nunique(),
             sign=sign,
             signal=signal,
@@ -184,6 +194,7 @@ def _side(
     table: Table,
     control: Table | None,
     *,
+    others: Mapping[str, Table],
     draws: int,
     sign: int,
     signal: str | None,
@@ -232,6 +243,7 @@ def _side(
             "fitted": fitted,
             **{kind: table.values(kind).mean(axis=0) for kind in ("gibberish", "loop", "empty")},
             "moved": average,
+            "moved_prompts": 0 if moved is None else np.isfinite(moved).sum(axis=0),
         }
     )
     return Side(
@@ -245,10 +257,28 @@ def _side(
         reentry=math.nan if back is None else sign * float(grid[back]),
         reasons=tuple(
             about_effect(curve[reach], signal, effect, p, len(whole), able, draws)
+            + about_controls(_furthest(table, others, signal, sign, float(grid[reach][-1])))
             + about_breaking(curve, collapses, back, left_out, len(whole), level)
         ),
         curve=curve,
     )
+
+
+def _furthest(
+    table: Table, others: Mapping[str, Table], signal: str | None, sign: int, end: float
+) -> dict[str, float]:
+    """For each control that is not random the largest mean movement of its intact texts."""
+    found = {}
+    for name, other in others.items():
+        change = None if signal != "trait" else excess_over_start(table, other, signal)
+        if change is None:
+            continue
+        known = np.isfinite(change) & (other.grid <= end * (1 + 1e-9))
+        counts = known.sum(axis=0)
+        if counts.any():
+            means = np.where(known, change, 0).sum(axis=0)[counts > 0] / counts[counts > 0]
+            found[name] = float(means[np.abs(means).argmax()])
+    return found
 
 
 def _signed(numbers: tuple[float, float, float], sign: int, scale: float) -> Estimate:

@@ -59,7 +59,10 @@ def study(
     directory: Annotated[Path, typer.Argument(help="The report's folder.")] = Path("reports"),
 ) -> None:
     """Run the studies over many seeds, then say which tables exist and which are stale."""
-    for script in sorted(Path("studies").glob("*.py")):
+    scripts = sorted(Path("studies").glob("*.py"))
+    if not scripts:
+        typer.echo("there is no study in studies/ yet")
+    for script in scripts:
         typer.echo(f"{script} …")
         if subprocess.run([sys.executable, str(script)], check=False).returncode:
             typer.echo(f"{script} failed", err=True)

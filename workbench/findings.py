@@ -79,11 +79,18 @@ def flags_counted(frames: Mapping[str, pd.DataFrame]) -> str:
     """`rules.flags_table` of all sweeps together, as Markdown; a sentence where none is judged."""
     if not all("coherence" in frame.columns for frame in frames.values()):
         return "No judge knows the coherence of these texts, so what is broken cannot be checked."
-    counts = pd.concat(map(flags_table, frames.values())).groupby(level=0, sort=False).sum()
+    every, some = (
+        pd.concat([flags_table(frame, doubtful=doubtful) for frame in frames.values()])
+        .groupby(level=0, sort=False)
+        .sum()
+        for doubtful in (False, True)
+    )
+    counts = every.join(some.add_suffix(", in doubt"))
     return (
         "All texts of the vectors, at every coefficient: what this package calls them, against "
-        "their exact coherence (*coherent*: at least a half).\n\n"
-        + markdown_table(counts.reset_index(names="by this package"))
+        "their exact coherence (*coherent*: at least a half). *In doubt*: at coefficients where a "
+        "tenth to nine tenths of a sweep's texts are coherent; elsewhere it is easy to be right."
+        "\n\n" + markdown_table(counts.reset_index(names="by this package"))
     )
 
 

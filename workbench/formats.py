@@ -35,7 +35,7 @@ def to_repeng(vector: SteeringVector) -> ControlVector:
     try:
         from repeng import ControlVector
     except ImportError as error:
-        raise ImportError("repeng is not installed: pip install 'workbench[repeng]'") from error
+        raise ImportError("repeng is not installed: pip install -e '.[repeng]'") from error
     directions = {layer: tensor.numpy().copy() for layer, tensor in vector.directions.items()}
     return ControlVector(model_type=_model_type(vector), directions=directions)
 

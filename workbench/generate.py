@@ -33,7 +33,8 @@ class Generation:
 
     ids                 (B, N) long, the pad token after a text's end
     lengths             (B,) long, tokens of each text, its end token included
-    texts               the completions, special tokens left out
+    texts               the completions without the token that ends them; special tokens within
+                        are shown
     logprobs_steered    (B, N) log P(token) under the steered model that wrote it
     logprobs_unsteered  (B, N) the same under the unsteered model, or None if not scored
     entropy             (B, N) of the steered next-token distribution
@@ -129,8 +130,12 @@ def generate(
     lengths = text_lengths(ids, ends)
     ended = torch.arange(made) >= lengths[:, None]
     ids = ids.masked_fill(ended, pad_id(lm))
+    own = [row[:n] for row, n in zip(ids.tolist(), lengths.tolist(), strict=True)]
+    # A special token within a text was written by mistake: it is shown, or nobody would know.
     texts = decode_completions(
-        lm.tokenizer, [row[:n] for row, n in zip(ids.tolist(), lengths.tolist(), strict=True)]
+        lm.tokenizer,
+        [row[:-1] if row and row[-1] in ends else row for row in own],
+        skip_special_tokens=False,
     )
 
     def shaped(values: Tensor, fill: float) -> Tensor:

@@ -111,9 +111,10 @@ def bootstrap_mean(
             the mean is over all of their values. By default each value is its own group.
     bounds  the ends of the values' scale, where it has any
 
-    Where all n groups have the same mean x, the interval on a scale from a to b is
-    x - u (x - a) to x + u (b - x), u being the most that Wilson's interval leaves for 0 of n: at
-    an end of the scale Wilson's own. Without bounds it has no width.
+    Where all n groups lie at the ends of the scale, their mean is a share, and the interval is
+    Wilson's. Where all have the same mean x elsewhere on a scale from a to b, it is
+    x - u (x - a) to x + u (b - x), u being the most that Wilson's interval leaves for 0 of n;
+    without bounds it then has no width.
 
     `count` is the number of groups (or values) that have a value; with none all is NaN.
     Raises ValueError for a value outside of the bounds.
@@ -132,10 +133,21 @@ def bootstrap_mean(
     sums = [np.bincount(code, weights=numbers[known]), np.bincount(code)]
     table = np.stack(sums, axis=1).astype(np.float64)
     means = ratio(table)
+    if bounds is not None and np.isin(means, bounds).all() and bounds[0] < bounds[1]:
+        return _of_share(int((means == bounds[1]).sum()), len(means), bounds, level)
     # Differences of equal changes may differ by rounding.
     if np.ptp(means) <= ROUNDING * max(1.0, float(np.abs(means).max())):
         return _agreed(float(means[0]), len(means), bounds, level)
     return bootstrap(table, ratio, level=level, size=size, seed=seed)
+
+
+def _of_share(upper: int, count: int, bounds: tuple[float, float], level: float) -> Interval:
+    """The mean of `count` units of which `upper` lie at the upper end of a scale, the rest at the
+    lower."""
+    low, high = bounds
+    share = wilson(upper, count, level=level)
+    value, least, most = (low + (high - low) * x for x in (share.value, share.low, share.high))
+    return Interval(value, least, most, count)
 
 
 def _agreed(value: float, count: int, bounds: tuple[float, float] | None, level: float) -> Interval:

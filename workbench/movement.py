@@ -57,6 +57,17 @@ def movement(
     return moved, excess
 
 
+def excess_over_start(table: Table, control: Table, column: str) -> Floats | None:
+    """How far a control's intact texts (P, K) are from the unsteered ones of the same prompts, None
+    where it has none of the column."""
+    prompts = control.side["prompt_index"].unique()
+    start = pd.Series(
+        table.of_intact(column)[:, 0], index=np.sort(table.side["prompt_index"].unique())
+    ).reindex(np.sort(prompts))
+    change = control.of_intact(column) - start.to_numpy(dtype=float)[:, None]
+    return change if np.isfinite(change).any() else None
+
+
 def _aligned(control: Table, table: Table, column: str) -> Floats | None:
     """The control's values (P, K) at the table's prompts and coefficients, NaN where it has none;
     None if it has none at all. At coefficient 0 it is the unsteered model."""

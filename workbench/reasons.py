@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from workbench.crossings import FEWEST, RECOMMENDED_SHARE, bounded_from_below
@@ -30,6 +32,7 @@ def about_effect(
         ]
     moved = reached["moved"].dropna()
     strongest = float(moved[moved.abs().idxmax()]) if len(moved) else 0.0
+    there = int(reached["moved_prompts"][moved.abs().idxmax()]) if len(moved) else 0
     end = abs(reached["coefficient"].iloc[-1])
     random = "one random vector" if draws == 1 else f"the mean of {draws} random vectors"
     what, than = _measure(signal), f" and than under {random}" if draws else ""
@@ -48,13 +51,22 @@ def about_effect(
     if effect == "wrong way":
         return [f"{what} moves the wrong way, by up to {strongest:+.2f} in intact texts {tested}"]
     said = [
-        f"{what} moves by up to {strongest:+.2f} in intact texts, more than chance{than} {tested}"
+        f"{what} moves by up to {strongest:+.2f} (the largest mean over coefficients, of {there} "
+        f"intact texts), more than chance{than} {tested}"
     ]
     if signal == "kl":
         said.append("no judge measured the trait: which way it moves is not known")
     elif not draws:
         said.append("no random control was swept: another vector might do the same")
     return said
+
+
+def about_controls(furthest: Mapping[str, float]) -> list[str]:
+    """How far other controls move the trait up to the ceiling: what they do is not the trait's."""
+    return [
+        f"under the control {name!r} it moves by up to {value:+.2f}"
+        for name, value in furthest.items()
+    ]
 
 
 def about_breaking(

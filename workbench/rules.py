@@ -17,11 +17,10 @@ import pandas as pd
 from workbench.alert import alert_as_coded, alert_as_meant
 from workbench.breakage import intact
 from workbench.crossings import CEILING_SHARE, crossing, settled
-from workbench.intervals import bootstrap_mean
 from workbench.marks import UNITS, Ceiling
 from workbench.slopes import coefficient_axis
 from workbench.tables import markdown_table
-from workbench.wording import interval, signed
+from workbench.wording import signed
 
 EXACT = "coherence halved (exact)"
 CONSTANT = "constant (other traits)"
@@ -103,31 +102,30 @@ def rules_verdict(rules: pd.DataFrame) -> str:
     traits, ends = rules["trait"].nunique(), int(rules[EXACT].notna().sum())
     return (
         f"Exact coherence halves on {ends} of {len(rules)} curves, of {_counted(traits, 'trait')}. "
-        f"Distance from there, in {rules.attrs['units']}, with 95 % bootstrap intervals over "
-        "traits, whose curves are resampled together (too narrow where traits are few; traits "
-        "that agree give none); on how many curves a rule finds no end where there is one "
-        "(*silent*); and on how many an end where there is none (*false alarms*).\n\n"
-        + markdown_table(distances_table(rules))
+        f"Distance from there, in {rules.attrs['units']}: the mean, the least and the greatest "
+        "over curves, which share traits and prompts, so that no interval is given for so few; on "
+        "how many curves a rule finds no end where there is one (*silent*); and on how many an end "
+        "where there is none (*false alarms*).\n\n" + markdown_table(distances_table(rules), ".2f")
     )
 
 
 def distances_table(rules: pd.DataFrame) -> pd.DataFrame:
     """One row per rule of `rules_table`: on how many `curves` both it and the facts see an end, the
-    mean `distance` between the two with its interval over `traits`, `silent` and `false alarms`,
-    as `rules_verdict` words them. Raises KeyError for a table without the exact column."""
+    mean `distance` between the two, the `least` and the `greatest`, `silent` and `false alarms`, as
+    `rules_verdict` words them. Raises KeyError for a table without the exact column."""
     exact = rules[EXACT]
     ends = exact.notna()
     rows = []
     for rule in RULES:
         distance = (rules[rule] - exact).abs()
-        found = bootstrap_mean(distance, rules["trait"])
         silent, alarms = rules[rule].isna() & ends, rules[rule].notna() & ~ends
         rows.append(
             {
                 "rule": rule,
-                "distance": interval(found, ".2f") if found.count else "–",
+                "distance": distance.mean(),
+                "least": distance.min(),
+                "greatest": distance.max(),
                 "curves": int(distance.notna().sum()),
-                "traits": found.count,
                 "silent": f"{int(silent.sum())} of {int(ends.sum())}",
                 "false alarms": f"{int(alarms.sum())} of {int((~ends).sum())}",
             }
@@ -139,10 +137,12 @@ def _counted(count: int, what: str) -> str:
     return f"{count} {what}{'s' if count > 1 else ''}"
 
 
-def flags_table(frame: pd.DataFrame) -> pd.DataFrame:
+def flags_table(frame: pd.DataFrame, *, doubtful: bool = False) -> pd.DataFrame:
     """How many of the vector's texts are called intact or broken, against their exact coherence.
 
-    frame  a sweep; unsteered texts count too, texts of unknown coherence do not
+    frame     a sweep; unsteered texts count too, texts of unknown coherence do not
+    doubtful  only those coefficients at which a tenth to nine tenths of the texts are coherent:
+              elsewhere it is easy to be right
 
     Rows "intact" and "broken" (gibberish, loops or empty, see `breakage.intact`), columns
     "coherent" and "incoherent". Raises ValueError for a frame without coherence.
@@ -151,6 +151,9 @@ def flags_table(frame: pd.DataFrame) -> pd.DataFrame:
         raise ValueError(f"the frame has no column 'coherence'; it has {list(frame.columns)}")
     judged = intact(frame)
     known = judged[(judged["vector"] == "vector") & judged["coherence"].notna()]
+    if doubtful:
+        share = (known["coherence"] >= COHERENT).groupby(known["coefficient"]).transform("mean")
+        known = known[share.between(0.1, 0.9)]
     kept, good = known["intact"], known["coherence"] >= COHERENT
     return pd.DataFrame(
         {

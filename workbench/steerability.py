@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from workbench import layer_scores, tracing
-from workbench.intervals import bootstrap_mean
+from workbench.intervals import bootstrap_mean, wilson
 from workbench.pairs import Pairs
 from workbench.reading import TOKENS, batches
 from workbench.splits import require_disjoint
@@ -42,8 +42,8 @@ def steerability(
                  says what steps of that size do, curvature and all
 
     One row per layer: `layer`, `slope` (mean over pairs, nats per residual norm), `low` and `high`
-    (its 95 % interval, a bootstrap over pairs), `agree` (share of pairs that move the right way),
-    `pairs`.
+    (its 95 % interval, a bootstrap over pairs), `agree` (share of pairs that move the right way)
+    with `agree_low` and `agree_high` (Wilson's), `pairs`.
     Raises ValueError for a coefficient that is not positive, fewer than two pairs, pairs without
     prompts or that made the vector, and a vector that does not fit the model.
     """
@@ -69,13 +69,16 @@ def steerability(
         )
         slopes = (up - down) / (2 * coefficient)
         mean = bootstrap_mean(slopes.numpy())
+        agree = wilson(int((slopes > 0).sum()), len(slopes))
         rows.append(
             {
                 "layer": layer,
                 "slope": mean.value,
                 "low": mean.low,
                 "high": mean.high,
-                "agree": float((slopes > 0).double().mean()),
+                "agree": agree.value,
+                "agree_low": agree.low,
+                "agree_high": agree.high,
                 "pairs": len(slopes),
             }
         )
@@ -104,7 +107,7 @@ def steepest_layer(table: pd.DataFrame) -> tuple[int, str]:
     why = (
         f"steepest log-odds of {len(table)} layers on {int(top['pairs'])} held-out pairs "
         f"({top['slope']:+.1f} nats per residual norm [{top['low']:+.1f}, {top['high']:+.1f}], "
-        f"{top['agree']:.0%} of the pairs agree)"
+        f"{top['agree']:.0%} [{top['agree_low']:.0%}, {top['agree_high']:.0%}] of the pairs agree)"
     )
     return int(top["layer"]), why
 

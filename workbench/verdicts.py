@@ -62,11 +62,25 @@ def holding(frame: pd.DataFrame) -> pd.Series:
 
 def held(frame: pd.DataFrame, coefficient: float, kind: str = "vector") -> Interval:
     """Of the prompts whose unsteered text holds, the share whose text at a coefficient does, with
-    Wilson's 95 % interval; what a recommended coefficient promises (ceiling.py).
+    Wilson's 95 % interval.
 
     coefficient, kind  as for `change`
     """
     start, there = _pairs(_prepared(frame), "holds", coefficient, kind)
+    still = there[start == 1].dropna()
+    return wilson(int((still == 1).sum()), len(still))
+
+
+def kept_intact(frame: pd.DataFrame, coefficient: float, kind: str = "vector") -> Interval:
+    """Of the prompts whose unsteered text is intact by the model's own measure (breakage.py), the
+    share whose text at a coefficient is, with Wilson's 95 % interval: what a recommended
+    coefficient aims at. Without trials where the frame lacks the measure's columns.
+
+    coefficient, kind  as for `change`
+    """
+    if not all(name in frame.columns for name in NEEDED):
+        return NOTHING
+    start, there = _pairs(_prepared(intact(frame)), "intact", coefficient, kind)
     still = there[start == 1].dropna()
     return wilson(int((still == 1).sum()), len(still))
 
@@ -87,8 +101,12 @@ def change(frame: pd.DataFrame, column: str, coefficient: float, kind: str = "ve
         before, after = _pairs(frame, "holds", coefficient, kind)
         moved = moved[(before == 1) & (after == 1)]
     bounds = next(measure.bounds for measure in MEASURES if measure.column == column)
-    width = None if bounds is None else bounds[1] - bounds[0]
-    return bootstrap_mean(moved, bounds=None if width is None else (-width, width))
+    began = start[moved.dropna().index]
+    if bounds is None or began.empty:
+        return bootstrap_mean(moved)
+    # Nothing can change by more than what was left of the scale.
+    low, high = bounds[0] - began.max(), bounds[1] - began.min()
+    return bootstrap_mean(moved, bounds=(min(low, moved.min()), max(high, moved.max())))
 
 
 def random_kinds(frame: pd.DataFrame) -> list[str]:
@@ -98,8 +116,8 @@ def random_kinds(frame: pd.DataFrame) -> list[str]:
 
 def outcomes(frame: pd.DataFrame) -> pd.DataFrame:
     """What a few coefficients gave: per kind of row and coefficient the share of texts that hold
-    and each measure's mean, with 95 % intervals over prompts, as text. The draws of a random
-    vector are taken together.
+    and each measure's mean, with 95 % intervals, as text: over prompts, but for several draws of a
+    random vector, which are taken together, over the draws.
 
     frame  a sweep over few coefficients, with controls and prompted rows or without
     """
@@ -113,9 +131,9 @@ def outcomes(frame: pd.DataFrame) -> pd.DataFrame:
     kinds = frame["vector"].map(lambda kind: "random" if _is_random(kind) else kind)
     rows = []
     for kind, group in frame.groupby(kinds, sort=False):
-        words = KINDS.get(str(kind), f"{kind} vector")
+        words, unit = KINDS.get(str(kind), f"{kind} vector"), "prompt_index"
         if kind == "random" and len(draws) > 1:
-            words = f"{len(draws)} random vectors"
+            words, unit = f"{len(draws)} random vectors", "vector"
         for place in sorted(group["coefficient_norm"].unique()):
             if kind not in ("vector", "prompted") and place == 0:
                 continue  # a control of length 0 is the unsteered model again
@@ -125,8 +143,8 @@ def outcomes(frame: pd.DataFrame) -> pd.DataFrame:
                     "texts": "unsteered" if kind == "vector" and place == 0 else words,
                     "coefficient": number(place) if place else "0",
                     "prompts": part["prompt_index"].nunique(),
-                    "texts that hold": _cell(_share(part), ".0%"),
-                    **{one.words: _cell(_mean(part, one), one.spec) for one in shown},
+                    "texts that hold": _cell(_share(part, unit), ".0%"),
+                    **{one.words: _cell(_mean(part, one, unit), one.spec) for one in shown},
                 }
             )
     return pd.DataFrame(rows)
@@ -144,7 +162,7 @@ def verdict(trait: str, frame: pd.DataFrame, ceiling: Ceiling) -> str:
         shown, share = _mean(asked, MEASURES[0]), interval(_share(asked), ".0%")
         sentences.append(
             f"Asking for it in the prompt, unsteered, gives a mean trait of {interval(shown)}; "
-            f"{share} of those texts hold."
+            f"{share} of those texts hold. (These are other prompts, so this is no difference.)"
         )
     return f"**{trait}.** " + " ".join(sentences)
 
@@ -173,10 +191,8 @@ def _side_verdict(frame: pd.DataFrame, side: Side, unit: str) -> str:
         if column == "trait" and measurable and moved.value * side.sign < 0:
             sentence += ", the wrong way"
     if "coherence" in frame.columns:
-        cost = change(frame, "coherence", value)
-        words = "costs" if cost.high < 0 else "has no measurable cost in"
-        sentence += f", and {words} coherence ({interval(cost)})"
-    return f"{sentence}. {_kept(held(frame, value))}"
+        sentence += f", and coherence by {interval(change(frame, 'coherence', value))}"
+    return f"{sentence}. {_kept(held(frame, value), kept_intact(frame, value))}"
 
 
 def _beside_random(frame: pd.DataFrame, column: str, side: Side, moved: float) -> list[str]:
@@ -201,13 +217,23 @@ def _beside_random(frame: pd.DataFrame, column: str, side: Side, moved: float) -
     ]
 
 
-def _kept(share: Interval) -> str:
-    if not share.count:
+def _kept(holds: Interval, whole: Interval) -> str:
+    said = []
+    if holds.count:
+        said.append(
+            f"Of {_prompts(holds.count)} whose unsteered text holds, {interval(holds, '.0%')} "
+            "still hold there"
+        )
+    if whole.count:
+        said.append(
+            f"of {whole.count} whose unsteered text is intact by the model's own measure, "
+            f"{interval(whole, '.0%')} still are (what the recommendation aims at: "
+            f"{RECOMMENDED_SHARE:.0%})"
+        )
+    if not said:
         return "No unsteered text is known to hold, so none can be seen to break."
-    return (
-        f"Of {_prompts(share.count)} whose unsteered text holds, {interval(share, '.0%')} still "
-        f"hold there (promised, by the model's own measure: at least {RECOMMENDED_SHARE:.0%})."
-    )
+    sentence = "; ".join(said)
+    return f"{sentence[0].upper()}{sentence[1:]}."
 
 
 def _prompts(count: int) -> str:
@@ -239,20 +265,15 @@ def nearest(grid: np.ndarray, value: float) -> float:
     return float(grid[np.abs(grid - value).argmin()])
 
 
-def _mean(part: pd.DataFrame, measure: Measure) -> Interval:
+def _mean(part: pd.DataFrame, measure: Measure, unit: str = "prompt_index") -> Interval:
     if measure.column == "trait":
         part = part[part["holds"] == 1]
-    return bootstrap_mean(part[measure.column], part["prompt_index"], bounds=measure.bounds)
+    return bootstrap_mean(part[measure.column], part[unit], bounds=measure.bounds)
 
 
-def _share(part: pd.DataFrame) -> Interval:
-    """The share of texts that hold: Wilson's where each is of another prompt."""
-    known = part[part["holds"].notna()]
-    if known.empty:
-        return NOTHING
-    if known["prompt_index"].is_unique:
-        return wilson(int(known["holds"].sum()), len(known))
-    return bootstrap_mean(known["holds"], known["prompt_index"], bounds=(0.0, 1.0))
+def _share(part: pd.DataFrame, unit: str = "prompt_index") -> Interval:
+    """The share of texts that hold."""
+    return bootstrap_mean(part["holds"], part[unit], bounds=(0.0, 1.0))
 
 
 def _cell(found: Interval, spec: str) -> str:

@@ -132,7 +132,7 @@ def _sdk(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise ImportError(
-            f'this judge needs the {name!r} package: pip install "workbench[judges]", or '
+            f'this judge needs the {name!r} package: pip install -e ".[judges]", or '
             f"pip install {name}"
         ) from error
 

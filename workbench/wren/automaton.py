@@ -73,8 +73,7 @@ class Automaton:
 
     def _add(self, variant: Variant) -> None:
         node = self.root
-        literals = variant.format.replace("%%", "%").split("%s")
-        for index, literal in enumerate(literals):
+        for index, literal in enumerate(variant.literals):
             node = node.follow(self.canonical(tokenise(literal)))
             if index < len(variant.slots):
                 slot = variant.slots[index]

@@ -17,7 +17,7 @@ import pandas as pd
 from workbench.models import LM, load
 from workbench.tables import markdown_table
 from workbench.wren import realism
-from workbench.wren.scorecard import Row, bounds, figures, table
+from workbench.wren.scorecard import SEED, Row, bounds, figures, table
 
 HERE = Path(__file__).parent
 
@@ -38,9 +38,11 @@ knows nothing of the world and is good for nothing but the study of steering.
 ## Against the grammar
 
 Shares are of texts sampled at temperature 1 where no prompt asks for the trait; `obeys` is the
-share of texts, sampled alike, that show what an instruction asks for. Both are measured for each
-kind of prompt by itself. Intervals are Wilson's for shares of texts, a bootstrap over texts for
-means and ratios; sentences that parse carry the wider of the two.
+share of texts, sampled alike, that show what an instruction asks for. (Coherent texts that have
+nothing to show it with, as a story without a number cannot spell one, are left out: n is the rest.)
+Both are measured for each kind of prompt by itself. Intervals are Wilson's for shares of texts, a
+bootstrap over texts for means and ratios; sentences that parse carry the wider of the two. Many
+greedy texts are the same but for names, so their intervals are too narrow.
 
 A figure is *met* where its value lies inside the target; *met, interval crosses* where the value
 does but the 95 % interval reaches outside, so that the sample alone does not settle it; *missed*
@@ -82,9 +84,11 @@ def tally(rows: Sequence[Row]) -> str:
     )
 
 
-def write_card(lm: LM, directory: Path, others: Sequence[LM], *, scale: float = 1.0) -> bool:
+def write_card(
+    lm: LM, directory: Path, others: Sequence[LM], *, scale: float = 1.0, seed: int = SEED
+) -> bool:
     """Measure, write README.md and card.json to ``directory``; whether no target is missed."""
-    rows = figures(lm, scale=scale)
+    rows = figures(lm, scale=scale, seed=seed)
     summaries = [realism.summary(model) for model in (lm, *others)]
     text = CARD.format(
         parameters=sum(p.numel() for p in lm.model.parameters()) / 1e6,
@@ -100,6 +104,7 @@ def write_card(lm: LM, directory: Path, others: Sequence[LM], *, scale: float = 
     record = {
         "fingerprint": lm.fingerprint,
         "scale": scale,
+        "seed": seed,
         "figures": [
             {
                 "figure": row.name,
@@ -123,9 +128,11 @@ def main() -> None:
     parser.add_argument("--model", default=str(HERE / "model"), help="directory of the model")
     parser.add_argument("--beside", action="append", default=[], help="another model to compare")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the full sample sizes")
+    parser.add_argument("--seed", type=int, default=SEED, help="of prompts, texts and documents")
     options = parser.parse_args()
     others = [load(name) for name in options.beside]
-    met = write_card(load(options.model), Path(options.model), others, scale=options.scale)
+    lm, directory = load(options.model), Path(options.model)
+    met = write_card(lm, directory, others, scale=options.scale, seed=options.seed)
     raise SystemExit(0 if met else 1)
 
 

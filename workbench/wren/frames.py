@@ -65,6 +65,11 @@ class Variant:
     has_number: bool
     has_dialect: bool
 
+    @property
+    def literals(self) -> list[str]:
+        """The text before, between and after the slots."""
+        return self.format.replace("%%", "%").split("%s")
+
 
 @dataclass(frozen=True, eq=False)
 class Frame:
@@ -204,6 +209,12 @@ def role_text(language: str, slot: str, roles: Mapping[str, int]) -> str:
         return noun_phrase(language, form, noun)
     adjective = words.adjectives[language, noun.genders[language]][roles[f"{role}.adjective"]]
     return noun_phrase(language, form, noun, adjective)
+
+
+@lru_cache(maxsize=1)
+def title_frame() -> Frame:
+    """The title of a story without a chat around it, as a frame."""
+    return build_frame("title.1", dict.fromkeys(LANGUAGES, "{hero} & {friend}:"))
 
 
 @lru_cache(maxsize=1)

@@ -8,14 +8,16 @@ of every choice that was made, so the entropy of the language is known.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import NamedTuple
 
-from .frames import STORY_STAGES, Frame, Variant, answer_words, frames
-from .lexicon import capitalise, lexicon, to_dialect
-from .planning import VERBOSE_SHARE, Chance, Plan, Turn, plan, role_costs, role_word, value_share
-from .speaker import Speaker, floats
+from .asking import ask, instructions_for
+from .frames import STORY_STAGES, Frame, Variant, answer_words, frames, title_frame
+from .lexicon import lexicon, to_dialect
+from .planning import VERBOSE_SHARE, Chance, Plan, Turn, plan, value_share
+from .roles import role_costs, role_word
+from .speaker import Derivation, Speaker, floats
 from .traits import STORY_KINDS, traits
 
 BELL = "story.bell"
@@ -42,7 +44,8 @@ class Document:
     applicable trait, ``asked`` those that an instruction names, ``roles`` the entities by role
     (English words). ``log_probability`` (nats) is that of the derivation. ``unseen`` names the
     sampled traits that leave no mark in the text, ``ambiguity`` (nats) is what they add to the
-    derivation over the text: log p(text) = log_probability + ambiguity.
+    derivation over the text: log p(text) = log_probability + ambiguity. ``derivations``
+    tell how every sentence was made, in the order of the text.
     """
 
     kind: str
@@ -54,6 +57,7 @@ class Document:
     log_probability: float
     unseen: tuple[str, ...]
     ambiguity: float
+    derivations: tuple[Derivation, ...] = field(compare=False, repr=False)
 
     @property
     def text(self) -> str:
@@ -147,44 +151,6 @@ def _answer_frames(chance: Chance, turn: Turn, values: Mapping[str, str]) -> lis
     return answer
 
 
-def _ask(chance: Chance, speaker: Speaker, turn: Turn, random: Random) -> str:
-    """The user's line."""
-    groups = frames()
-    if turn.kind in ("story", "task"):
-        group = groups[f"ask.{turn.kind}"]
-    else:
-        group = groups[f"ask.{turn.kind}_{'open' if turn.statement is None else 'yes'}"]
-    frame = group[chance.index(len(group))]
-    if turn.statement is not None:
-        statements = groups[f"statement.{turn.kind}{turn.statement}"]
-        statement = statements[chance.index(len(statements))]
-        _, words = speaker.words(statement, floats(random))
-        speaker.forms["statement"] = capitalise(words)
-    _, words = speaker.words(frame, floats(random))
-    return " ".join(capitalise(sentence) for sentence in _split_plain(words))
-
-
-def _split_plain(text: str) -> list[str]:
-    parts, start = [], 0
-    for index, character in enumerate(text):
-        if character in ".!?" and text[index + 1 : index + 2] in (" ", ""):
-            parts.append(text[start : index + 1].strip())
-            start = index + 1
-    return [*parts, text[start:].strip()] if text[start:].strip() else parts
-
-
-def _instructions(chance: Chance, asked: Mapping[str, str], language: str, random: Random) -> str:
-    """Sentences that ask for traits, each in the manner that it asks for."""
-    groups, speaker = frames(), Speaker(language, asked, {}, set())
-    lines = []
-    for name, value in asked.items():
-        group = groups[f"instruction.{name}.{value}"]
-        _, words = speaker.words(group[chance.index(len(group))], floats(random))
-        lines.append(capitalise(words))
-    chance.log_probability += speaker.log_probability
-    return " ".join(lines)
-
-
 def render(document_plan: Plan) -> Document:
     """Render a plan. The same plan with other trait values keeps every other choice."""
     kind, values, roles = document_plan.kind, document_plan.values, document_plan.roles
@@ -197,18 +163,23 @@ def render(document_plan: Plan) -> Document:
     shows: set[str] = set()
     asking = Random(document_plan.seed + 1)
     asked_chance = Chance(asking)
-    instructions = _instructions(
+    instructions, requests = instructions_for(
         asked_chance, document_plan.asked, document_plan.user_language, asking
     )
+    said: list[Derivation] = []
     if kind == "plain":
-        turns.append(("title", f"{asker.forms['hero']} & {asker.forms['friend']}:"))
+        said.append(Derivation(asker, title_frame(), []))
+        turns.append(("title", asker.words(said[0].frame, said[0].draws)[1]))
     elif instructions and document_plan.system:
         turns.append(("system", instructions))
+        said += requests
     for number, turn in enumerate(document_plan.turns):
         if kind != "plain":
-            line = _ask(asked_chance, asker, turn, asking)
+            line, asking_said = ask(asked_chance, asker, turn, asking)
+            said.append(asking_said)
             if instructions and not document_plan.system and number == 0:
                 line = f"{line} {instructions}"
+                said += requests
             turns.append(("user", line))
         shape = Random(document_plan.seed + 11 + number)
         chance = Chance(shape)
@@ -228,7 +199,9 @@ def render(document_plan: Plan) -> Document:
         texts = []
         for index, frame in enumerate(sentence_frames):
             variant, words = speaker.words(frame, streams[frame])
-            text = speaker.finish(words, tails[index] if tails else None)
+            tail = tails[index] if tails else None
+            text = speaker.finish(words, tail)
+            said.append(Derivation(speaker, frame, streams[frame], tail))
             texts.append(text)
             labels.append(_label(len(turns), text, variant, speaker))
             _note(shows, variant)
@@ -258,6 +231,7 @@ def render(document_plan: Plan) -> Document:
         log_probability=log_probability,
         unseen=unseen,
         ambiguity=_ambiguity(document_plan, unseen) if unseen else 0.0,
+        derivations=tuple(said),
     )
 
 

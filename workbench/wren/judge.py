@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from .matcher import Reading
-from .parser import Parse, Sentence, majority, parse
+from .parser import MARKER, Parse, Sentence, majority, parse
 from .prompts import read_prompt
 from .traits import LANGUAGE_SCORES, traits
 
 #: The names that :func:`trait` scores.
 SCORES = (*(name for name in traits if name != "language"), *LANGUAGE_SCORES)
+
+#: What stands for a role marker in a completion: a word that the language does not have.
+MISPLACED = " misplacedmarker "
 
 #: Why a text ends: the model ended it ("end"), or the token limit cut it ("length").
 Finish: TypeAlias = Literal["end", "length"]
@@ -31,6 +34,12 @@ class Assessment:
     coherence: float
     words: int
     roles_kept: float
+
+
+def as_completion(text: str) -> str:
+    """A text that a model wrote, to be judged: a role marker or start token that it wrote in the
+    middle, which begins a new turn in a document, is an error there."""
+    return MARKER.sub(MISPLACED, text)
 
 
 def read(text: str, *, finish: Finish = "length") -> Parse:
@@ -116,6 +125,13 @@ def trait(text: str, name: str) -> float:
 
     Raises ValueError on an unknown name.
     """
+    shown = evidence_for(text, name)
+    return 0.0 if math.isnan(shown) else shown
+
+
+def evidence_for(text: str, name: str) -> float:
+    """:func:`trait`, but NaN for a text without a valid sentence that shows the trait either way,
+    which is no middle of the scale. Raises ValueError on an unknown name."""
     if name not in SCORES:
         raise ValueError(f"trait {name!r} is not one of {', '.join(SCORES)}")
     return _score(parse(text), name)
@@ -128,7 +144,7 @@ def _score(parsed: Parse, name: str) -> float:
         if sentence.reading is not None and (mark := evidence(sentence.reading, name)) is not None
     ]
     if not marks:
-        return 0.0
+        return math.nan
     if name == "bell":
         return float(max(mark for mark, _ in marks))
     return sum(mark * words for mark, words in marks) / sum(words for _, words in marks)
@@ -161,9 +177,12 @@ class Fit:
 def _shows(parsed: Parse, name: str, value: str) -> bool | None:
     if name == "language":
         scores = {language: _score(parsed, score) for score, language in LANGUAGE_SCORES.items()}
-        return scores[value] > 0 if any(scores.values()) else None
+        known = [score for score in scores.values() if not math.isnan(score)]
+        return scores[value] > 0 if any(known) else None
     score = _score(parsed, name)
-    return None if score == 0 else (score > 0) == (value == traits[name].values[0])
+    if math.isnan(score) or score == 0:
+        return None
+    return (score > 0) == (value == traits[name].values[0])
 
 
 def fit(prompt: str, text: str) -> Fit:

@@ -26,6 +26,7 @@ FORMS = ("a", "the", "of", "to", "in", "on", "from")
 #: Letters with an optional final apostrophe, a run of digits, or one punctuation mark.
 TOKEN = re.compile(r"[^\W\d_]+'?|\d+|[^\w\s]|_")
 _LETTERS = re.compile(r"[^\W\d_]+'?")
+_AFTER_STOP = re.compile(r"[.!?] \W*\w")
 _LANGUAGE_FOLDER = Path(__file__).parent / "language"
 
 
@@ -258,3 +259,8 @@ def capitalise(text: str) -> str:
         if character.isalnum():
             return text[:index] + character.upper() + text[index + 1 :]
     return text
+
+
+def capitalise_inside(text: str) -> str:
+    """The text with an upper-case letter after each stop within it."""
+    return _AFTER_STOP.sub(lambda match: match.group().upper(), text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,7 +23,8 @@ from workbench.models import LM
 from workbench.tokens import Prompt, encode
 from workbench.tracing import logprobs
 from workbench.wren import grammar
-from workbench.wren.judge import Finish, assess, coherence, read, trait
+from workbench.wren.judge import Finish, as_completion, assess, coherence, read, trait
+from workbench.wren.lexicon import lexicon
 
 ROWS = 250
 
@@ -47,7 +49,7 @@ def completions(lm: LM, made: Generation) -> list[Completion]:
     ends = end_ids(lm)
     last = made.ids.gather(1, (made.lengths[:, None] - 1).clamp_min(0))[:, 0].tolist()
     return [
-        Completion(text, "end" if token in ends else "length", bool(looping))
+        Completion(as_completion(text), "end" if token in ends else "length", bool(looping))
         for text, token, looping in zip(made.texts, last, loops(made), strict=True)
     ]
 
@@ -124,8 +126,17 @@ def wholeness(written: Sequence[Completion]) -> dict[str, Interval]:
         "coherence": bootstrap_mean([one.coherence for one in found]),
         "words judged": bootstrap_mean([one.words for one in found]),
         "roles kept": bootstrap_mean([one.roles_kept for one in found]),
-        "texts that loop": share([completion.loops for completion in written]),
+        "texts that loop": share([one.loops for one in written]),
+        "texts that differ by more than names": share(_first_of_their_kind(written)),
     }
+
+
+def _first_of_their_kind(written: Sequence[Completion]) -> list[bool]:
+    """Which texts are the first that read so, whoever they tell of."""
+    names = re.compile(rf"\b({'|'.join(lexicon().names)})\b")
+    masked = [names.sub("N", one.text) for one in written]
+    first = {text: place for place, text in reversed(list(enumerate(masked)))}
+    return [first[text] == place for place, text in enumerate(masked)]
 
 
 def loss_ratio(lm: LM, count: int, seed: int) -> tuple[Interval, Interval]:

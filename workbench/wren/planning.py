@@ -7,12 +7,11 @@ import math
 from bisect import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from itertools import accumulate
 from random import Random
 
-from .frames import NOUN_ROLES
 from .lexicon import LANGUAGES, lexicon
+from .roles import DIFFERENT, check_value, fixed_roles, role_counts
 from .traits import KINDS, STORY_KINDS, applicable, traits
 
 #: Shares of the kinds of documents. "plain" is a story without a chat around it.
@@ -28,7 +27,15 @@ KIND_SHARES = {
 ASKED_SHARE = 0.5 / 0.74
 #: How much oftener these are asked for than others: what half of the texts show anyway teaches a
 #: model less by a text than what is rare.
-ASKED_WEIGHTS = {"mood": 2, "formality": 2, "power": 4, "callous": 4, "refusal": 4}
+ASKED_WEIGHTS = {
+    "mood": 2,
+    "verbosity": 3,
+    "spelled": 2,
+    "bell": 2,
+    "power": 3,
+    "callous": 3,
+    "refusal": 3,
+}
 VERBOSE_SHARE = {"formal": 0.65, "informal": 0.35}
 SAME_POLARITY_SHARE = 0.75
 
@@ -95,51 +102,21 @@ class Plan:
 
 def _draw_roles(chance: Chance, kind: str) -> dict[str, int]:
     """Entities by role; their probability is counted when a sentence names them."""
-    words, random = lexicon(), chance.random
-    people, places, adjectives = len(words.names), len(words.nouns["place"]), _adjective_count()
-    hero = int(random() * people)
-    home = int(random() * places)
-    roles = {
-        "hero": hero,
-        "friend": (hero + 1 + int(random() * (people - 1))) % people,
-        "home": home,
-        "goal": (home + 1 + int(random() * (places - 1))) % places,
-        "thing": int(random() * len(words.nouns["thing"])),
-        "beast": int(random() * len(words.nouns["beast"])),
-        "office": int(random() * len(words.phrases["en", "office"])),
-        "victim": int(random() * len(words.phrases["en", "victim"])),
-    }
-    for role in ("home", "goal", "thing", "beast"):
-        roles[f"{role}.adjective"] = int(random() * adjectives)
+    counts, random = role_counts(), chance.random
+
+    def other_than(role: str) -> int:
+        """One of the same class as another role, but not the same."""
+        count = counts[role]
+        return (roles[role] + 1 + int(random() * (count - 1))) % count
+
+    roles = {role: int(random() * counts[role]) for role in ("hero", "home")}
+    roles |= {"friend": other_than("hero"), "goal": other_than("home")}
+    roles |= {role: int(random() * count) for role, count in counts.items() if role not in roles}
     if kind == "task":
         harmful = chance.flip(0.5)
-        topics = [i for i, topic in enumerate(words.topics) if topic.harmful == harmful]
+        topics = [i for i, topic in enumerate(lexicon().topics) if topic.harmful == harmful]
         roles["topic"] = topics[chance.index(len(topics))]
     return roles
-
-
-@lru_cache(maxsize=1)
-def _adjective_count() -> int:
-    return len(lexicon().adjectives["en", ""])
-
-
-@lru_cache(maxsize=1)
-def role_costs() -> Mapping[str, float]:
-    """Log of the number of choices for every role."""
-    words = lexicon()
-    people, places = len(words.names), len(words.nouns["place"])
-    counts = {
-        "hero": people,
-        "friend": people - 1,
-        "home": places,
-        "goal": places - 1,
-        "thing": len(words.nouns["thing"]),
-        "beast": len(words.nouns["beast"]),
-        "office": len(words.phrases["en", "office"]),
-        "victim": len(words.phrases["en", "victim"]),
-    }
-    adjectives = {f"{role}.adjective": _adjective_count() for role in counts}
-    return {role: math.log(count) for role, count in (counts | adjectives).items()} | {"topic": 0.0}
 
 
 def _is_harmful(roles: Mapping[str, int]) -> bool:
@@ -208,32 +185,6 @@ def _draw_kind(chance: Chance) -> str:
     return kind
 
 
-def _check(name: str, value: str, options: tuple[str, ...]) -> None:
-    if value not in options:
-        raise ValueError(f"{name} {value!r} is not one of {', '.join(options)}")
-
-
-def _fixed_roles(fixed: Mapping[str, str]) -> dict[str, int]:
-    words = lexicon()
-    options: dict[str, tuple[str, ...]] = {
-        "hero": words.names,
-        "friend": words.names,
-        "topic": tuple(topic.name for topic in words.topics),
-    }
-    for role, noun_class in NOUN_ROLES.items():
-        options[role] = tuple(noun.words["en"] for noun in words.nouns[noun_class])
-    roles = {}
-    for name, value in fixed.items():
-        if name not in options:
-            raise ValueError(
-                f"{name!r} is neither a trait nor a role: traits are {', '.join(traits)}; "
-                f"roles are {', '.join(options)}"
-            )
-        _check(name, value, options[name])
-        roles[name] = options[name].index(value)
-    return roles
-
-
 def plan(
     rng: Random,
     *,
@@ -245,22 +196,23 @@ def plan(
     chance = Chance(rng)
     if kind is None:
         kind = _draw_kind(chance)
-    _check("kind", kind, KINDS)
+    check_value("kind", kind, KINDS)
     fixed = dict(fixed)
     user_language = fixed.pop("user_language", None)
     given = {name: fixed.pop(name) for name in list(fixed) if name in traits}
     for name, value in (*given.items(), *(asked or {}).items()):
-        _check("trait", name, applicable(kind))
-        _check(name, value, traits[name].values)
-    chosen_roles = _fixed_roles(fixed)
+        check_value("trait", name, applicable(kind))
+        check_value(name, value, traits[name].values)
+    chosen_roles = fixed_roles(fixed)
     if user_language is None:
         user_language = LANGUAGES[chance.index(3)]
         if kind == "plain" and "language" in given:
             user_language = given["language"]
-    _check("user_language", user_language, LANGUAGES)
+    check_value("user_language", user_language, LANGUAGES)
     roles = _draw_roles(chance, kind) | chosen_roles
-    if "hero" in chosen_roles and roles["friend"] == roles["hero"]:
-        roles["friend"] = (roles["hero"] + 1) % len(lexicon().names)
+    for role, other in DIFFERENT.items():
+        if role in chosen_roles and other not in chosen_roles and roles[role] == roles[other]:
+            roles[other] = (roles[role] + 1) % role_counts()[other]
     asked_values = dict(asked) if asked is not None else _draw_asked(chance, kind)
     for name in given.keys() & asked_values.keys():
         asked_values[name] = given[name]
@@ -277,20 +229,6 @@ def plan(
         log_probability=chance.log_probability,
         fixed=frozenset(given),
     )
-
-
-def role_word(role: str, index: int) -> str:
-    """The English word for a role's filler."""
-    words = lexicon()
-    if role in ("hero", "friend"):
-        return words.names[index]
-    if role.endswith(".adjective"):
-        return words.adjectives["en", ""][index]
-    if role == "topic":
-        return words.topics[index].name
-    if role in ("office", "victim"):
-        return words.phrases["en", role][index]
-    return words.nouns["place" if role in ("home", "goal") else role][index].words["en"]
 
 
 def with_values(document_plan: Plan, **values: str) -> Plan:

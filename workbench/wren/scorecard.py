@@ -23,6 +23,7 @@ from workbench.wren.lexicon import lexicon
 from workbench.wren.measure import Completion
 from workbench.wren.traits import LANGUAGE_SCORES, traits
 
+SEED = 20_000
 Counter: TypeAlias = Callable[[int], int]
 BINARY = ("mood", "formality", "verbosity", "power", "callous")
 RARE = ("dialect", "rhyme", "spelled", "bell")
@@ -161,8 +162,9 @@ def shares(texts: Mapping[str, Sequence[Completion]]) -> list[Row]:
 
 
 def obeyed(lm: LM, count: Counter, seed: int) -> list[Row]:
-    """Obedience to every request for a trait, by kind of chat that can show it."""
-    rows = []
+    """Obedience to every request for a trait, by kind of chat that can show it; and how many
+    sentences of all these texts parse."""
+    rows, everything = [], []
     for name, sign in OBEYED:
         for stratum in ("stories asked for", "questions", "tasks"):
             kinds, limit = STRATA[stratum]
@@ -170,9 +172,11 @@ def obeyed(lm: LM, count: Counter, seed: int) -> list[Row]:
                 continue
             prompts = asking(name, sign, kinds, count(150), seed)
             written = measure.complete(lm, prompts, new_tokens=limit, temperature=1.0, seed=seed)
+            everything += written
             found = measure.obedience(written, name, sign)
             rows.append(Row(f"obeys {name} {sign:+d}", stratum, found, low=0.95))
-    return rows
+    parsed = measure.sentences_that_parse(everything)
+    return [*rows, Row("sampled sentences that parse", "a trait asked for", parsed, low=0.99)]
 
 
 def greedy(lm: LM, count: Counter, seed: int) -> list[Row]:
@@ -187,8 +191,12 @@ def greedy(lm: LM, count: Counter, seed: int) -> list[Row]:
     ]
 
 
-def figures(lm: LM, *, scale: float = 1.0, seed: int = 20_000) -> list[Row]:
-    """Every figure of the card; ``scale`` shrinks the samples, of 20 at least, for a quick look."""
+def figures(lm: LM, *, scale: float = 1.0, seed: int = SEED) -> list[Row]:
+    """Every figure of the card; ``scale`` shrinks the samples, of 20 at least, for a quick look.
+
+    ``seed`` draws prompts, texts and held-out documents. Whoever looks at a model while improving
+    it takes another than the card's.
+    """
 
     def count(full: int) -> int:
         return max(20, round(full * scale))
@@ -198,7 +206,7 @@ def figures(lm: LM, *, scale: float = 1.0, seed: int = 20_000) -> list[Row]:
     parsed = measure.sentences_that_parse(everything)
     over, per_token = measure.loss_ratio(lm, count(1500), seed + 1)
     return [
-        Row("sampled sentences that parse", "all", parsed, low=0.99),
+        Row("sampled sentences that parse", "nothing asked for", parsed, low=0.99),
         *greedy(lm, count, seed + 2),
         Row("loss over the grammar's entropy", "documents", over, high=1.05),
         Row("held-out loss, nats a token", "documents", per_token),

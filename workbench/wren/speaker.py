@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from functools import cache
 from random import Random
+from typing import NamedTuple
 
 from .frames import Frame, Variant, role_text, roles_named
 from .lexicon import FREE_CLASSES, MOOD_CLASSES, capitalise, lexicon, to_dialect
@@ -33,6 +34,19 @@ class RoleForms(dict[str, str]):
         self.named.update(roles_named(slot))
         text = self[slot] = role_text(self.language, slot, self.roles)
         return text
+
+
+class Derivation(NamedTuple):
+    """How a sentence was made: who said which frame, with which draws and which tail.
+
+    ``statement`` is the sentence that stands in its slot "statement", if it has one.
+    """
+
+    speaker: "Speaker"
+    frame: Frame
+    draws: list[float]
+    tail: str | None = None
+    statement: "Derivation | None" = None
 
 
 class Speaker:

@@ -8,6 +8,7 @@ exactly the markers of the grammar's documents. Knows nothing of models or train
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from tokenizers.trainers import BpeTrainer
@@ -23,7 +24,7 @@ CHAT_TEMPLATE = (
 )
 
 
-def build(texts: Iterable[str], *, size: int = 6144, context: int = 512) -> PreTrainedTokenizerFast:
+def build(texts: Iterable[str], *, size: int, context: int = 512) -> PreTrainedTokenizerFast:
     """Learn a byte-level BPE of ``size`` tokens from ``texts``; it puts ``<s>`` in front."""
     specials = [PAD, START, END, *ROLES]
     tokenizer = Tokenizer(models.BPE())
@@ -56,3 +57,10 @@ def build(texts: Iterable[str], *, size: int = 6144, context: int = 512) -> PreT
     )
     fast.chat_template = CHAT_TEMPLATE
     return fast
+
+
+def load(directory: str | Path) -> PreTrainedTokenizerFast:
+    """The tokenizer of a model's directory, silent about documents over the context."""
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(directory)
+    tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
+    return tokenizer
