@@ -11,8 +11,10 @@ import torch
 from workbench import models
 from workbench.generate import generate
 from workbench.intervals import Interval, wilson
+from workbench.tokens import Batch
 from workbench.wren import card, measure, realism, scorecard, write
 from workbench.wren.contrast import asking_prompts
+from workbench.wren.grammar import Document
 from workbench.wren.judge import read
 from workbench.wren.measure import Completion
 from workbench.wren.prompts import read_prompt
@@ -223,3 +225,31 @@ def test_the_shipped_card_is_that_of_the_shipped_weights() -> None:
     assert record.get("scale") == 1, (
         "the card's samples were shrunk: run python -m workbench.wren.card"
     )
+
+
+def test_the_loss_is_compared_with_what_the_grammar_says_of_the_same_texts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A model that finds every document 1.25 times as unlikely in nats as the grammar does."""
+    known: dict[str, float] = {}
+
+    def remembered(rng: Random) -> Document:
+        document = write(rng)
+        known[document.text.removeprefix("<s>")] = document.log_probability + document.ambiguity
+        return document
+
+    def logprobs(lm: models.LM, batch: Batch) -> torch.Tensor:
+        real = batch.attention & (batch.positions > 0)
+        totals = torch.tensor([1.25 * known[text] for text in batch.texts])
+        each = (totals / real.sum(1))[:, None].expand(real.shape)
+        return each.masked_fill(~real, torch.nan)
+
+    monkeypatch.setattr(measure.grammar, "write", remembered)
+    monkeypatch.setattr(measure, "logprobs", logprobs)
+    lm = models.load("wren")
+    over, per_token = measure.loss_ratio(lm, 60, 5)
+    assert over.value == pytest.approx(1.25, rel=1e-5)
+    assert over.count == per_token.count == 60
+    texts = [text for text in known if len(lm.tokenizer(text)["input_ids"]) <= 512][:60]
+    tokens = sum(len(lm.tokenizer(text)["input_ids"]) - 1 for text in texts)
+    assert per_token.value == pytest.approx(-1.25 * sum(known[t] for t in texts) / tokens, rel=1e-5)

@@ -23,7 +23,7 @@ from workbench.wren import (
     write,
 )
 from workbench.wren.contrast import document_prompt
-from workbench.wren.frames import build_frame, frames, resolve
+from workbench.wren.frames import STORY_STAGES, build_frame, frames, resolve
 from workbench.wren.judge import SCORES
 from workbench.wren.lexicon import (
     LANGUAGES,
@@ -171,6 +171,47 @@ def test_empty_text_scores_zero_and_a_cut_prefix_one() -> None:
     assert coherence(text[:20]) == 1
     assert coherence("Xyzzy plugh") == 0
     assert coherence("Xyzzy plugh.") == 0
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_probability_of_a_story_is_that_of_its_choices(language: str) -> None:
+    """Counted once more, from the frames' slots and the sizes of the word classes alone."""
+    given = {"mood": "positive", "formality": "formal", "verbosity": "verbose"}
+    absent = dict.fromkeys(("dialect", "rhyme", "spelled", "bell"), "absent")
+    words = lexicon()
+    people, places = len(words.names), len(words.nouns["place"])
+    of_role = {"home": places, "goal": places - 1}
+    of_role |= {role: len(words.nouns[role]) for role in ("thing", "beast")}
+    adjectives = len(words.adjectives["en", ""])
+    for seed in range(30):
+        document = write(
+            seed, kind="plain", asked={}, user_language="en", language=language, **given, **absent
+        )
+        choices = [people, people - 1]  # the title
+        told = [label.frame for label in document.sentences]
+        for stage, optional in zip(STORY_STAGES, (0, 2, 0, 0, 3, 2, 0, 0, 0), strict=True):
+            group = frames()[f"story.{stage}"]
+            used = sum(frame.name in told for frame in group)
+            choices += [len(group) - place for place in range(used)] + [optional or 1]
+        named = {"hero", "friend"}
+        by_name = {frame.name: frame for group in frames().values() for frame in group}
+        for name in told:
+            for slot in by_name[name].variants[language, True, True].slots:
+                form, _, role = slot.partition(":")
+                if slot.startswith("~"):
+                    choices.append(len(words.moods[language, "+", slot[1:]]))
+                elif slot == "num":
+                    choices.append(len(words.digits))
+                elif not role:
+                    size = 1 if slot in named else len(words.phrases[language, slot])
+                    choices.append(size)
+                else:
+                    choices.append(1 if role in named else of_role[role])
+                    if form == "a":
+                        choices.append(1 if f"{role}.adjective" in named else adjectives)
+                        named.add(f"{role}.adjective")
+                    named.add(role)
+        assert document.log_probability == pytest.approx(-sum(map(math.log, choices)))
 
 
 def test_no_trait_value_is_more_coherent_than_another() -> None:

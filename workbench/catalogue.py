@@ -61,7 +61,8 @@ def asking(name: str, role: str) -> PromptSet | tuple[()]:
     """Prompts that ask for the trait of a data set, empty where it has none.
 
     Every other one belongs to the role "select", the rest to "report", so that those which choose
-    a coefficient and those which report a result have none in common.
+    a coefficient and those which report a result have none in common. Raises ValueError for another
+    role.
     """
     places = {"select": 0, "report": 1}
     if role not in places:

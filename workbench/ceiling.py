@@ -45,6 +45,7 @@ from workbench.crossings import (
 from workbench.effects import Effect, judge_effect, onset_estimate
 from workbench.marks import Ceiling, Estimate, Side
 from workbench.movement import Table, excess_over_start, movement
+from workbench.planning import is_random
 from workbench.reasons import about_breaking, about_controls, about_effect
 from workbench.slopes import coefficient_axis
 
@@ -96,7 +97,7 @@ def find_ceiling(
     steered = judged[frame["vector"] == "vector"]
     signs = [sign for sign in (1, -1) if (sign * steered[axis] > 0).any()]
     _check_rows(steered, axis, signs)
-    random = judged[judged["vector"].astype(str).str.startswith("random")]
+    random = judged[judged["vector"].map(is_random)]
     measured = "trait" in frame.columns and bool(frame["trait"].notna().any())
     if signal is None and measured:
         signal = "trait"

@@ -37,7 +37,11 @@ _WHERE = (
 
 
 def locate(name_or_path: str | Path, subfolder: str) -> tuple[str, str]:
-    """Where transformers finds the model (a directory or a hub id), and its short name."""
+    """Where transformers finds the model (a directory or a hub id), and its short name.
+
+    Raises FileNotFoundError for a directory without a model, ValueError for what is neither a
+    directory nor could be a hub id.
+    """
     given = str(name_or_path)
     if given in BUNDLED:
         folder = BUNDLED[given]
@@ -57,6 +61,7 @@ def locate(name_or_path: str | Path, subfolder: str) -> tuple[str, str]:
 
 
 def check_dtype(dtype: str | torch.dtype | None) -> None:
+    """Raise ValueError for what is no floating-point type, nor "auto" or None."""
     if dtype is None or dtype == "auto":
         return
     real = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
@@ -68,6 +73,7 @@ def check_dtype(dtype: str | torch.dtype | None) -> None:
 
 
 def check_decoder(config: "PreTrainedConfig", what: str) -> None:
+    """Raise ValueError for an encoder-decoder; ``what`` names it."""
     if config.is_encoder_decoder:
         raise ValueError(
             f"{what} is an encoder-decoder ({config.model_type}): only decoder language "
@@ -92,7 +98,11 @@ def read(
     dtype: str | torch.dtype | None,
     given: Mapping[str, Any],
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    """The model, on its device, and its tokenizer, from a directory or by a hub id."""
+    """The model, on its device, and its tokenizer, from a directory or by a hub id.
+
+    Raises ValueError for arguments that exclude each other and for what is no causal language
+    model, OSError for what is neither on disk nor can be reached.
+    """
     if device is not None and given.get("device_map") is not None:
         raise ValueError(f"device={device!r} and device_map={given['device_map']!r}: pass one")
     where: dict[str, Any] = {"trust_remote_code": False} | {

@@ -59,6 +59,7 @@ def settled(values: Floats, bound: float) -> Floats:
 
     The first sustained break counts: what rises to the bound again after it does not lift the
     curve, which from there on keeps its last value. (K,)
+    Raises ValueError for a curve that does not start above 0.
     """
     curve = values.mean(axis=0)
     if not curve[0] > 0:

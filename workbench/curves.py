@@ -6,9 +6,8 @@ R resamples, P prompts, K coefficients from 0 outwards. Knows nothing of sweeps.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from workbench.intervals import Floats
 
 
 def means(weights: Floats, values: Floats) -> tuple[Floats, Floats]:

@@ -23,7 +23,7 @@ _IMPOSSIBLE = -1e4
 
 
 def precise(values: Tensor) -> Tensor:
-    """Half precision as float32; float32 and float64 as they are."""
+    """Half precision as float32; float32 and float64 as they are. Of any shape."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 

@@ -43,7 +43,10 @@ NOTHING = Interval(math.nan, math.nan, math.nan, 0)
 
 
 def resamples(count: int, size: int, rng: np.random.Generator) -> Floats:
-    """How often each of `count` units is drawn in each of `size` resamples: (R, N)."""
+    """How often each of `count` units is drawn in each of `size` resamples: (R, N).
+
+    Raises ValueError for no resamples or no units.
+    """
     if size < 1:
         raise ValueError(f"{size!r} resamples: give a whole number of at least 1")
     if count < 1:

@@ -9,11 +9,8 @@ import math
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from workbench.intervals import Interval, bootstrap, wilson
-
-Floats = NDArray[np.float64]
+from workbench.intervals import Floats, Interval, bootstrap, wilson
 
 
 def d_prime_interval(high: Floats, low: Floats, *, level: float = 0.95, seed: int = 0) -> Interval:

@@ -71,6 +71,7 @@ def find_layers(model: "PreTrainedModel") -> str:
 
 
 def text_config(model: "PreTrainedModel") -> "PreTrainedConfig":
+    """The configuration of the part that reads and writes text."""
     return model.config.get_text_config(decoder=True)
 
 

@@ -47,10 +47,11 @@ def token_effects(lm: LM, direction: Tensor) -> Tensor:
 
 
 def top_tokens(lm: LM, direction: Tensor, count: int = 10) -> pd.DataFrame:
-    """The `count` most favoured and most hindered tokens: columns token, logit, side.
+    """The `count` tokens that a direction (D,) favours most, and those that it hinders most.
 
-    `logit` is the change of a token's logit per unit of the direction, up to one positive factor
-    common to all tokens; `side` is "favoured" or "hindered". Raises as `token_effects`.
+    Columns token, logit, side: `logit` is the change of a token's logit per unit of the direction,
+    up to one positive factor common to all tokens; `side` is "favoured" or "hindered". Raises as
+    `token_effects`.
     """
     effects = token_effects(lm, direction)
     rows = [

@@ -25,7 +25,8 @@ def distinct(ids: NDArray[np.integer], lengths: NDArray[np.integer], n: int) -> 
     ids      (B, N) token ids
     lengths  (B,) how many of a row's ids are its text; 0 for an empty one
 
-    Distinct-n, Li et al. 2016, https://arxiv.org/abs/1510.03055, of one text each.
+    Distinct-n, Li et al. 2016, https://arxiv.org/abs/1510.03055, of one text each. Raises
+    ValueError for n below 1 and for shapes or lengths that do not fit.
     """
     ids, lengths = _checked(ids, lengths)
     if n < 1:

@@ -84,7 +84,8 @@ METHODS: Mapping[str, Method] = {
 
 
 def oriented(direction: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
-    """repeng's sign: turned round when more positives project lower than higher; ties stay."""
+    """The direction (D,) with repeng's sign: turned round when more of the positives (n, D) project
+    lower than their negatives than higher; ties stay."""
     gaps = (positive - negative) @ direction
     return -direction if int((gaps < 0).sum()) > int((gaps > 0).sum()) else direction
 

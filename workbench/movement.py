@@ -22,6 +22,7 @@ class Table:
 
     @classmethod
     def of(cls, rows: pd.DataFrame, axis: str, sign: int) -> Table:
+        """The rows of one sign and of 0; `axis` is the column that holds the coefficient."""
         # Controls are rescaled to the vector's length, which may round their coefficients.
         size = rows[axis].abs().map(lambda c: float(f"{c:.6g}"))
         side = rows.assign(size=size)[sign * rows[axis] >= 0]

@@ -197,7 +197,10 @@ class Pairs(Sequence[Pair]):
         return Splits(*parts)
 
     def as_chat(self, system: str | None = None) -> Pairs:
-        """The same pairs with each text prompt as the user's message of a chat."""
+        """The same pairs with each text prompt as the user's message of a chat.
+
+        Raises ValueError where a pair has no prompt.
+        """
         head = [{"role": "system", "content": system}] if system else []
 
         def chat(prompt: Prompt) -> Prompt:

@@ -49,6 +49,11 @@ OWN = (
 )
 
 
+def is_random(kind: object) -> bool:
+    """Whether a kind of rows is a draw of a random vector: "random", "random 2", ..."""
+    return str(kind).startswith("random")
+
+
 @dataclass(frozen=True, eq=False)
 class Rows:
     """The texts to make, one entry of each array per text.
@@ -73,6 +78,7 @@ class Rows:
         return len(self.row)
 
     def take(self, chosen: np.ndarray) -> Rows:
+        """Those rows, by their places or as a mask."""
         return Rows(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
     def interventions(
@@ -96,7 +102,11 @@ def lay_out(
     kinds: Sequence[str],
     prompted: Sequence[Prompt],
 ) -> Rows:
-    """Prompts times coefficients for each vector, then the prompts that ask for the trait."""
+    """Prompts times coefficients for each vector, then the prompts that ask for the trait.
+
+    Raises ValueError for prompts that are no list, or none, and for coefficients that are not
+    finite numbers or stand twice.
+    """
     for name, given in (("prompts", prompts), ("prompted", prompted)):
         if isinstance(given, str | Mapping):
             raise ValueError(f"{name} is one prompt, {given!r}; wrap it in a list")

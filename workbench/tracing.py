@@ -190,7 +190,10 @@ def read(
     remote: Remote = False,
 ) -> Tensor | list[Tensor]:
     """Activations, as `activations` finds them: the mean over each row's tokens (B, L, D), or with
-    pool=None one (n_i, L, D) tensor per row. Prompts are encoded by `tokens.encode`."""
+    pool=None one (n_i, L, D) tensor per row. Prompts are encoded by `tokens.encode`.
+
+    Raises ValueError for another pool, and as `activations`.
+    """
     if pool not in ("mean", None):
         raise ValueError(f"pool {pool!r} is unknown; use 'mean' or None")
     batch = to_batch(lm, prompts)

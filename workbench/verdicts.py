@@ -19,6 +19,7 @@ from workbench.crossings import RECOMMENDED_SHARE
 from workbench.effects import place_among
 from workbench.intervals import NOTHING, Interval, bootstrap_mean, wilson
 from workbench.marks import UNITS, Ceiling, Side
+from workbench.planning import is_random
 from workbench.rules import COHERENT
 from workbench.slopes import coefficient_axis
 from workbench.wording import interval, number, signed
@@ -111,7 +112,7 @@ def change(frame: pd.DataFrame, column: str, coefficient: float, kind: str = "ve
 
 def random_kinds(frame: pd.DataFrame) -> list[str]:
     """The names of the random controls in a sweep, those that begin with "random"."""
-    return [kind for kind in dict.fromkeys(frame["vector"]) if _is_random(kind)]
+    return [kind for kind in dict.fromkeys(frame["vector"]) if is_random(kind)]
 
 
 def outcomes(frame: pd.DataFrame) -> pd.DataFrame:
@@ -128,7 +129,7 @@ def outcomes(frame: pd.DataFrame) -> pd.DataFrame:
         for measure in MEASURES
         if measure.column in frame.columns and frame[measure.column].notna().any()
     ]
-    kinds = frame["vector"].map(lambda kind: "random" if _is_random(kind) else kind)
+    kinds = frame["vector"].map(lambda kind: "random" if is_random(kind) else kind)
     rows = []
     for kind, group in frame.groupby(kinds, sort=False):
         words, unit = KINDS.get(str(kind), f"{kind} vector"), "prompt_index"
@@ -278,7 +279,3 @@ def _share(part: pd.DataFrame, unit: str = "prompt_index") -> Interval:
 
 def _cell(found: Interval, spec: str) -> str:
     return interval(found, spec) if found.count else "–"
-
-
-def _is_random(kind: object) -> bool:
-    return str(kind).startswith("random")

@@ -30,6 +30,7 @@ class Node:
         self.ends: list = []
 
     def follow(self, tokens: Sequence[str]) -> "Node":
+        """The node that the tokens lead to, made where there is none."""
         node = self
         for token in tokens:
             node = node.words.setdefault(token, Node())

@@ -53,10 +53,12 @@ class Chance:
         self.log_probability = 0.0
 
     def index(self, n: int) -> int:
+        """A whole number below n."""
         self.log_probability -= LOGS[n]
         return int(self.random() * n)
 
     def flip(self, p: float) -> bool:
+        """True with probability p."""
         happens = self.random() < p
         self.log_probability += math.log(p if happens else 1 - p)
         return happens

@@ -49,7 +49,10 @@ class Summary:
 
 
 def own_texts(lm: LM, count: int, seed: int) -> tuple[list[str], float]:
-    """Texts of 128 tokens sampled from nothing but the start token, and the share that loops."""
+    """Texts of 128 tokens sampled from nothing but the start token, and the share that loops.
+
+    Raises ValueError for a model without a start token.
+    """
     start = lm.tokenizer.bos_token
     if not isinstance(start, str):
         raise ValueError(f"{lm.name!r} has no start token to sample from")
