@@ -28,7 +28,7 @@ PAGE = """<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><title>{title}</title><script src="{script}"></script>
 <script>window.Plotly || document.write('<script src="https://cdn.plot.ly/plotly-{version}.min.js"><\\/script>')</script>
-<style>body {{ background: white; margin: 2rem }} .plotly-graph-div {{ margin: auto }}</style>
+<style>body {{ background: white; margin: 2rem }} body > div {{ margin: auto }}</style>
 </head>
 <body>
 {figure}
