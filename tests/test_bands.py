@@ -53,9 +53,12 @@ def test_interval_skips_gaps() -> None:
     assert np.allclose(line["mean"], [-0.5, -0.25, 0.25, 0.5])
 
 
-def test_one_prompt_has_no_width() -> None:
-    line = band_over_prompts(sweep(prompts=1), "trait")
+def test_one_prompt_leaves_everything_open_on_a_scale_with_ends() -> None:
+    """Without ends nothing is known of the others, and the band has no width."""
+    line = band_over_prompts(sweep(prompts=1), "logprob_unsteered")
     assert np.allclose(line["low"], line["high"])
+    line = band_over_prompts(sweep(prompts=1), "trait")
+    assert (line["high"] - line["low"] > 1.0).all()
 
 
 def test_another_axis() -> None:

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import pandas as pd
 
 from workbench.intervals import bootstrap_mean
+
+# The ends of a measure's scale, by its column; see `intervals.bootstrap_mean`.
+SCALES: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {
+        "coherence": (0.0, 1.0),
+        "trait": (-1.0, 1.0),
+        "distinct_2": (0.0, 1.0),
+        "holds": (0.0, 1.0),
+    }
+)
 
 
 def band_over_prompts(
@@ -12,7 +25,6 @@ def band_over_prompts(
     column: str,
     *,
     axis: str = "coefficient_norm",
-    bounds: tuple[float, float] | None = None,
     size: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -21,8 +33,7 @@ def band_over_prompts(
     Prompts are resampled whole, because texts of one prompt are not independent. Several rows of
     one prompt at one coefficient are averaged first.
 
-    axis    the column that holds the coefficient (`slopes.coefficient_axis`)
-    bounds  the ends of the column's scale, where it has any; see `intervals.bootstrap_mean`
+    axis  the column that holds the coefficient (`slopes.coefficient_axis`)
 
     Returns a frame with the columns x (the coefficient), mean, low and high, in the column's own
     unit, and prompts (how many have a value); coefficients at which none has one are left out.
@@ -32,7 +43,7 @@ def band_over_prompts(
     ).sort_index(axis=1)
     rows = []
     for place, values in zip(table.columns, table.to_numpy(dtype=float).T, strict=True):
-        found = bootstrap_mean(values, bounds=bounds, size=size, seed=seed)
+        found = bootstrap_mean(values, bounds=SCALES.get(column), size=size, seed=seed)
         if found.count:
             rows.append((place, found.value, found.low, found.high, found.count))
     return pd.DataFrame(rows, columns=["x", "mean", "low", "high", "prompts"])

@@ -44,7 +44,7 @@ from workbench.crossings import (
 )
 from workbench.effects import Effect, judge_effect, onset_estimate
 from workbench.marks import Ceiling, Estimate, Side
-from workbench.movement import Table, excess_over_start, movement
+from workbench.movement import Table, mean_over_prompts, movement, strongest
 from workbench.planning import is_random
 from workbench.reasons import about_breaking, about_controls, about_effect
 from workbench.slopes import coefficient_axis
@@ -79,8 +79,7 @@ def find_ceiling(
     seed       of the onset's bootstrap and of the test's sign flips
     bootstrap  resamples of the prompts, for the onset's interval
     level      of the intervals; over prompts, and beside this very control, each direction of the
-               test errs at most in half of the rest. One draw of a control says nothing of other
-               directions: of random vectors, a fifth or more may pass the test beside another one.
+               test errs at most in half of the rest; one draw says nothing of other directions
     signal     the column whose movement is the effect, positive coefficients raising it; by
                default "trait" where there is one, else "kl" beyond the random control
 
@@ -233,10 +232,10 @@ def _side(
         recommended = _NOWHERE
     average = np.full(len(grid), np.nan)
     if moved is not None:
-        known = np.isfinite(moved)
-        sums, counts = np.where(known, moved, 0).sum(axis=0), known.sum(axis=0)
-        average = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
-        average *= sign if signal != "kl" else 1
+        average = mean_over_prompts(moved) * (sign if signal != "kl" else 1)
+    beside = {}
+    if signal == "trait":
+        beside = {kind: strongest(table, other, signal, reach) for kind, other in others.items()}
     curve = pd.DataFrame(
         {
             "coefficient": sign * grid,
@@ -258,28 +257,11 @@ def _side(
         reentry=math.nan if back is None else sign * float(grid[back]),
         reasons=tuple(
             about_effect(curve[reach], signal, effect, p, len(whole), able, draws)
-            + about_controls(_furthest(table, others, signal, sign, float(grid[reach][-1])))
+            + about_controls(beside)
             + about_breaking(curve, collapses, back, left_out, len(whole), level)
         ),
         curve=curve,
     )
-
-
-def _furthest(
-    table: Table, others: Mapping[str, Table], signal: str | None, sign: int, end: float
-) -> dict[str, float]:
-    """For each control that is not random the largest mean movement of its intact texts."""
-    found = {}
-    for name, other in others.items():
-        change = None if signal != "trait" else excess_over_start(table, other, signal)
-        if change is None:
-            continue
-        known = np.isfinite(change) & (other.grid <= end * (1 + 1e-9))
-        counts = known.sum(axis=0)
-        if counts.any():
-            means = np.where(known, change, 0).sum(axis=0)[counts > 0] / counts[counts > 0]
-            found[name] = float(means[np.abs(means).argmax()])
-    return found
 
 
 def _signed(numbers: tuple[float, float, float], sign: int, scale: float) -> Estimate:

@@ -52,11 +52,6 @@ TEXT, PROMPT = 140, 60  # letters of each that a hover label shows; the CSV besi
 # A panel: the title of its axis, its lines as (column, name, colour), and its range.
 Panel = tuple[str, tuple[tuple[str, str, str], ...], tuple[float, float] | None]
 
-# The ends of a measure's scale.
-SCALES: Mapping[str, tuple[float, float]] = MappingProxyType(
-    {"coherence": (0.0, 1.0), "trait": (-1.0, 1.0), "distinct_2": (0.0, 1.0)}
-)
-
 SWEEP_PANELS: tuple[Panel, ...] = (
     (
         "Log-probability<br>(nats per token)",
@@ -121,14 +116,13 @@ def sweep_curves(
     figure = stack(len(panels), above=above + (17 * len(MARKS) if marks else 0), title=title)
     for row, (label, lines, bounds) in enumerate(panels, start=1):
         for words, dash, part in controls:
-            column = lines[0][0]
-            if _has(part, column):
-                line = band_over_prompts(part, column, axis=axis, bounds=SCALES.get(column))
+            if _has(part, lines[0][0]):
+                line = band_over_prompts(part, lines[0][0], axis=axis)
                 band(figure, row, line, words, GREY, shade=0.3, dash=dash, named=row == 1)
         for column, name, color in lines:
             if _has(steered, column):
                 name = trait if column == "trait" else name
-                line = band_over_prompts(steered, column, axis=axis, bounds=SCALES.get(column))
+                line = band_over_prompts(steered, column, axis=axis)
                 band(figure, row, line, name, color)
                 _prompted(figure, row, frame, column, axis)
         label = label.replace("Trait", html.escape(trait[:1].upper() + trait[1:]))

@@ -5,11 +5,13 @@ Texts that are broken do not count: what only breaking moves is no steering.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from workbench.crossings import Bools
 from workbench.curves import Floats
 
 
@@ -58,15 +60,22 @@ def movement(
     return moved, excess
 
 
-def excess_over_start(table: Table, control: Table, column: str) -> Floats | None:
-    """How far a control's intact texts (P, K) are from the unsteered ones of the same prompts, None
-    where it has none of the column."""
-    prompts = control.side["prompt_index"].unique()
-    start = pd.Series(
-        table.of_intact(column)[:, 0], index=np.sort(table.side["prompt_index"].unique())
-    ).reindex(np.sort(prompts))
-    change = control.of_intact(column) - start.to_numpy(dtype=float)[:, None]
-    return change if np.isfinite(change).any() else None
+def strongest(table: Table, control: Table, signal: str, reach: Bools) -> float:
+    """The mean change of a control's intact texts from the unsteered ones where it is largest, of
+    the coefficients within reach (K,); NaN where nothing is known of it."""
+    values = _aligned(control, table, signal)
+    if values is None:
+        return math.nan
+    means = mean_over_prompts(values - values[:, :1])[reach]
+    known = means[np.isfinite(means)]
+    return float(known[np.abs(known).argmax()]) if len(known) else math.nan
+
+
+def mean_over_prompts(values: Floats) -> Floats:
+    """(K,) means over prompts of values (P, K) with gaps, NaN where there are none."""
+    known = np.isfinite(values)
+    sums, counts = np.where(known, values, 0).sum(axis=0), known.sum(axis=0)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
 def _aligned(control: Table, table: Table, column: str) -> Floats | None:

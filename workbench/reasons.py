@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import pandas as pd
@@ -66,6 +67,7 @@ def about_controls(furthest: Mapping[str, float]) -> list[str]:
     return [
         f"under the control {name!r} it moves by up to {value:+.2f}"
         for name, value in furthest.items()
+        if not math.isnan(value)
     ]
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from workbench.bands import SCALES
 from workbench.breakage import NEEDED, intact
 from workbench.crossings import RECOMMENDED_SHARE
 from workbench.effects import place_among
@@ -26,20 +27,18 @@ from workbench.wording import interval, number, signed
 
 
 class Measure(NamedTuple):
-    """What a table shows of a text: the column, its name in words, its format and the ends of its
-    scale, None where it has none."""
+    """What a table shows of a text: the column, its name in words and its format."""
 
     column: str
     words: str
     spec: str
-    bounds: tuple[float, float] | None
 
 
 MEASURES = (
-    Measure("trait", "trait of texts that hold (−1 to 1)", "+.2f", (-1.0, 1.0)),
-    Measure("coherence", "coherence (0 to 1)", ".2f", (0.0, 1.0)),
-    Measure("logprob_unsteered", "log-probability, unsteered model (nats per token)", "+.2f", None),
-    Measure("distinct_2", "distinct pairs of tokens (share)", ".2f", (0.0, 1.0)),
+    Measure("trait", "trait of texts that hold (−1 to 1)", "+.2f"),
+    Measure("coherence", "coherence (0 to 1)", ".2f"),
+    Measure("logprob_unsteered", "log-probability, unsteered model (nats per token)", "+.2f"),
+    Measure("distinct_2", "distinct pairs of tokens (share)", ".2f"),
 )
 # One kind of row of a sweep is named for the reader; a control is called by its own name.
 KINDS = {"vector": "steered", "prompted": "asked for in the prompt"}
@@ -67,9 +66,7 @@ def held(frame: pd.DataFrame, coefficient: float, kind: str = "vector") -> Inter
 
     coefficient, kind  as for `change`
     """
-    start, there = _pairs(_prepared(frame), "holds", coefficient, kind)
-    still = there[start == 1].dropna()
-    return wilson(int((still == 1).sum()), len(still))
+    return _still(_prepared(frame), "holds", coefficient, kind)
 
 
 def kept_intact(frame: pd.DataFrame, coefficient: float, kind: str = "vector") -> Interval:
@@ -81,9 +78,7 @@ def kept_intact(frame: pd.DataFrame, coefficient: float, kind: str = "vector") -
     """
     if not all(name in frame.columns for name in NEEDED):
         return NOTHING
-    start, there = _pairs(_prepared(intact(frame)), "intact", coefficient, kind)
-    still = there[start == 1].dropna()
-    return wilson(int((still == 1).sum()), len(still))
+    return _still(_prepared(intact(frame)), "intact", coefficient, kind)
 
 
 def change(frame: pd.DataFrame, column: str, coefficient: float, kind: str = "vector") -> Interval:
@@ -101,7 +96,7 @@ def change(frame: pd.DataFrame, column: str, coefficient: float, kind: str = "ve
     if column == "trait":
         before, after = _pairs(frame, "holds", coefficient, kind)
         moved = moved[(before == 1) & (after == 1)]
-    bounds = next(measure.bounds for measure in MEASURES if measure.column == column)
+    bounds = SCALES.get(column)
     began = start[moved.dropna().index]
     if bounds is None or began.empty:
         return bootstrap_mean(moved)
@@ -144,8 +139,8 @@ def outcomes(frame: pd.DataFrame) -> pd.DataFrame:
                     "texts": "unsteered" if kind == "vector" and place == 0 else words,
                     "coefficient": number(place) if place else "0",
                     "prompts": part["prompt_index"].nunique(),
-                    "texts that hold": _cell(_share(part, unit), ".0%"),
-                    **{one.words: _cell(_mean(part, one, unit), one.spec) for one in shown},
+                    "texts that hold": _cell(_mean(part, "holds", unit), ".0%"),
+                    **{one.words: _cell(_mean(part, one.column, unit), one.spec) for one in shown},
                 }
             )
     return pd.DataFrame(rows)
@@ -160,7 +155,7 @@ def verdict(trait: str, frame: pd.DataFrame, ceiling: Ceiling) -> str:
     sentences = [_side_verdict(frame, side, ceiling.unit) for side in ceiling.sides.values()]
     asked = _prepared(frame)[frame["vector"] == "prompted"]
     if "trait" in frame.columns and len(asked):
-        shown, share = _mean(asked, MEASURES[0]), interval(_share(asked), ".0%")
+        shown, share = _mean(asked, "trait"), interval(_mean(asked, "holds"), ".0%")
         sentences.append(
             f"Asking for it in the prompt, unsteered, gives a mean trait of {interval(shown)}; "
             f"{share} of those texts hold. (These are other prompts, so this is no difference.)"
@@ -261,20 +256,22 @@ def _pairs(
     return before.align(after)
 
 
+def _still(frame: pd.DataFrame, column: str, coefficient: float, kind: str) -> Interval:
+    """Of the prompts whose unsteered text has a property, the share that has it there too."""
+    start, there = _pairs(frame, column, coefficient, kind)
+    still = there[start == 1].dropna()
+    return wilson(int((still == 1).sum()), len(still))
+
+
 def nearest(grid: np.ndarray, value: float) -> float:
     """The entry of a grid (K,) that lies nearest to a value."""
     return float(grid[np.abs(grid - value).argmin()])
 
 
-def _mean(part: pd.DataFrame, measure: Measure, unit: str = "prompt_index") -> Interval:
-    if measure.column == "trait":
+def _mean(part: pd.DataFrame, column: str, unit: str = "prompt_index") -> Interval:
+    if column == "trait":
         part = part[part["holds"] == 1]
-    return bootstrap_mean(part[measure.column], part[unit], bounds=measure.bounds)
-
-
-def _share(part: pd.DataFrame, unit: str = "prompt_index") -> Interval:
-    """The share of texts that hold."""
-    return bootstrap_mean(part["holds"], part[unit], bounds=(0.0, 1.0))
+    return bootstrap_mean(part[column], part[unit], bounds=SCALES.get(column))
 
 
 def _cell(found: Interval, spec: str) -> str:
