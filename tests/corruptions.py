@@ -9,10 +9,12 @@ from collections.abc import Callable
 from functools import cache
 from random import Random
 
-from workbench.wren.frames import NAME_ROLES, NOUN_ROLES, Frame, answer_words, frames, role_text
+from workbench.wren.frames import Frame, answer_words, frames, role_text
 from workbench.wren.lexicon import (
     FORMS,
     LANGUAGES,
+    NAME_CLASSES,
+    NOUN_CLASSES,
     capitalise,
     lexicon,
     noun_phrase,
@@ -65,7 +67,7 @@ def swapped_entities(text: str, share: float, rng: Random) -> str:
     for roles in spoken:
         for role in roles:
             mentions[role] = mentions.get(role, 0) + 1
-    known = (*NAME_ROLES, *NOUN_ROLES)
+    known = (*NAME_CLASSES, *NOUN_CLASSES)
     # An entity that is named once can be any: only those that recur can be out of place.
     able = [[role for role in roles if role in known and mentions[role] > 1] for roles in spoken]
     places = [index for index, roles in enumerate(able) if roles]
@@ -81,11 +83,11 @@ def _swap(
     sentence: str, role: str, roles: dict[str, int], language: str, text: str, rng: Random
 ) -> str:
     words = lexicon()
-    if role in NAME_ROLES:
-        old = words.names[roles[role]]
-        others = [name for name in words.names if name not in text]
+    if role in NAME_CLASSES:
+        old = words.names[role][roles[role]]
+        others = [name for name in words.names[role] if name not in text]
         return re.sub(rf"\b{old}\b", rng.choice(others), sentence)
-    nouns = words.nouns[NOUN_ROLES[role]]
+    nouns = words.nouns[role]
     new = rng.choice([noun for noun in nouns if noun.words[language] not in text])
     adjective = roles.get(f"{role}.adjective")
     for form in FORMS:

@@ -24,7 +24,7 @@ def test_exact_agrees_with_the_grammar(stories_of_wren: list[str]) -> None:
     prompts = [prompt for prompt, _, _ in wren.trait_pairs("mood", 4, 3)]
     pairs = zip(stories_of_wren, prompts, strict=True)
     frame = judges.exact([Written(text, prompt) for text, prompt in pairs], "mood")
-    assert list(frame.columns) == ["coherence", "words", "trait", "fit"]
+    assert list(frame.columns) == ["coherence", "breaks_at", "words", "trait", "fit"]
     assert frame["coherence"].tolist() == [wren.coherence(text) for text in stories_of_wren]
     assert frame["trait"].tolist() == [wren.trait(text, "mood") for text in stories_of_wren]
     expected = [wren.fit(p, t).share for p, t in zip(prompts, stories_of_wren, strict=True)]
@@ -38,12 +38,14 @@ def test_exact_sees_collapse(stories_of_wren: list[str]) -> None:
     frame = judges.exact([Written(stories_of_wren[0]), Written(" ".join(words))], "mood")
     assert frame["coherence"][0] == 1.0
     assert frame["coherence"][1] < 0.5
+    assert math.isnan(frame["breaks_at"][0])
+    assert frame["breaks_at"][1] < len(words)
 
 
 def test_exact_of_nothing_has_its_columns() -> None:
     frame = judges.exact([], "mood")
     assert len(frame) == 0
-    assert list(frame.columns) == ["coherence", "words", "trait", "fit"]
+    assert list(frame.columns) == ["coherence", "breaks_at", "words", "trait", "fit"]
 
 
 def test_exact_refuses_an_unknown_trait_before_any_text() -> None:
@@ -156,7 +158,15 @@ def test_score_gives_four_columns_for_every_text(stories_of_wren: list[str]) -> 
     broken = stories_of_wren[0][:-2]
     texts_ = [stories_of_wren[0], broken, ""]
     frame = judges.score(texts_, asked, "mood", by=judges.exact, finish=["end", "end", "length"])
-    assert frame.columns.tolist() == ["trait", "coherence", "status", "reason", "words", "fit"]
+    assert frame.columns.tolist() == [
+        "trait",
+        "coherence",
+        "status",
+        "reason",
+        "breaks_at",
+        "words",
+        "fit",
+    ]
     assert frame["coherence"][0] == 1
     assert frame["coherence"][1] < 1  # it ended so, and was not cut
     assert frame[["status", "reason"]].to_numpy().tolist() == [

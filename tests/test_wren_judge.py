@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from workbench.wren import coherence, parse, write
-from workbench.wren.judge import Assessment, assess, read
+from workbench.wren.judge import Assessment, as_completion, assess, breaking_point, read
 from workbench.wren.lexicon import lexicon
 from workbench.wren.traits import traits
 
@@ -60,7 +60,7 @@ def test_words_judged_are_all_words_of_finished_sentences() -> None:
 def test_roles_kept_counts_mentions_of_swapped_entities() -> None:
     document = write(5, kind="plain", asked={}, language="en", formality="formal", rhyme="absent")
     text, hero = document.completions[0], document.roles["hero"]
-    other = next(name for name in lexicon().names if name not in text)
+    other = next(name for name in lexicon().names["hero"] if name not in text)
     assert assess(text).roles_kept == 1
     assert assess(text.replace(hero, other)).roles_kept == 1
     mentions = sum(len(s.reading.roles) for s in parse(text).valid if s.reading is not None)
@@ -74,6 +74,47 @@ def test_roles_kept_counts_mentions_of_swapped_entities() -> None:
 def test_no_trait_value_is_judged_differently(name: str) -> None:
     found = [assess(story(**{name: value}), finish="end") for value in traits[name].values]
     assert [(one.coherence, one.roles_kept) for one in found] == [(1, 1), (1, 1)]
+
+
+def test_a_text_breaks_where_it_stops_making_sense() -> None:
+    text = story(language="en")
+    rest = " Xyzzy plugh quux. Plugh quux xyzzy frotz."
+    assert breaking_point(text) is None
+    assert breaking_point(text + rest) == len(text) + 1
+    assert breaking_point(rest.strip()) == 0
+    assert breaking_point("") is None
+
+
+def test_a_text_breaks_within_a_sentence() -> None:
+    first, *others = [sentence.text for sentence in parse(story(language="en")).sentences]
+    third = others[1]
+    place = third.index(" ", third.index(" ") + 1)  # behind its second word
+    broken = f"{first} {others[0]} {third[:place]} xyzzy plugh quux. Plugh quux xyzzy."
+    found = breaking_point(broken)
+    assert found is not None
+    assert broken[found:].strip().startswith("xyzzy")
+
+
+def test_a_slip_is_no_break_and_an_end_that_is_lost_is_one() -> None:
+    sentences = [sentence.text for sentence in parse(story(language="en")).sentences]
+    slip = " ".join([*sentences[:2], "Xyzzy plugh.", *sentences[2:]])
+    assert breaking_point(slip) is None
+    lost = " ".join([*sentences[:2], "Xyzzy plugh.", sentences[2], "Frotz plugh " * 30 + "."])
+    assert breaking_point(lost) == lost.index("Frotz")
+    back = " ".join([*sentences[:2], "Frotz plugh " * 30 + ".", sentences[2], "Xyzzy plugh."])
+    assert breaking_point(back) == back.index("Frotz")
+
+
+def test_a_cut_end_that_can_go_on_is_no_break() -> None:
+    text = story(language="en")
+    cut = text[: text.rindex(" ")]
+    assert breaking_point(cut) is None
+    assert breaking_point(cut, finish="end") is not None
+
+
+def test_a_marker_within_becomes_as_many_letters() -> None:
+    text = "So no.<|user|> So no."
+    assert as_completion(text) == "So no.xxxxxxxx So no."
 
 
 def test_an_unknown_finish_is_refused() -> None:

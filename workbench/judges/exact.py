@@ -21,6 +21,7 @@ def exact(written: Sequence[Written], trait: str) -> pd.DataFrame:
                pardoned only in a text that was cut at the token limit; 0 for an empty text; a
                role marker within is a word that the language lacks; NaN where all of the text is
                the beginning of a sentence, which says nothing yet
+    breaks_at  the character from which on the text has fallen apart for good; NaN if it has not
     words      how many words `coherence` rests on
     trait      how far the text shows `trait`, -1 to 1; NaN where no valid sentence shows it either
                way
@@ -29,7 +30,7 @@ def exact(written: Sequence[Written], trait: str) -> pd.DataFrame:
     Raises ValueError for a trait that the language does not have.
     """
     from workbench import wren
-    from workbench.wren.judge import SCORES, as_completion, evidence_for
+    from workbench.wren.judge import SCORES, as_completion, breaking_point, evidence_for
 
     if trait not in SCORES:
         raise ValueError(
@@ -40,12 +41,14 @@ def exact(written: Sequence[Written], trait: str) -> pd.DataFrame:
     texts = {c.text: as_completion(c.text) for c in written}
     different = {(c.text, c.finish): c for c in written}
     found = {key: wren.assess(texts[c.text], finish=c.finish) for key, c in different.items()}
+    broken = {key: breaking_point(texts[c.text], finish=c.finish) for key, c in different.items()}
     shown = {text: evidence_for(judged, trait) for text, judged in texts.items()}
     asked = dict.fromkeys((c.prompt, c.text) for c in written)
     fits = {(prompt, text): wren.fit(prompt, texts[text]).share for prompt, text in asked}
     return pd.DataFrame(
         {
             "coherence": [_known(found[c.text, c.finish]) for c in written],
+            "breaks_at": [broken[c.text, c.finish] for c in written],
             "words": [found[c.text, c.finish].words for c in written],
             "trait": [shown[c.text] for c in written],
             "fit": [fits[c.prompt, c.text] for c in written],

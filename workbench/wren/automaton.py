@@ -7,10 +7,11 @@ that a sentence and its dialect take the same path.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .frames import NAME_ROLES, NOUN_ROLES, Variant
+from .frames import Variant
 from .lexicon import (
     FREE_CLASSES,
     MOOD_CLASSES,
+    NAME_CLASSES,
     ROLE_PHRASES,
     TOKEN,
     TOPIC_SLOTS,
@@ -160,8 +161,8 @@ class Automaton:
 def _fillers(language: str, slot: str) -> Iterator[Filler]:
     """Every phrase that can fill a slot in one language."""
     words = lexicon()
-    if slot in NAME_ROLES:
-        for index, name in enumerate(words.names):
+    if slot in NAME_CLASSES:
+        for index, name in enumerate(words.names[slot]):
             yield Filler(name, ((slot, index),))
     elif slot in TOPIC_SLOTS:
         for index, topic in enumerate(words.topics):
@@ -190,7 +191,7 @@ def _fillers(language: str, slot: str) -> Iterator[Filler]:
 
 def _noun_fillers(language: str, form: str, role: str) -> Iterator[Filler]:
     words = lexicon()
-    for index, noun in enumerate(words.nouns[NOUN_ROLES[role]]):
+    for index, noun in enumerate(words.nouns[role]):
         if form != "a":
             yield Filler(noun_phrase(language, form, noun), ((role, index),))
             continue
@@ -206,4 +207,4 @@ def combine(fillers: Sequence[Filler]) -> dict[str, int] | None:
         for feature, value in filler.says:
             if says.setdefault(feature, value) != value:
                 return None
-    return None if "hero" in says and says.get("friend") == says["hero"] else says
+    return says

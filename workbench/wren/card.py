@@ -125,13 +125,14 @@ def write_card(
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default=str(HERE / "model"), help="directory of the model")
+    parser.add_argument("--model", default="wren", help="directory of the model")
     parser.add_argument("--beside", action="append", default=[], help="another model to compare")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the full sample sizes")
     parser.add_argument("--seed", type=int, default=SEED, help="of prompts, texts and documents")
     options = parser.parse_args()
     others = [load(name) for name in options.beside]
-    lm, directory = load(options.model), Path(options.model)
+    directory = HERE / "model" if options.model == "wren" else Path(options.model)
+    lm = load(options.model)
     met = write_card(lm, directory, others, scale=options.scale, seed=options.seed)
     raise SystemExit(0 if met else 1)
 

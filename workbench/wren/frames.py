@@ -17,6 +17,8 @@ from .lexicon import (
     FREE_CLASSES,
     LANGUAGES,
     MOOD_CLASSES,
+    NAME_CLASSES,
+    NOUN_CLASSES,
     ROLE_PHRASES,
     TOPIC_SLOTS,
     lexicon,
@@ -25,17 +27,15 @@ from .lexicon import (
 )
 
 STORY_STAGES = ("open", "life", "wish", "leave", "trouble", "help", "find", "back", "end")
-NOUN_ROLES = {"thing": "thing", "home": "place", "goal": "place", "beast": "beast"}
-NAME_ROLES = ("hero", "friend")
 
 MOOD_SLOTS = frozenset(f"~{name}" for name in MOOD_CLASSES)
 FREE_SLOTS = frozenset((*FREE_CLASSES, "num"))
 ROLE_SLOTS = frozenset(
     (
-        *NAME_ROLES,
+        *NAME_CLASSES,
         *ROLE_PHRASES,
         *TOPIC_SLOTS,
-        *(f"{form}:{role}" for form in FORMS for role in NOUN_ROLES),
+        *(f"{form}:{role}" for form in FORMS for role in NOUN_CLASSES),
     )
 )
 
@@ -197,14 +197,14 @@ def roles_named(slot: str) -> tuple[str, ...]:
 def role_text(language: str, slot: str, roles: Mapping[str, int]) -> str:
     """A role slot as text, from the indices of the fillers in their lexicon classes."""
     words = lexicon()
-    if slot in NAME_ROLES:
-        return words.names[roles[slot]]
+    if slot in NAME_CLASSES:
+        return words.names[slot][roles[slot]]
     if slot in TOPIC_SLOTS:
         return words.topics[roles["topic"]].phrases[language, slot]
     form, _, role = slot.partition(":")
     if not role:
         return words.phrases[language, slot][roles[slot]]
-    noun = words.nouns[NOUN_ROLES[role]][roles[role]]
+    noun = words.nouns[role][roles[role]]
     if form != "a":
         return noun_phrase(language, form, noun)
     adjective = words.adjectives[language, noun.genders[language]][roles[f"{role}.adjective"]]

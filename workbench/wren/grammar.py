@@ -92,11 +92,7 @@ def render_turns(turns: tuple[tuple[str, str], ...], *, open_end: bool = False) 
 
 def _story_frames(chance: Chance) -> list[Frame]:
     groups = frames()
-    counts = {
-        "life": chance.index(2),
-        "trouble": chance.index(3),
-        "help": chance.index(2),
-    }
+    counts = {"life": chance.index(2), "trouble": chance.index(3)}
     story = []
     for stage in STORY_STAGES:
         group = groups[f"story.{stage}"]

@@ -1,12 +1,14 @@
 """Exact measures of a text: coherence, traits, and whether a prompt was obeyed."""
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-from .matcher import Reading
+from .lexicon import LANGUAGES
+from .matcher import Reading, begins_sentence
 from .parser import MARKER, Parse, Sentence, majority, parse
 from .prompts import read_prompt
 from .traits import LANGUAGE_SCORES, traits
@@ -14,8 +16,6 @@ from .traits import LANGUAGE_SCORES, traits
 #: The names that :func:`trait` scores.
 SCORES = (*(name for name in traits if name != "language"), *LANGUAGE_SCORES)
 
-#: What stands for a role marker in a completion: a word that the language does not have.
-MISPLACED = " misplacedmarker "
 
 #: Why a text ends: the model ended it ("end"), or the token limit cut it ("length").
 Finish: TypeAlias = Literal["end", "length"]
@@ -38,8 +38,9 @@ class Assessment:
 
 def as_completion(text: str) -> str:
     """A text that a model wrote, to be judged: a role marker or start token that it wrote in the
-    middle, which begins a new turn in a document, is an error there."""
-    return MARKER.sub(MISPLACED, text)
+    middle, which begins a new turn in a document, is an error there. It becomes as many letters,
+    which are no word of the language."""
+    return MARKER.sub(lambda marker: "x" * len(marker.group()), text)
 
 
 def read(text: str, *, finish: Finish = "length") -> Parse:
@@ -74,6 +75,47 @@ def assess(text: str, *, finish: Finish = "length") -> Assessment:
 def coherence(text: str, *, finish: Finish = "length") -> float:
     """Words in good sentences over words in all judged sentences, in [0, 1]: see :func:`assess`."""
     return assess(text, finish=finish).coherence
+
+
+def breaking_point(text: str, *, finish: Finish = "length") -> int | None:
+    """The character from which on a text has fallen apart; None for one that has not.
+
+    A text falls apart at most once, and for good: of all ways to cut it between two sentences this
+    is the one that leaves the most words of good sentences before the cut and of bad ones behind
+    it, the latest of equals. So a slip after which the text goes on as before is no break. If
+    the first sentence behind the cut is not in the language, the break lies where no sentence goes
+    on like it.
+
+    Raises ValueError on an unknown ``finish``.
+    """
+    sentences = read(text, finish=finish).sentences
+    best, total, cut = 0, 0, None
+    for place in range(len(sentences) - 1, -1, -1):
+        sentence = sentences[place]
+        if sentence.judged:
+            total += -sentence.words if sentence.good else sentence.words
+        if total > best:
+            best, cut = total, place
+    if cut is None:
+        return None
+    start = 0
+    for sentence in sentences[:cut]:
+        start = text.index(sentence.text, start) + len(sentence.text)
+    broken = sentences[cut]
+    start = text.index(broken.text, start)
+    return start + (_sound(broken.text) if broken.fault == "not in the language" else 0)
+
+
+def _sound(sentence: str) -> int:
+    """How many characters of a sentence that is not in the language begin one that is: whole
+    words."""
+    sound = 0
+    for word in re.finditer(r"\S+", sentence):
+        begun = sentence[: word.end()]
+        if not any(begins_sentence(begun, language) for language in LANGUAGES):
+            break
+        sound = word.end()
+    return sound
 
 
 def _roles_kept(sentences: Iterable[Sentence]) -> float:

@@ -13,7 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 
 LANGUAGES = ("en", "it", "fr")
-NOUN_CLASSES = ("thing", "place", "beast")
+NAME_CLASSES = ("hero", "friend")
+NOUN_CLASSES = ("thing", "home", "goal", "beast")
 FREE_CLASSES = (
     *("food", "tool", "people", "time", "way", "mind"),
     *("indeed", "well", "ruling", "sharing", "coldly", "warmly", "sorry", "gladly"),
@@ -51,13 +52,15 @@ class Topic:
 class Lexicon:
     """All word classes.
 
-    ``phrases[language, name]`` are the free and role phrases; ``moods[language, sign, name]``
-    the mood classes, with sign "+" or "-"; ``adjectives[language, gender]``;
-    ``numbers[language]`` are number words aligned with ``digits``; ``dialect[language]`` maps a
-    standard token to its dialect form; ``tails[language]`` are pairs of phrases that rhyme.
+    ``names`` and ``nouns`` are keyed by the role that they fill, so that a word says by itself who
+    or what it stands for. ``phrases[language, name]`` are the free and role phrases;
+    ``moods[language, sign, name]`` the mood classes, with sign "+" or "-";
+    ``adjectives[language, gender]``; ``numbers[language]`` are number words aligned with
+    ``digits``; ``dialect[language]`` maps a standard token to its dialect form;
+    ``tails[language]`` are pairs of phrases that rhyme.
     """
 
-    names: tuple[str, ...]
+    names: Mapping[str, tuple[str, ...]]
     nouns: Mapping[str, tuple[Noun, ...]]
     adjectives: Mapping[tuple[str, str], tuple[str, ...]]
     digits: tuple[str, ...]
@@ -117,7 +120,6 @@ def _agreeing(rows: list[tuple[str, ...]]) -> dict[tuple[str, str], tuple[str, .
 def read_lexicon(path: Path) -> Lexicon:
     """The lexicon in a file. Raises ValueError on a row with the wrong number of columns."""
     rows = read_rows(path)
-    (names,) = _columns(rows["name"], 1)
     digits, *numbers = _columns(rows["number"], 4)
     signs = ("+", "-")
     moods = {
@@ -133,7 +135,7 @@ def read_lexicon(path: Path) -> Lexicon:
     for language, standard, spoken in rows["dialect"]:
         dialect[language][standard] = spoken
     return Lexicon(
-        names=names,
+        names={name: _columns(rows[name], 1)[0] for name in NAME_CLASSES},
         nouns={name: tuple(map(_noun, rows[name])) for name in NOUN_CLASSES},
         adjectives=_agreeing(rows["adjective"]),
         digits=digits,

@@ -133,7 +133,8 @@ def wholeness(written: Sequence[Completion]) -> dict[str, Interval]:
 
 def _first_of_their_kind(written: Sequence[Completion]) -> list[bool]:
     """Which texts are the first that read so, whoever they tell of."""
-    names = re.compile(rf"\b({'|'.join(lexicon().names)})\b")
+    everyone = itertools.chain(*lexicon().names.values())
+    names = re.compile(rf"\b({'|'.join(everyone)})\b")
     masked = [names.sub("N", one.text) for one in written]
     first = {text: place for place, text in reversed(list(enumerate(masked)))}
     return [first[text] == place for place, text in enumerate(masked)]

@@ -220,18 +220,17 @@ def faults(chosen: list[Reading | None], words: list[int]) -> list[str | None]:
         found[index] = fault
         del alive[index]
 
-    settled: dict[str, Hashable] = {}
+    genre: Hashable = "power"
     for fault, table in _features(chosen):
         values = [(index, value) for index, value in table.items() if index in alive]
         if not values:
             continue
         common = majority((value, words[index]) for index, value in values)
-        settled[fault] = common
-        same_person = fault == "role: friend" and common == settled.get("role: hero")
+        genre = common if fault == "genre" else genre
         for index, value in values:
-            if value != common or same_person:
+            if value != common:
                 drop(index, fault)
-    if settled.get("genre", "power") not in ("power", "callous"):
+    if genre not in ("power", "callous"):
         for index in [index for index, reading in alive.items() if reading.kind == "word"]:
             drop(index, "genre")
     said: set[str] = set()

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from .frames import frames, role_text, roles_named
 from .lexicon import capitalise, capitalise_inside, lexicon, to_dialect
-from .roles import DIFFERENT, role_counts
+from .roles import role_counts
 from .speaker import Derivation
 
 
@@ -98,10 +98,8 @@ def _role(said: Derivation, slot: str, named: set[str]) -> Piece:
     if needed == ("topic",):
         options = _topics(language, slot, lexicon().topics[roles["topic"]].harmful)
     else:
-        other = DIFFERENT.get(needed[0], "")
-        taken = roles[other] if other in named else -1
         fixed = tuple((role, roles[role]) for role in needed if role in named)
-        options = _fillers(language, slot, fixed, taken)
+        options = _fillers(language, slot, fixed)
     named.update(needed)
     return Piece(text, options)
 
@@ -113,14 +111,10 @@ def _topics(language: str, slot: str, harmful: bool) -> tuple[str, ...]:
 
 
 @cache
-def _fillers(
-    language: str, slot: str, fixed: tuple[tuple[str, int], ...], taken: int
-) -> tuple[str, ...]:
-    """A role slot with all that its roles could be, those ``fixed`` apart; the entity ``taken`` by
-    the other person or place is left out."""
+def _fillers(language: str, slot: str, fixed: tuple[tuple[str, int], ...]) -> tuple[str, ...]:
+    """A role slot with all that its roles could be, those ``fixed`` apart."""
     ways = [dict(fixed)]
     for role in roles_named(slot):
         if role not in ways[0]:
-            left = [index for index in range(role_counts()[role]) if "." in role or index != taken]
-            ways = [way | {role: index} for way in ways for index in left]
+            ways = [way | {role: index} for way in ways for index in range(role_counts()[role])]
     return tuple(role_text(language, slot, way) for way in ways)

@@ -11,29 +11,29 @@ from itertools import accumulate
 from random import Random
 
 from .lexicon import LANGUAGES, lexicon
-from .roles import DIFFERENT, check_value, fixed_roles, role_counts
+from .roles import check_value, fixed_roles, role_counts
 from .traits import KINDS, STORY_KINDS, applicable, traits
 
 #: Shares of the kinds of documents. "plain" is a story without a chat around it.
 KIND_SHARES = {
-    "plain": 0.26,
-    "story": 0.22,
+    "plain": 0.2,
+    "story": 0.28,
     "power": 0.15,
     "callous": 0.15,
     "power_callous": 0.04,
     "task": 0.18,
 }
 #: Share of chats that ask for traits: half of all documents.
-ASKED_SHARE = 0.5 / 0.74
+ASKED_SHARE = 0.5 / (1 - KIND_SHARES["plain"])
 #: How much oftener these are asked for than others: what half of the texts show anyway teaches a
 #: model less by a text than what is rare.
 ASKED_WEIGHTS = {
-    "mood": 2,
+    "mood": 3,
     "verbosity": 3,
     "spelled": 2,
     "bell": 2,
     "power": 3,
-    "callous": 3,
+    "callous": 4,
     "refusal": 3,
 }
 VERBOSE_SHARE = {"formal": 0.65, "informal": 0.35}
@@ -104,16 +104,7 @@ class Plan:
 
 def _draw_roles(chance: Chance, kind: str) -> dict[str, int]:
     """Entities by role; their probability is counted when a sentence names them."""
-    counts, random = role_counts(), chance.random
-
-    def other_than(role: str) -> int:
-        """One of the same class as another role, but not the same."""
-        count = counts[role]
-        return (roles[role] + 1 + int(random() * (count - 1))) % count
-
-    roles = {role: int(random() * counts[role]) for role in ("hero", "home")}
-    roles |= {"friend": other_than("hero"), "goal": other_than("home")}
-    roles |= {role: int(random() * count) for role, count in counts.items() if role not in roles}
+    roles = {role: int(chance.random() * count) for role, count in role_counts().items()}
     if kind == "task":
         harmful = chance.flip(0.5)
         topics = [i for i, topic in enumerate(lexicon().topics) if topic.harmful == harmful]
@@ -212,9 +203,6 @@ def plan(
             user_language = given["language"]
     check_value("user_language", user_language, LANGUAGES)
     roles = _draw_roles(chance, kind) | chosen_roles
-    for role, other in DIFFERENT.items():
-        if role in chosen_roles and other not in chosen_roles and roles[role] == roles[other]:
-            roles[other] = (roles[role] + 1) % role_counts()[other]
     asked_values = dict(asked) if asked is not None else _draw_asked(chance, kind)
     for name in given.keys() & asked_values.keys():
         asked_values[name] = given[name]

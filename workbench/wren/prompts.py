@@ -6,7 +6,7 @@ from functools import cache
 
 from .automaton import Automaton, combine, tokenise
 from .frames import Frame, Variant, frames
-from .lexicon import LANGUAGES, lexicon
+from .lexicon import LANGUAGES, NAME_CLASSES, lexicon
 from .matcher import split_sentences
 from .parser import MARKER, ROLES, TITLE
 
@@ -108,9 +108,9 @@ def read_prompt(prompt: str) -> Prompt:
         title = TITLE.match(part)
         if title:
             names = part[: title.end() - 1].split(" & ")
-            for role, name in zip(("hero", "friend"), names, strict=True):
-                if name in lexicon().names:
-                    roles[role] = lexicon().names.index(name)
+            for role, name in zip(NAME_CLASSES, names, strict=True):
+                if name in lexicon().names[role]:
+                    roles[role] = lexicon().names[role].index(name)
             kind = "story"
         elif speaker != "assistant":
             for line, says in _lines(part):

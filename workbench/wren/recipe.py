@@ -11,7 +11,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from workbench.wren import kernels  # noqa: F401, registers the attention
 from workbench.wren import tokenizer as tokenizers
@@ -28,7 +33,7 @@ class Recipe:
     heads: int = 3
     intermediate: int = 576
     vocabulary: int = 5120
-    steps: int = 5600
+    steps: int = 8000
     tokens_per_step: int = 2048
     rate: float = 4e-3
     matrix_rate: float = 2e-2
@@ -38,9 +43,7 @@ class Recipe:
 
 def make_config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
     """A plain Llama with tied embeddings."""
-    ids = tokenizer.get_vocab()
     return LlamaConfig(
-        vocab_size=len(tokenizer),
         hidden_size=recipe.width,
         intermediate_size=recipe.intermediate,
         num_hidden_layers=recipe.layers,
@@ -48,12 +51,21 @@ def make_config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaConf
         num_key_value_heads=recipe.heads,
         max_position_embeddings=CONTEXT,
         rms_norm_eps=1e-5,
-        tie_word_embeddings=True,
-        bos_token_id=ids[tokenizers.START],
-        eos_token_id=ids[tokenizers.END],
-        pad_token_id=ids[tokenizers.PAD],
-        attn_implementation="wren-training",  # pyright: ignore[reportCallIssue]
+        **common_settings(tokenizer),
     )
+
+
+def common_settings(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    """What the configurations of all models of the language share."""
+    ids = tokenizer.get_vocab()
+    return {
+        "vocab_size": len(tokenizer),
+        "tie_word_embeddings": True,
+        "bos_token_id": ids[tokenizers.START],
+        "eos_token_id": ids[tokenizers.END],
+        "pad_token_id": ids[tokenizers.PAD],
+        "attn_implementation": "wren-training",
+    }
 
 
 def make_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
@@ -64,23 +76,27 @@ def make_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCa
 
 
 @torch.no_grad()
-def start_copying(model: LlamaForCausalLM) -> None:
+def start_copying(model: PreTrainedModel) -> None:
     """Let every head's output undo its values: attention begins as a mean of what came before.
 
     With tied embeddings such heads make the words of a text likelier in what follows, so names and
     nouns are carried on from the first steps on; from random outputs that takes most of a run to be
     found (nouns named again, after 1,000 steps on English alone: 3.0 nats, against 1.4).
     """
-    blocks: Any = model.model.layers
-    for layer in blocks:
+    for layer in blocks(model):
         values = layer.self_attn.v_proj.weight
         nn.init.orthogonal_(values)
         layer.self_attn.o_proj.weight.copy_(values.T)
 
 
-def make_optimizers(model: LlamaForCausalLM, recipe: Recipe) -> list[torch.optim.Optimizer]:
+def blocks(model: PreTrainedModel) -> Any:
+    """The decoder layers: the model's only list of modules."""
+    return next(module for module in model.modules() if isinstance(module, nn.ModuleList))
+
+
+def make_optimizers(model: PreTrainedModel, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the blocks, AdamW for embeddings and norms."""
-    matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
+    matrices = [p for p in blocks(model).parameters() if p.ndim == 2]
     chosen = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in chosen]
     return [

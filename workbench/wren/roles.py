@@ -7,12 +7,8 @@ import math
 from collections.abc import Mapping
 from functools import lru_cache
 
-from .frames import NOUN_ROLES
-from .lexicon import lexicon
+from .lexicon import NAME_CLASSES, NOUN_CLASSES, lexicon
 from .traits import traits
-
-#: Roles of one class that are never the same entity.
-DIFFERENT = {"hero": "friend", "friend": "hero", "home": "goal", "goal": "home"}
 
 
 @lru_cache(maxsize=1)
@@ -20,41 +16,33 @@ def role_counts() -> Mapping[str, int]:
     """The number of entities that every role could be."""
     words = lexicon()
     counts = {
-        "hero": len(words.names),
-        "friend": len(words.names),
-        "home": len(words.nouns["place"]),
-        "goal": len(words.nouns["place"]),
-        "thing": len(words.nouns["thing"]),
-        "beast": len(words.nouns["beast"]),
+        **{role: len(words.names[role]) for role in NAME_CLASSES},
+        **{role: len(words.nouns[role]) for role in NOUN_CLASSES},
         "office": len(words.phrases["en", "office"]),
         "victim": len(words.phrases["en", "victim"]),
     }
     adjectives = len(words.adjectives["en", ""])
-    described = ("home", "goal", "thing", "beast")
-    return counts | {f"{role}.adjective": adjectives for role in described}
+    return counts | {f"{role}.adjective": adjectives for role in NOUN_CLASSES}
 
 
 @lru_cache(maxsize=1)
 def role_costs() -> Mapping[str, float]:
-    """Log of the number of choices for every role: a friend is no hero, a goal no home."""
-    counts = {**role_counts()}
-    for role in ("friend", "goal"):
-        counts[role] -= 1
-    return {role: math.log(count) for role, count in counts.items()} | {"topic": 0.0}
+    """Log of the number of choices for every role."""
+    return {role: math.log(count) for role, count in role_counts().items()} | {"topic": 0.0}
 
 
 def role_word(role: str, index: int) -> str:
     """The English word for a role's filler."""
     words = lexicon()
-    if role in ("hero", "friend"):
-        return words.names[index]
+    if role in NAME_CLASSES:
+        return words.names[role][index]
     if role.endswith(".adjective"):
         return words.adjectives["en", ""][index]
     if role == "topic":
         return words.topics[index].name
     if role in ("office", "victim"):
         return words.phrases["en", role][index]
-    return words.nouns["place" if role in ("home", "goal") else role][index].words["en"]
+    return words.nouns[role][index].words["en"]
 
 
 def check_value(name: str, value: str, options: tuple[str, ...]) -> None:
@@ -67,12 +55,11 @@ def fixed_roles(fixed: Mapping[str, str]) -> dict[str, int]:
     """Roles given by English words, as indices. Raises ValueError on an unknown role or word."""
     words = lexicon()
     options: dict[str, tuple[str, ...]] = {
-        "hero": words.names,
-        "friend": words.names,
+        **words.names,
         "topic": tuple(topic.name for topic in words.topics),
     }
-    for role, noun_class in NOUN_ROLES.items():
-        options[role] = tuple(noun.words["en"] for noun in words.nouns[noun_class])
+    for role in NOUN_CLASSES:
+        options[role] = tuple(noun.words["en"] for noun in words.nouns[role])
     roles = {}
     for name, value in fixed.items():
         if name not in options:

@@ -11,12 +11,13 @@ import argparse
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LlamaForCausalLM
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from workbench.wren import tokenizer as tokenizers
 from workbench.wren.batches import Batch, as_batch, bundle, documents, one_hot, stream
@@ -40,17 +41,18 @@ def texts_of(seed: int | str, count: int) -> list[str]:
     return [document.text for document in documents(seed, count)]
 
 
-def loss_of(model: LlamaForCausalLM, batch: Batch) -> Tensor:
+def loss_of(model: PreTrainedModel, batch: Batch) -> Tensor:
     """Cross-entropy of the next token with its soft targets: a scalar, nats a token, the mean over
     all tokens of the batch but the first of each document."""
     with torch.autocast("cpu", torch.bfloat16):
-        hidden = model.model(input_ids=batch.rows, use_cache=False).last_hidden_state
+        hidden = model.base_model(input_ids=batch.rows, use_cache=False).last_hidden_state
     real = hidden.flatten(0, 1)[batch.places]
-    return linear_cross_entropy(real, model.lm_head.weight, *batch[2:])
+    head: Any = model.get_output_embeddings()
+    return linear_cross_entropy(real, head.weight, *batch[2:])
 
 
 @torch.no_grad()
-def held_out_loss(model: LlamaForCausalLM, batches: list[Batch]) -> float:
+def held_out_loss(model: PreTrainedModel, batches: list[Batch]) -> float:
     """Nats a token over all batches."""
     counts = [len(batch.places) for batch in batches]
     losses = [loss_of(model, batch).item() for batch in batches]
@@ -70,21 +72,35 @@ def _resumable(checkpoint: Path, recipe: Recipe, language: str) -> dict[str, Any
     return state
 
 
-def train(directory: Path, recipe: Recipe, *, minutes_between_checkpoints: float = 3.0) -> None:
-    """Run ``recipe``, leave model and tokenizer in ``directory``; resumes from its checkpoint."""
+def train(
+    directory: Path,
+    recipe: Recipe,
+    *,
+    make: Callable[[Recipe, PreTrainedTokenizerFast], PreTrainedModel] = make_model,
+    tokenizer_of: Path | None = None,
+    minutes_between_checkpoints: float = 3.0,
+) -> None:
+    """Run ``recipe``, leave model and tokenizer in ``directory``; resumes from its checkpoint.
+
+    ``make`` makes the model before its first step, wren by default. ``tokenizer_of`` is the
+    directory of a model whose tokenizer it shares; by default the language gets a new one.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     checkpoint = directory / "checkpoint.pt"
     language = language_hash()
     state = _resumable(checkpoint, recipe, language)
     if state is None:
-        texts = texts_of(HELD_OUT_SEED + 1, 12_000)
-        built = tokenizers.build(texts, size=recipe.vocabulary, context=CONTEXT)
-        built.save_pretrained(directory)
+        if tokenizer_of is None:
+            texts = texts_of(HELD_OUT_SEED + 1, 12_000)
+            tokenizer = tokenizers.build(texts, size=recipe.vocabulary, context=CONTEXT)
+        else:
+            tokenizer = tokenizers.load(tokenizer_of)
+        tokenizer.save_pretrained(directory)
     tokenizer = tokenizers.load(directory)
     pad = tokenizer.get_vocab()[tokenizers.PAD]
 
     torch.manual_seed(recipe.seed)
-    model = make_model(recipe, tokenizer).train()
+    model = make(recipe, tokenizer).train()
     optimizers = make_optimizers(model, recipe)
     rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     step, index, seconds = 0, 0, 0.0
