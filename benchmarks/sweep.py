@@ -68,7 +68,7 @@ class Size:
 
 
 WREN_FULL = Size(COEFFICIENTS, 8, 32, 5, 264, 33)
-WREN_QUICK = Size(COEFFICIENTS, 4, 32, 3, 6, 1, beside=False)
+WREN_QUICK = Size(COEFFICIENTS, 4, 32, 3, 6, beside=False)
 GPT2_FULL = Size(COEFFICIENTS, 8, 32, 5, 264, parts=False, beside=False)
 GPT2_QUICK = Size(COEFFICIENTS[::4], 4, 8, 2, 3, by_hand=False, parts=False, beside=False)
 
@@ -218,7 +218,7 @@ def contestants(setting: Setting, size: Size, written: Any) -> dict[str, Contest
             lambda: peers.plain_generate(plain, batch.ids, attention, size.new_tokens)
         ),
         "score": Contestant(lambda: tracing.logprobs(lm, texts)),
-        "score, with surprise": Contestant(lambda: score(lm, texts)),
+        "score, with excess": Contestant(lambda: score(lm, texts)),
         "plain forward": Contestant(
             lambda: peers.plain_forward(plain, texts.ids, all_attention, longest + 1)
         ),
@@ -240,7 +240,7 @@ NOTES = {
     "generate": "workbench.generate, score=False",
     "plain generate": "transformers, the same batch, unsteered",
     "score": "tracing.logprobs",
-    "score, with surprise": "what a sweep runs: entropy, variance and echoes as well",
+    "score, with excess": "what a sweep runs: entropy and echoes as well",
     "plain forward": "transformers, the same tokens, logits of the same columns",
 }
 
@@ -307,7 +307,7 @@ def measure(name: str, setting: Setting, size: Size) -> dict[str, Any]:
         ("generate_and_score_over_by_hand", "generate and score", "by hand"),
         ("generate_over_plain", "generate", "plain generate"),
         ("score_over_forward", "score", "plain forward"),
-        ("full_score_over_forward", "score, with surprise", "plain forward"),
+        ("full_score_over_forward", "score, with excess", "plain forward"),
     ]
     rows = [row for row in rows if row[1] in times and row[2] in times]
     timing.show(

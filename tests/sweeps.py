@@ -34,7 +34,7 @@ def swept(
                     "vector": "vector",
                     "text": f"text of {prompt} at {c} <b>",
                     "tokens": 40,
-                    "surprise": 5.0 if broken else 0.0,
+                    "excess": 5.0 if broken else 0.0,
                     "distinct_2": 1.0,
                     "longest_repeat": 1,
                     "logprob_unsteered": -4.0 if broken else -1.0,

@@ -98,7 +98,7 @@ def frame(**changes: Any) -> pd.DataFrame:
             "vector": "vector",
             "text": "",
             "tokens": 8,
-            "surprise": -0.4,
+            "excess": -0.4,
             "alert": -9.0,
             "distinct_2": 1.0,
             "longest_repeat": 1,

@@ -13,7 +13,7 @@ from sklearn.isotonic import IsotonicRegression
 
 from workbench.alert import alert_as_coded, alert_as_meant
 from workbench.ceiling import find_ceiling, intact
-from workbench.curves import falling, means, strength
+from workbench.curves import falling, means
 
 GRID = np.linspace(-2, 2, 33)
 
@@ -50,7 +50,7 @@ def made(
                     "vector": "vector",
                     "text": f"{p} {c if moved else 0}",
                     "tokens": 32,
-                    "surprise": 4.0 if broken and kind == "gibberish" else base,
+                    "excess": 4.0 if broken and kind == "gibberish" else base,
                     "logprob_unsteered": -6.0 if broken and kind == "gibberish" else -0.5,
                     "alert": -6.0 if broken else -11.0,
                     "distinct_2": 0.1 if broken and kind == "loop" else 0.97,
@@ -117,7 +117,7 @@ def test_no_effect_is_said_even_where_texts_break() -> None:
 def test_a_trait_that_only_breaking_moves_is_no_effect() -> None:
     """Broken texts lose the trait; that is not steering."""
     frame = made({1: 1.0, -1: 1.0})
-    frame["trait"] = np.where(frame["surprise"] > 1, 0.0, -1.0)
+    frame["trait"] = np.where(frame["excess"] > 1, 0.0, -1.0)
     assert find_ceiling(frame)[1].effect == "no effect"
 
 
@@ -198,7 +198,7 @@ def test_four_prompts_are_too_few_for_intervals_and_effects() -> None:
 
 def test_texts_that_come_back_do_not_hide_the_break() -> None:
     frame = made({1: 0.7}, {1: 0.25})
-    frame.loc[frame["coefficient_norm"] >= 1.25, "surprise"] = -0.4
+    frame.loc[frame["coefficient_norm"] >= 1.25, "excess"] = -0.4
     side = find_ceiling(frame)[1]
     assert side.collapses
     assert side.ceiling.value == pytest.approx(0.7, abs=0.125)
@@ -215,7 +215,7 @@ def test_empty_texts_break_and_a_prompt_without_an_unsteered_text_is_left_out() 
     assert 1.0 < side.ceiling.value < 1.125
     assert "100% empty" in " ".join(side.reasons)
     lost = (frame["prompt_index"] == 3) & (frame["coefficient"] == 0)
-    frame.loc[lost, ["text", "surprise", "trait"]] = [None, np.nan, np.nan]
+    frame.loc[lost, ["text", "excess", "trait"]] = [None, np.nan, np.nan]
     found = find_ceiling(frame)
     assert (found.prompts, found.compared) == (12, 11)
     assert found[1].curve["moved"].iloc[0] == 0
@@ -266,10 +266,8 @@ def test_one_unsteered_text_in_eight_that_loops_does_not_hide_the_others() -> No
 def test_sampled_texts_are_compared_with_sampled_texts() -> None:
     """At temperature 1 unsteered texts lie about 0, which is then no sign of gibberish."""
     frame = made({1: 1.2}, {1: 0.25})
-    frame["surprise"] += 0.4 * (frame["surprise"] < 1)
-    frame["surprise"] += 0.1
-    judged = intact(frame)
-    assert judged.attrs["thresholds"]["surprise"] > 0.1
+    frame["excess"] += 0.4 * (frame["excess"] < 1)
+    assert abs(intact(frame).attrs["thresholds"]["excess"]) < 0.1
     assert find_ceiling(frame)[1].ceiling.value == pytest.approx(1.2, abs=0.125)
 
 
@@ -314,14 +312,6 @@ def test_weighted_means_leave_gaps_out() -> None:
     sums, counts = means(np.array([[2.0, 1.0]]), np.array([[1.0, np.nan], [0.0, 1.0]]))
     assert sums.tolist() == [[2.0, 1.0]]
     assert counts.tolist() == [[3.0, 1.0]]
-
-
-def test_strength_counts_agreeing_prompts() -> None:
-    once = np.ones((1, 4))
-    same, opposed = np.full((4, 1), 0.3), np.array([[0.3], [-0.3], [0.3], [-0.3]])
-    assert strength(once, same)[0, 0] == pytest.approx(2.0)
-    assert strength(once, opposed)[0, 0] == 0.0
-    assert strength(once, np.zeros((4, 1)))[0, 0] == 0.0
 
 
 # ---- the reference rule -------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from workbench import distributions
-from workbench.distributions import chosen_logprobs, entropy, token_scores
+from workbench.distributions import choice_scores, chosen_logprobs, token_scores
 
 NEVER = -math.inf
 
@@ -29,7 +29,6 @@ def by_definition(logits, targets, steered):
             before.gather(-1, targets[..., None])[..., 0],
             table[:, 1:].gather(-1, targets[..., None])[..., 0],
             mean,
-            (p * (before + mean[..., None]).square()).sum(-1),
             (own.exp() * (own - before)).sum(-1),
         ]
     )
@@ -46,7 +45,7 @@ def test_scores_are_their_definitions_in_blocks_of_any_size(block, dtype, monkey
     found = token_scores(logits, targets, steered)
     assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(token_scores(logits, targets), found[:4])
+    torch.testing.assert_close(token_scores(logits, targets), found[:3])
     chosen = chosen_logprobs(logits[:, :-1], targets)
     assert chosen.dtype == found.dtype
     torch.testing.assert_close(chosen, found[0])
@@ -72,7 +71,7 @@ def test_no_temporary_is_larger_than_a_block(monkeypatch):
 def divergence(p, q):
     """KL(p || q) of rows of log-probabilities (R, V), as token_scores finds it: (R,)."""
     logits = torch.stack([q, q], dim=1)
-    return token_scores(logits, torch.zeros(len(q), 1, dtype=torch.long), p[:, None])[4, :, 0]
+    return token_scores(logits, torch.zeros(len(q), 1, dtype=torch.long), p[:, None])[3, :, 0]
 
 
 def test_divergence_is_zero_for_equals_and_never_negative():
@@ -81,7 +80,6 @@ def test_divergence_is_zero_for_equals_and_never_negative():
     q = torch.tensor([0.5, 0.25, 0.25]).log()
     r = torch.tensor([0.25, 0.25, 0.5]).log()
     assert float(divergence(q[None], r[None])) == pytest.approx(0.25 * math.log(2), abs=1e-6)
-    assert float(entropy(q)) == pytest.approx(1.5 * math.log(2), abs=1e-6)
 
 
 def test_what_is_impossible_under_both_contributes_nothing():
@@ -89,16 +87,38 @@ def test_what_is_impossible_under_both_contributes_nothing():
     q = torch.tensor([0.25, 0.75, 0.0]).log()
     expected = 0.5 * math.log(2) + 0.5 * math.log(2 / 3)
     assert float(divergence(p[None], q[None])) == pytest.approx(expected, abs=1e-6)
-    assert float(entropy(p)) == pytest.approx(math.log(2), abs=1e-6)
     logits = torch.stack([q, q])[None]
     found = token_scores(logits, torch.tensor([[1]]), p[None, None])[:, 0, 0]
-    variance = 0.25 * math.log(0.25) ** 2 + 0.75 * math.log(0.75) ** 2 - float(entropy(q)) ** 2
-    wanted = [math.log(0.75), math.log(0.75), float(entropy(q)), variance, expected]
+    entropy = -0.25 * math.log(0.25) - 0.75 * math.log(0.75)
+    wanted = [math.log(0.75), math.log(0.75), entropy, expected]
     assert found.tolist() == pytest.approx(wanted, abs=1e-6)
     assert token_scores(logits, torch.tensor([[2]]))[0].item() == NEVER
+
+
+@pytest.mark.parametrize("scale", [0.1, 3.0, 40.0])
+@pytest.mark.parametrize("shift", [0.0, -300.0])
+def test_scores_of_a_choice_are_their_definitions(scale, shift):
+    noise = torch.Generator().manual_seed(3)
+    logits = scale * torch.randn(6, 500, generator=noise) + shift
+    logits[0, 7] = NEVER
+    picked = torch.tensor([3, 4, 5, 6, 7, 8])
+    exact = logits.double().log_softmax(-1)
+    chosen, entropy = choice_scores(logits, picked)
+    tolerance = 4e-6 * max(1.0, scale, abs(shift))
+    expected = exact.gather(-1, picked[:, None])[:, 0]
+    assert (chosen.double() - expected).abs().max() < tolerance
+    expected = -(exact.exp() * exact.clamp_min(-1e4)).sum(-1)
+    assert (entropy.double() - expected).abs().max() < tolerance
+    assert (entropy >= 0).all()
+
+
+def test_a_choice_of_hardly_any_probability_keeps_its_logarithm():
+    logits = torch.tensor([[0.0, -200.0, 1.0]])
+    chosen, _ = choice_scores(logits, torch.tensor([1]))
+    assert float(chosen) == pytest.approx(-200 - math.log(1 + math.e), abs=1e-4)
 
 
 def test_the_other_distributions_may_lie_on_another_device():
     logits, targets, steered = tables()
     found = token_scores(logits.to("meta"), targets.to("meta"), steered)
-    assert (found.device.type, tuple(found.shape)) == ("meta", (5, 5, 4))
+    assert (found.device.type, tuple(found.shape)) == ("meta", (4, 5, 4))

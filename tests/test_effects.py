@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from workbench.effects import judge_effect, onset_estimate, place_among, sign_flip
+from workbench.effects import (
+    judge_effect,
+    onset_estimate,
+    place_among,
+    sign_flip,
+    through_zero,
+)
 
 GRID = np.linspace(0, 1, 9)
 ROUNDS = 300
@@ -19,10 +25,15 @@ def test_p_is_exact_where_all_prompts_agree() -> None:
     """8 of 8 agree in 1 of 256 flips; a tie counts, whatever its rounding."""
     rng = np.random.default_rng(0)
     moved = np.tile(0.1 + 0.2 * GRID, (8, 1))
-    p = sign_flip(moved, rng, flips=25_599)
+    p = sign_flip(GRID, moved, rng, flips=25_599)
     assert p == pytest.approx(1 / 256, rel=0.4)
-    assert sign_flip(-moved, rng) == 1.0
-    assert sign_flip(np.zeros((8, 9)), rng) == 1.0
+    assert sign_flip(GRID, -moved, rng) == 1.0
+    assert sign_flip(GRID, np.zeros((8, 9)), rng) == 1.0
+
+
+def test_a_prompt_counts_with_the_texts_that_it_has() -> None:
+    moved = np.array([[0, 0.5, 1.0], [0, 0.5, np.nan], [0, np.nan, np.nan], [np.nan] * 3])
+    assert through_zero(np.array([0, 0.5, 1.0]), moved).tolist() == [1.0, 1.0, 0.0, 0.0]
 
 
 def test_chance_is_called_an_effect_no_more_often_than_said() -> None:
@@ -31,7 +42,7 @@ def test_chance_is_called_an_effect_no_more_often_than_said() -> None:
     said = []
     for _ in range(ROUNDS):
         moved = np.cumsum(rng.normal(size=(8, 9)), axis=1)
-        said.append(judge_effect(moved - moved[:, :1], None, rng, 0.9)[0])
+        said.append(judge_effect(GRID, moved - moved[:, :1], None, rng, 0.9)[0])
     for way in ("effect", "wrong way"):
         assert said.count(way) <= binom.ppf(0.99, ROUNDS, 0.05)
 
@@ -39,16 +50,20 @@ def test_chance_is_called_an_effect_no_more_often_than_said() -> None:
 def test_an_effect_goes_the_way_of_its_sign_and_beats_the_control() -> None:
     rng = np.random.default_rng(2)
     moved = np.abs(rng.normal(1.0, 0.1, (8, 9))) * GRID
-    assert judge_effect(moved, None, rng, 0.9)[0] == "effect"
-    assert judge_effect(moved, moved, rng, 0.9)[0] == "effect"
-    assert judge_effect(moved, 0 * moved, rng, 0.9)[0] == "no effect"  # a random vector does it too
-    assert judge_effect(-moved, moved, rng, 0.9)[0] == "wrong way"
-    assert judge_effect(0 * moved, moved, rng, 0.9)[0] == "no effect"  # only the control moves
-    assert judge_effect(moved[:4], None, rng, 0.9)[0] == "unknown"
-    assert judge_effect(moved[:5], None, rng, 0.9)[0] == "effect"
+    assert judge_effect(GRID, moved, None, rng, 0.9)[0] == "effect"
+    assert judge_effect(GRID, moved, moved, rng, 0.9)[0] == "effect"
+    assert (
+        judge_effect(GRID, moved, 0 * moved, rng, 0.9)[0] == "no effect"
+    )  # a random vector does it too
+    assert judge_effect(GRID, -moved, moved, rng, 0.9)[0] == "wrong way"
+    assert (
+        judge_effect(GRID, 0 * moved, moved, rng, 0.9)[0] == "no effect"
+    )  # only the control moves
+    assert judge_effect(GRID, moved[:4], None, rng, 0.9)[0] == "unknown"
+    assert judge_effect(GRID, moved[:5], None, rng, 0.9)[0] == "effect"
     # Prompts at the end of the scale cannot move: where nearly all are, nothing can be told.
-    assert judge_effect(0 * moved, moved, rng, 0.9, able=4)[0] == "unknown"
-    assert judge_effect(moved, None, rng, 0.9, able=5)[0] == "effect"
+    assert judge_effect(GRID, 0 * moved, moved, rng, 0.9, able=4)[0] == "unknown"
+    assert judge_effect(GRID, moved, None, rng, 0.9, able=5)[0] == "effect"
 
 
 @pytest.mark.parametrize("prompts", [8, 32, 128])

@@ -29,7 +29,7 @@ def swept(breaks: float = 1.0, incoherent: float | None = None) -> pd.DataFrame:
             "vector": "vector",
             "text": "a text",
             "tokens": 40,
-            "surprise": 5.0 if abs(c) >= breaks else 0.0,
+            "excess": 5.0 if abs(c) >= breaks else 0.0,
             "distinct_2": 1.0,
             "longest_repeat": 1,
             "logprob_unsteered": -4.0 if abs(c) >= breaks else -1.0,

@@ -119,9 +119,7 @@ def test_numbers_are_those_of_one_text_at_a_time(tiny: LM, frame: pd.DataFrame) 
         before = table[start.shape[1] - 1 : -1]
         surprisal = -before.gather(-1, alone.ids[0, :count, None])[:, 0]
         entropy = -(before.exp() * before).sum(-1)
-        variance = (before.exp() * before.square()).sum(-1) - entropy.square()
-        surprise = (surprisal - entropy).mean() / variance.mean().sqrt()
-        assert row.surprise == pytest.approx(float(surprise), abs=1e-3)
+        assert row.excess == pytest.approx(float((surprisal - entropy).mean()), abs=1e-4)
 
 
 def test_coefficient_zero_is_the_unsteered_model(frame: pd.DataFrame) -> None:
@@ -131,13 +129,18 @@ def test_coefficient_zero_is_the_unsteered_model(frame: pd.DataFrame) -> None:
     assert (frame.loc[frame["coefficient"] != 0, "kl"] > 0).all()
 
 
-def test_surprise_of_own_samples_is_about_zero(tiny: LM) -> None:
+def test_excess_of_own_samples_is_about_zero(tiny: LM) -> None:
     """The scale's zero: texts that the model samples itself."""
     batch = generate(tiny, [SENTENCES[0]] * 64, new_tokens=24, temperature=1.0, score=False)
     written = batch.batch.extend(batch.ids, batch.lengths, batch.texts)
-    values = scoring.score(tiny, written).surprise * batch.lengths.sqrt()
-    assert abs(float(values.mean())) < 3 / 8  # 64 standard normal numbers
-    assert 0.6 < float(values.std()) < 1.4
+    scores = scoring.score(tiny, written)
+    each = -scores.logprobs - scores.entropy
+    torch.testing.assert_close(scores.excess, each.double().nanmean(dim=1))
+    known = each[~each.isnan()]  # uncorrelated, each of mean 0
+    assert abs(float(known.mean())) < 3 * float(known.std()) / len(known) ** 0.5
+    greedy = generate(tiny, [SENTENCES[0]], new_tokens=24, score=False)
+    written = greedy.batch.extend(greedy.ids, greedy.lengths, greedy.texts)
+    assert float(scoring.score(tiny, written).excess) < 0
 
 
 def test_echoes_and_logprobs_differ_by_the_shift(tiny: LM) -> None:

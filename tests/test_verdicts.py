@@ -25,7 +25,7 @@ def breaking(broken: int = 4, prompts: int = 10) -> pd.DataFrame:
     which are gibberish without coherence and show none: 0."""
     frame = swept(prompts=prompts, grid=np.array([0.0, 0.8])).assign(trait=-1.0)
     gone = (frame["coefficient_norm"] > 0) & (frame["prompt_index"] < broken)
-    frame.loc[gone, ["trait", "coherence", "surprise"]] = [0.0, 0.0, 5.0]
+    frame.loc[gone, ["trait", "coherence", "excess"]] = [0.0, 0.0, 5.0]
     return frame
 
 
@@ -38,11 +38,11 @@ def draws(*effects: float) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-@pytest.mark.parametrize("column", ["coherence", "surprise"])
+@pytest.mark.parametrize("column", ["coherence", "excess"])
 def test_what_only_breaking_moves_is_no_change_of_the_trait(column: str) -> None:
     """By exact coherence, or without it by what the unsteered model logs."""
     frame = breaking()
-    if column == "surprise":
+    if column == "excess":
         frame = frame.drop(columns="coherence")
     moved = verdicts.change(frame, "trait", 0.8)
     assert (moved.value, moved.count) == (0.0, 6)
@@ -59,7 +59,7 @@ def test_a_prompt_that_was_broken_unsteered_does_not_count() -> None:
 
 
 def test_without_evidence_that_texts_hold_the_change_is_unknown() -> None:
-    frame = breaking().drop(columns=["coherence", "surprise"])
+    frame = breaking().drop(columns=["coherence", "excess"])
     assert verdicts.change(frame, "trait", 0.8).count == 0
     words = verdicts.verdict("mood", frame, found(swept()))
     assert "how the trait moves is unknown" in words
@@ -126,13 +126,13 @@ def test_verdicts_follow_the_numbers(effect: float, said: str, unsaid: str) -> N
 def test_a_verdict_says_how_many_texts_break() -> None:
     """By their coherence, and by the model's own measure, which is what a coefficient aims at."""
     frame = breaking()
-    frame.loc[(frame["coefficient"] != 0) & (frame["prompt_index"] == 9), "surprise"] = 5.0
+    frame.loc[(frame["coefficient"] != 0) & (frame["prompt_index"] == 9), "excess"] = 5.0
     words = verdicts.verdict("mood", frame, found(swept()))
     assert "Of 10 prompts whose unsteered text holds, 60% [31%, 83%] still hold there" in words
     assert (
         "of 10 whose unsteered text is intact by the model's own measure, 50% [24%, 76%]" in words
     )
-    assert verdicts.kept_intact(frame.drop(columns="surprise"), 0.8).count == 0
+    assert verdicts.kept_intact(frame.drop(columns="excess"), 0.8).count == 0
 
 
 def test_a_vector_has_a_place_among_random_ones() -> None:

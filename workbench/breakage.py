@@ -1,8 +1,8 @@
 """When a text of a sweep counts as broken, told without a judge.
 
 gibberish  the unsteered model finds it less likely, token by token, than its own samples are
-           (surprise, scoring.py) by more than chance: a sample of N tokens has a surprise about 0
-           with standard deviation 1 / sqrt(N), so the bound is 2 / sqrt(N)
+           (excess, scoring.py): by half a nat a token more than unsteered texts of the same sweep,
+           and by more than chance makes it in texts of its length
 loop       more than half of it is repetition: its longest repeat exceeds half of its tokens, or
            fewer than half of its token pairs are distinct
 empty      nothing was written, or nothing is known of it
@@ -22,17 +22,19 @@ import pandas as pd
 
 from workbench.measures import empty as empty_texts
 
-# Of 100 texts that the unsteered model samples itself, about 2 are called gibberish.
-SURPRISE_Z = 2.0
-NEEDED = ("prompt_index", "vector", "text", "tokens", "surprise", "distinct_2", "longest_repeat")
+# Nats per token. From wren's texts with their exact coherence (6 traits, 2 layers, greedy and
+# sampled): between 0.45 and 0.8 the ceiling's mean error hardly changes (7 to 11 % of it), and the
+# smaller the rise, the more of the texts at the recommended coefficient hold.
+RISE = 0.5
+NEEDED = ("prompt_index", "vector", "text", "tokens", "excess", "distinct_2", "longest_repeat")
 
 
 def intact(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with columns `gibberish`, `loop`, `empty` and `intact` (booleans).
 
-    `attrs["thresholds"]` holds the bounds: `surprise` and `surprise_z` (gibberish exceeds both
-    the first and the second over the root of its tokens), `longest_repeat` (share of the tokens)
-    and `distinct_2`. Raises ValueError for a frame without unsteered texts.
+    `attrs["thresholds"]` holds the bounds: gibberish exceeds `excess` (nats per token) by `rise`
+    and by `chance` over the root of its tokens; `longest_repeat` (share of the tokens) and
+    `distinct_2`. Raises ValueError for a frame without unsteered texts.
     """
     share = frame["longest_repeat"] / frame["tokens"].clip(lower=1)
     unsteered = (frame["coefficient"] == 0) & frame["vector"].isin(["vector", "prompted"])
@@ -40,14 +42,17 @@ def intact(frame: pd.DataFrame) -> pd.DataFrame:
         raise ValueError("the sweep has no coefficient 0, with which all others are compared")
     empty = _empty(frame)
     own = unsteered & ~empty
+    usual = frame.loc[own, "excess"].median()
+    # The mean of N tokens varies as one over the root of N.
+    noise = (frame["excess"] - usual) * np.sqrt(frame["tokens"])
     bounds = {
-        "surprise": _bound(frame.loc[own, "surprise"]),
-        "surprise_z": SURPRISE_Z,
+        "excess": float(usual),
+        "rise": RISE,
+        "chance": max(0.0, _bound(noise[own])),
         "longest_repeat": max(0.5, _bound(share[own])),
         "distinct_2": min(0.5, 1 - _bound(1 - frame.loc[own, "distinct_2"])),
     }
-    chance = SURPRISE_Z / np.sqrt(frame["tokens"].clip(lower=1))
-    gibberish = ~empty & (frame["surprise"] > chance.clip(lower=bounds["surprise"]))
+    gibberish = ~empty & (noise > bounds["chance"]) & (frame["excess"] > usual + RISE)
     repeats = (share > bounds["longest_repeat"]) | (frame["distinct_2"] < bounds["distinct_2"])
     loop = ~empty & repeats
     result = frame.assign(
@@ -58,9 +63,9 @@ def intact(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _empty(frame: pd.DataFrame) -> pd.Series:
-    """No text, a blank one, no tokens, or one whose surprise is unknown."""
+    """No text, a blank one, no tokens, or one whose excess is unknown."""
     blank = pd.Series(empty_texts(frame["text"]), index=frame.index)
-    return blank | ~(frame["tokens"] > 0) | ~np.isfinite(frame["surprise"].astype(float))
+    return blank | ~(frame["tokens"] > 0) | ~np.isfinite(frame["excess"].astype(float))
 
 
 def _bound(values: pd.Series) -> float:

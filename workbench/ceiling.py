@@ -223,7 +223,7 @@ def _side(
     if moved is not None:
         beyond = None if excess is None else excess[:, reach]
         able = None if signal != "trait" else int((sign * table.values(signal)[:, 0] < 1).sum())
-        effect, p = judge_effect(moved[:, reach], beyond, rng, level, able)
+        effect, p = judge_effect(grid[reach], moved[:, reach], beyond, rng, level, able)
         if effect == "effect":
             onset = onset_estimate(grid[reach], moved[:, reach], level, bootstrap, rng)
     if not collapses:

@@ -36,10 +36,3 @@ def falling(sums: Floats, counts: Floats) -> Floats:
     best = np.maximum.accumulate(average[:, :, ::-1], axis=2)[:, :, ::-1]
     best = np.where((a <= b) & np.isfinite(best), best, np.inf)
     return best.min(axis=1)
-
-
-def strength(weights: Floats, moved: Floats) -> Floats:
-    """sum / root of the sum of squares of the changes, per coefficient: (R, K); 0 if none."""
-    sums, _ = means(weights, moved)
-    squares, _ = means(np.abs(weights), moved**2)
-    return np.where(squares > 0, sums / np.sqrt(np.maximum(squares, 1e-300)), 0.0)

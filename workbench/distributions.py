@@ -27,13 +27,20 @@ def precise(values: Tensor) -> Tensor:
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
-def entropy(logprobs: Tensor) -> Tensor:
-    """H of distributions given by their log-probabilities (…, V): (…), in nats.
+def choice_scores(logits: Tensor, picked: Tensor) -> tuple[Tensor, Tensor]:
+    """log softmax of logits (B, V) at the picked tokens (B,), and H of the distributions, (B,).
 
-    Tokens of probability 0 contribute 0.
+    Tokens of probability 0 contribute nothing to H. With one temporary of the size of the logits: a
+    decoding step has little else to do.
     """
-    possible = logprobs.clamp_min(_IMPOSSIBLE)
-    return -torch.linalg.vecdot(possible.exp(), possible)
+    p = logits.softmax(dim=-1)
+    top = logits.max(dim=-1, keepdim=True)
+    # log sum exp; the most likely token's probability is never small, so its logarithm is exact.
+    total = (top.values - p.gather(-1, top.indices).log())[:, 0]
+    mean = torch.linalg.vecdot(p, logits)
+    if mean.isnan().any():  # 0 times infinity
+        mean = torch.linalg.vecdot(p, logits.clamp_min(_IMPOSSIBLE))
+    return logits.gather(-1, picked[:, None])[:, 0] - total, (total - mean).clamp_min(0)
 
 
 def chosen_logprobs(logits: Tensor, targets: Tensor) -> Tensor:
@@ -46,7 +53,7 @@ def chosen_logprobs(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def token_scores(logits: Tensor, targets: Tensor, steered: Tensor | None = None) -> Tensor:
-    """logprobs, echoes, entropy, variance and, with `steered`, KL(steered || own): (4 or 5, B, n).
+    """logprobs, echoes, entropy and, with `steered`, KL(steered || own): (3 or 4, B, n).
 
     logits   (B, n + 1, V): one column before each of the n targets, and the last target's own
     targets  (B, n)
@@ -57,7 +64,7 @@ def token_scores(logits: Tensor, targets: Tensor, steered: Tensor | None = None)
     makes impossible contributes its probability times 10,000 or so, where the divergence proper is
     infinite.
     """
-    shape = (4 if steered is None else 5, *logits.shape[:2])
+    shape = (3 if steered is None else 4, *logits.shape[:2])
     found = torch.zeros(shape, dtype=precise(logits[:0]).dtype, device=logits.device)
     # What comes after a column, and what stands in it; the fill is cut off below.
     following, standing = pad(targets, (0, 1)), pad(targets, (1, 0))
@@ -71,12 +78,8 @@ def token_scores(logits: Tensor, targets: Tensor, steered: Tensor | None = None)
             covered = own.shape[1]  # one column fewer at the right end
             own.clamp_min_(_IMPOSSIBLE)
             kl = torch.linalg.vecdot(own.exp(), own - table[:, :covered])
-            found[4][block][:, :covered] = kl.clamp_min(0)  # rounding may fall below 0
-        weighted = table.exp().mul_(table)
-        mean = weighted.sum(dim=-1)
-        square = torch.linalg.vecdot(weighted, table)
-        found[2][block] = -mean
-        found[3][block] = (square - mean.square()).clamp_min(0)
+            found[3][block][:, :covered] = kl.clamp_min(0)  # rounding may fall below 0
+        found[2][block] = -torch.linalg.vecdot(table.exp(), table)
     found[1, :, :-1] = found[1, :, 1:].clone()
     return found[:, :, :-1]
 

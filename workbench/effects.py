@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from workbench.crossings import FEWEST
-from workbench.curves import Floats, falling, means, strength
+from workbench.curves import Floats, falling, means
 from workbench.intervals import ROUNDING, percentiles, resamples
 
 Effect = Literal["effect", "no effect", "wrong way", "unknown"]
@@ -23,20 +23,28 @@ Effect = Literal["effect", "no effect", "wrong way", "unknown"]
 ONSET_SHARE = 0.25
 
 
-def sign_flip(moved: Floats, rng: np.random.Generator, flips: int = 4999) -> float:
-    """p value of "no movement in the positive direction at any coefficient".
+def sign_flip(grid: Floats, moved: Floats, rng: np.random.Generator, flips: int = 4999) -> float:
+    """p value of "no movement in the positive direction".
 
-    If nothing moves, each prompt's changes are as likely as their opposites: its sign is flipped at
-    random, the same at all coefficients. The statistic is the largest over coefficients of sum /
-    root of the sum of squares, so no correction for their number is needed. Ties count against
-    an effect: p = (1 + number of flips that reach the statistic) / (1 + flips) (Phipson & Smyth
-    2010).
+    If nothing moves, a prompt's changes are as likely as their opposites: its sign is flipped at
+    random, the same at all coefficients. The statistic is the sum over prompts of the slope of
+    its changes over the coefficients, through 0: a prompt whose text breaks early, or flips early,
+    counts with what it has. Ties count against an effect: p = (1 + number of flips that reach the
+    statistic) / (1 + flips) (Phipson & Smyth 2010).
     """
-    observed = strength(np.ones((1, len(moved))), moved).max()
-    signs = rng.choice([-1.0, 1.0], size=(flips, len(moved)))
-    chance = strength(signs, moved).max(axis=1)
+    slopes = through_zero(grid, moved)
+    observed = slopes.sum()
+    chance = rng.choice([-1.0, 1.0], size=(flips, len(slopes))) @ slopes
     # Equal sums that were added in another order may differ by rounding.
     return float((1 + np.sum(chance >= observed - ROUNDING)) / (1 + flips))
+
+
+def through_zero(grid: Floats, moved: Floats) -> Floats:
+    """Least-squares slope of each prompt's changes (P, K) over the grid (K,), which are 0 at 0:
+    (P,). Changes that are unknown are left out; without any the slope is 0."""
+    known = np.isfinite(moved)
+    squares = (known * grid**2).sum(axis=1)
+    return (np.where(known, moved, 0) * grid).sum(axis=1) / np.where(squares > 0, squares, 1)
 
 
 def place_among(value: float, draws: Floats) -> tuple[int, int]:
@@ -52,6 +60,7 @@ def place_among(value: float, draws: Floats) -> tuple[int, int]:
 
 
 def judge_effect(
+    grid: Floats,
     moved: Floats,
     excess: Floats | None,
     rng: np.random.Generator,
@@ -69,12 +78,12 @@ def judge_effect(
     """
     alpha = (1 - level) / 2
     tested = [moved] if excess is None else [moved, excess]
-    p = max(sign_flip(part, rng) for part in tested)
+    p = max(sign_flip(grid, part, rng) for part in tested)
     if 0.5 ** (len(moved) if able is None else able) > alpha:
         return "unknown", p
     if p <= alpha:
         return "effect", p
-    against = sign_flip(-moved, rng)
+    against = sign_flip(grid, -moved, rng)
     return ("wrong way", against) if against <= alpha else ("no effect", p)
 
 

@@ -38,7 +38,7 @@ OWN = (
     "finish",
     "logprob_unsteered",
     "logprob_steered",
-    "surprise",
+    "excess",
     "alert",
     "entropy",
     "kl",

@@ -183,7 +183,7 @@ def _measure(
         "finish": np.where(ended, "end", "length").tolist(),
         "logprob_unsteered": _mean(scores.logprobs),
         "logprob_steered": _mean(made.logprobs_steered),
-        "surprise": scores.surprise.double().numpy(),
+        "excess": scores.excess.numpy(),
         "alert": (echoes + scores.echoes.double().nansum(dim=1).numpy()) / read,
         "entropy": _mean(made.entropy),
     }

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from workbench.checks import check_whole, number
-from workbench.distributions import entropy
+from workbench.distributions import choice_scores
 from workbench.tokens import Batch
 
 # The largest word of the generator's key.
@@ -87,12 +87,10 @@ class Chooser:
         self.entropy: list[Tensor] = []
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        step = len(self.chosen)
-        logprobs = scores.log_softmax(dim=-1)
-        choice = self._adjust(input_ids, scores, step)
-        picked = choice.argmax(dim=-1, keepdim=True)
-        self.chosen.append(logprobs.gather(-1, picked)[:, 0])
-        self.entropy.append(entropy(logprobs))
+        choice = self._adjust(input_ids, scores, len(self.chosen))
+        chosen, entropy = choice_scores(scores, choice.argmax(dim=-1))
+        self.chosen.append(chosen)
+        self.entropy.append(entropy)
         return choice
 
     def record(self) -> dict[str, Tensor]:

@@ -1,12 +1,11 @@
 """What the unsteered model thinks of texts that a steered model wrote, in one forward pass.
 
     s_t = -log P(token t | before it)     surprisal
-    H_t, V_t                              its mean and variance if the model chose token t itself
+    H_t                                   its mean if the model chose token t itself
 
-For a text that the unsteered model sampled, the s_t - H_t are martingale differences with variance
-V_t: their mean over their root mean variance, the *surprise*, lies near 0 (a standard deviation of
-1 / sqrt(tokens)). Greedy texts lie below 0, text that the model cannot make sense of far above,
-whatever the model and its vocabulary.
+For a text that the unsteered model sampled, the s_t - H_t are martingale differences: their mean,
+the *excess* in nats per token, is 0 but for chance. Greedy texts lie below 0, text that the model
+cannot make sense of far above, in whatever state of doubt the model is.
 """
 
 from __future__ import annotations
@@ -36,21 +35,18 @@ class Scores:
     logprobs   log P(token | the tokens before it)
     echoes     log P(next token = this token): the logits at a token scored against that same token
     entropy    H_t of the next-token distribution
-    variance   V_t of the surprisal under that distribution
     kl         KL(steered || unsteered) of the next-token distributions, or None
     """
 
     logprobs: Tensor
     echoes: Tensor
     entropy: Tensor
-    variance: Tensor
     kl: Tensor | None
 
     @property
-    def surprise(self) -> Tensor:
-        """(B,) mean of s_t - H_t over the root mean of V_t."""
-        excess = (-self.logprobs - self.entropy).nanmean(dim=1)
-        return excess / self.variance.nanmean(dim=1).sqrt().clamp_min(1e-6)
+    def excess(self) -> Tensor:
+        """(B,) mean of s_t - H_t, in nats per token."""
+        return (-self.logprobs - self.entropy).double().nanmean(dim=1)
 
 
 @torch.no_grad()
@@ -83,7 +79,7 @@ def score(
     found = tracing.forward(lm, written, (), finish, keep=made + 1, remote=remote).cpu()
     missing = ~written.completion[:, -made:]
     parts = [part.masked_fill(missing, torch.nan) for part in found]
-    return Scores(parts[0], parts[1], parts[2], parts[3], None if steered is None else parts[4])
+    return Scores(parts[0], parts[1], parts[2], None if steered is None else parts[3])
 
 
 @torch.no_grad()

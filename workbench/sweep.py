@@ -108,8 +108,8 @@ def sweep(
         tokens, finish       how many tokens, and "end" or "length"
         logprob_unsteered    mean log-probability under the unsteered model
         logprob_steered      the same under the model that wrote it
-        surprise             how much less likely the text is under the unsteered model than its
-                             own samples are, in standard deviations of a token; see scoring.py
+        excess               how much less likely the text is under the unsteered model than its
+                             own samples are, in nats per token; see scoring.py
         alert                the ALERT score as its code has it: mean over prompt and text of
                              log P(next token = this token), unsteered
         entropy              of the steered next-token distribution

@@ -16,6 +16,7 @@ from nnsight import save
 from nnsight.intervention.interleaver import OutOfOrderError
 from torch import Tensor
 
+from workbench.caching import roomy_cache
 from workbench.distributions import chosen_logprobs, precise
 from workbench.layers import evaluating
 from workbench.positions import Positions, last, select
@@ -250,7 +251,10 @@ def decode(
         options["streamer"] = streamer
     if stopping:
         options["stopping_criteria"] = list(stopping)
-    inputs = model_inputs(lm.model, batch)
+    inputs: dict[str, Any] = model_inputs(lm.model, batch)
+    cache = None if remote else roomy_cache(lm.model, width + limit)
+    if cache is not None:
+        inputs["past_key_values"] = cache
     # transformers fills what our settings leave open from the checkpoint's own: suppressed tokens,
     # guidance or chunked prefill would slip in and change texts and columns.
     own, lm.model.generation_config = lm.model.generation_config, type(config)()
@@ -262,7 +266,7 @@ def decode(
 
 def _decode(
     lm: LM,
-    inputs: dict[str, Tensor],
+    inputs: dict[str, Any],
     steered: Plan,
     width: int,
     options: dict[str, Any],

@@ -16,6 +16,17 @@ from transformers import AttentionInterface
 CHUNK = 512
 
 
+def fastest() -> torch.dtype:
+    """bfloat16 where this processor multiplies in it; it is emulated elsewhere, some 100 times
+    slower than float32."""
+    known = torch.cpu.get_capabilities()
+    native = any(known.get(name) for name in ("avx512_bf16", "amx_bf16"))
+    return torch.bfloat16 if native else torch.float32
+
+
+ARITHMETIC = fastest()
+
+
 def causal_attention(
     module: torch.nn.Module,
     query: Tensor,
@@ -50,7 +61,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         wanted: Tensor,
         probabilities: Tensor,
     ) -> Tensor:
-        rows, words = hidden.bfloat16(), weight.bfloat16()
+        rows, words = hidden.to(ARITHMETIC), weight.to(ARITHMETIC)
         hidden_gradient = torch.empty_like(rows)
         weight_gradient = torch.zeros_like(weight, dtype=torch.float32)
         loss = torch.zeros(())
@@ -64,7 +75,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             loss += total.sum() - (logits[where] * probabilities[mine]).sum()
             logits.sub_(total[:, None]).exp_()
             logits[where] -= probabilities[mine]
-            gradient = logits.bfloat16()
+            gradient = logits.to(ARITHMETIC)
             hidden_gradient[at : at + CHUNK] = gradient @ words
             weight_gradient += gradient.T @ chunk
         ctx.save_for_backward(hidden_gradient, weight_gradient)
@@ -85,6 +96,6 @@ def linear_cross_entropy(
 
     ``hidden`` (rows, width), ``weight`` (vocabulary, width); row ``wanted_at[i]`` wants token
     ``wanted[i]`` with probability ``probabilities[i]``. Rows ascend, no (row, token) stands twice,
-    and the probabilities of each row add up to 1. Logits are bfloat16.
+    and the probabilities of each row add up to 1. Logits are in ARITHMETIC.
     """
     return _LinearCrossEntropy.apply(hidden, weight, wanted_at, wanted, probabilities)  # pyright: ignore

@@ -20,6 +20,7 @@ from transformers import (
 
 from workbench.wren import kernels  # noqa: F401, registers the attention
 from workbench.wren import tokenizer as tokenizers
+from workbench.wren.muon import Muon
 
 CONTEXT = 512
 
@@ -100,7 +101,7 @@ def make_optimizers(model: PreTrainedModel, recipe: Recipe) -> list[torch.optim.
     chosen = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in chosen]
     return [
-        torch.optim.Muon(matrices, lr=recipe.matrix_rate, weight_decay=0.01, momentum=0.95),
+        Muon(matrices, lr=recipe.matrix_rate, weight_decay=0.01, momentum=0.95),
         torch.optim.AdamW(rest, lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 

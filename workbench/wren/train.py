@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from workbench.wren import tokenizer as tokenizers
 from workbench.wren.batches import Batch, as_batch, bundle, documents, one_hot, stream
-from workbench.wren.kernels import linear_cross_entropy
+from workbench.wren.kernels import ARITHMETIC, linear_cross_entropy
 from workbench.wren.recipe import CONTEXT, Recipe, make_model, make_optimizers, rate_at
 
 HERE = Path(__file__).parent
@@ -44,7 +44,7 @@ def texts_of(seed: int | str, count: int) -> list[str]:
 def loss_of(model: PreTrainedModel, batch: Batch) -> Tensor:
     """Cross-entropy of the next token with its soft targets: a scalar, nats a token, the mean over
     all tokens of the batch but the first of each document."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", ARITHMETIC, enabled=ARITHMETIC is torch.bfloat16):
         hidden = model.base_model(input_ids=batch.rows, use_cache=False).last_hidden_state
     real = hidden.flatten(0, 1)[batch.places]
     head: Any = model.get_output_embeddings()
