@@ -139,10 +139,10 @@ def test_study_says_which_tables_are_stale(project: Path) -> None:
     tables.save_table(pd.DataFrame({"a": [1]}), "old", modules=("look",))
     (project / "reports" / "tables" / "old.csv").write_text("a\n2\n")
     lines = CliRunner().invoke(app, ["study"]).output.splitlines()
-    assert lines.pop(0) == "there is no study in studies/ yet"
+    assert lines.pop(0) == "there is no benchmarks/study_*.py here"
     assert lines == ["good: up to date", "old: stale: old.csv is not the file that was written"]
-    (project / "studies").mkdir()
-    (project / "studies" / "broken.py").write_text("raise SystemExit(3)\n")
+    (project / "benchmarks").mkdir()
+    (project / "benchmarks" / "study_broken.py").write_text("raise SystemExit(3)\n")
     assert CliRunner().invoke(app, ["study"]).exit_code == 1
 
 

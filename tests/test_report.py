@@ -256,6 +256,23 @@ def test_a_table_comes_back_as_it_was(tmp_path: Path) -> None:
     assert tables.table_names(tmp_path) == ["texts"]
 
 
+def test_a_long_table_is_kept_compactly(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"text": ["NA", "é\n"], "value": np.float32([0.1, np.nan])})
+    frame.attrs = {"seed": 3}
+    path = tables.save_table(frame, "long", directory=tmp_path, modules=(), compact=True)
+    assert path.name == "long.parquet"
+    back = tables.load_table("long", directory=tmp_path)
+    assert back["text"].tolist() == ["NA", "é\n"]
+    assert back["value"].dtype == np.float32
+    assert back.attrs["seed"] == 3
+    assert tables.table_names(tmp_path) == ["long"]
+    assert tables.stale("long", directory=tmp_path) == []
+    frame.head(1).to_parquet(path)
+    assert tables.stale("long", directory=tmp_path) == [
+        "long.parquet is not the file that was written"
+    ]
+
+
 def test_a_missing_table_names_its_remedy(tmp_path: Path) -> None:
     for call in (tables.load_table, tables.stale):
         with pytest.raises(FileNotFoundError, match=r"no table 'gone'.*make study"):

@@ -29,7 +29,7 @@ RISE = 0.5
 NEEDED = ("prompt_index", "vector", "text", "tokens", "excess", "distinct_2", "longest_repeat")
 
 
-def intact(frame: pd.DataFrame) -> pd.DataFrame:
+def intact(frame: pd.DataFrame, *, rise: float = RISE) -> pd.DataFrame:
     """The frame with columns `gibberish`, `loop`, `empty` and `intact` (booleans).
 
     `attrs["thresholds"]` holds the bounds: gibberish exceeds `excess` (nats per token) by `rise`
@@ -47,12 +47,12 @@ def intact(frame: pd.DataFrame) -> pd.DataFrame:
     noise = (frame["excess"] - usual) * np.sqrt(frame["tokens"])
     bounds = {
         "excess": float(usual),
-        "rise": RISE,
+        "rise": rise,
         "chance": max(0.0, _bound(noise[own])),
         "longest_repeat": max(0.5, _bound(share[own])),
         "distinct_2": min(0.5, 1 - _bound(1 - frame.loc[own, "distinct_2"])),
     }
-    gibberish = ~empty & (noise > bounds["chance"]) & (frame["excess"] > usual + RISE)
+    gibberish = ~empty & (noise > bounds["chance"]) & (frame["excess"] > usual + rise)
     repeats = (share > bounds["longest_repeat"]) | (frame["distinct_2"] < bounds["distinct_2"])
     loop = ~empty & repeats
     result = frame.assign(

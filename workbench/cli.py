@@ -59,9 +59,9 @@ def study(
     directory: Annotated[Path, typer.Argument(help="The report's folder.")] = Path("reports"),
 ) -> None:
     """Run the studies over many seeds, then say which tables exist and which are stale."""
-    scripts = sorted(Path("studies").glob("*.py"))
+    scripts = sorted(Path("benchmarks").glob("study_*.py"))
     if not scripts:
-        typer.echo("there is no study in studies/ yet")
+        typer.echo("there is no benchmarks/study_*.py here")
     for script in scripts:
         typer.echo(f"{script} …")
         if subprocess.run([sys.executable, str(script)], check=False).returncode:

@@ -1,7 +1,8 @@
 """Tables and numbers: in Markdown, and on disk with what they were made from and if that holds.
 
-A table is `tables/NAME.csv` beside `tables/NAME.json`, its provenance; single numbers and words are
-`tables/NAME.values.json`. Knows nothing of figures or of the report that quotes them.
+A table is `tables/NAME.csv` (or, a long one, `NAME.parquet`) beside `tables/NAME.json`, its
+provenance; single numbers and words are `tables/NAME.values.json`. Knows nothing of figures or of
+the report that quotes them.
 """
 
 import ast
@@ -20,6 +21,7 @@ from workbench.store import write_atomically
 from workbench.versions import versions
 
 PACKAGE = Path(__file__).resolve().parent
+_ENDS = (".csv", ".parquet")
 
 
 def to_json(value: Any) -> str:
@@ -50,6 +52,15 @@ def write_csv(frame: pd.DataFrame, path: Path) -> str:
     """
     text = frame.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     content = text.replace("\0", "\ufffd").encode()
+    write_atomically(path, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_parquet(frame: pd.DataFrame, path: Path) -> str:
+    """Write a frame without its index and `attrs`, atomically; the sha256 of what was written."""
+    bare = frame.reset_index(drop=True)
+    bare.attrs = {}
+    content = bare.to_parquet(compression="zstd", index=False)
     write_atomically(path, content)
     return hashlib.sha256(content).hexdigest()
 
@@ -95,6 +106,7 @@ def save_table(
     directory: str | Path = "reports",
     provenance: Mapping[str, Any] | None = None,
     modules: tuple[str, ...] | None = None,
+    compact: bool = False,
 ) -> Path:
     """Write a table for the report: `directory/tables/NAME.csv` and its provenance as JSON.
 
@@ -105,11 +117,12 @@ def save_table(
         provenance: what the table was made from: model, fingerprints, seeds.
         modules: the modules whose code made it (see `code_fingerprint`); given, `stale` can tell
             when that code has changed since.
+        compact: write Parquet instead of CSV, for tables that nobody reads by eye.
 
-    Returns the path of the CSV. Raises ValueError for a name that is not a plain file name.
+    Returns the path of the table. Raises ValueError for a name that is not a plain file name.
     """
-    path = _path(directory, name, ".csv")
-    digest = write_csv(frame, path)
+    path = _path(directory, name, ".parquet" if compact else ".csv")
+    digest = write_parquet(frame, path) if compact else write_csv(frame, path)
     record: dict[str, Any] = {**frame.attrs, **(provenance or {})}
     record |= {"sha256": digest, "rows": len(frame), "versions": versions()}
     if modules is not None:
@@ -130,12 +143,8 @@ def load_table(name: str, *, directory: str | Path = "reports") -> pd.DataFrame:
 
     Raises FileNotFoundError that names the command which makes it.
     """
-    path = _path(directory, name, ".csv")
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no table {name!r} at {path}: `make study` or its notebook makes it"
-        )
-    frame = read_csv(path)
+    path = _table(directory, name)
+    frame = pd.read_parquet(path) if path.suffix == ".parquet" else read_csv(path)
     frame.attrs = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     return frame
 
@@ -148,9 +157,7 @@ def stale(name: str, *, directory: str | Path = "reports", **expected: str) -> l
     """
     path = _path(directory, name, ".json")
     if not path.is_file():
-        raise FileNotFoundError(
-            f"no table {name!r} at {path}: `make study` or its notebook makes it"
-        )
+        raise _missing(name, path)
     record = json.loads(path.read_text(encoding="utf-8"))
     reasons = [
         f"{key} was {record.get(key)!r} and is now {value!r}"
@@ -166,9 +173,10 @@ def stale(name: str, *, directory: str | Path = "reports", **expected: str) -> l
         if not same:
             names = ", ".join(code["modules"]) or "the package"
             reasons.append(f"the code of {names} has changed since")
-    csv = path.with_suffix(".csv")
-    if not csv.is_file() or hashlib.sha256(csv.read_bytes()).hexdigest() != record["sha256"]:
-        reasons.append(f"{csv.name} is not the file that was written")
+    compact = path.with_suffix(".parquet")
+    table = compact if compact.is_file() else path.with_suffix(".csv")
+    if not table.is_file() or hashlib.sha256(table.read_bytes()).hexdigest() != record["sha256"]:
+        reasons.append(f"{table.name} is not the file that was written")
     return reasons
 
 
@@ -192,7 +200,21 @@ def markdown_table(frame: pd.DataFrame, spec: str = ".3g") -> str:
 
 def table_names(directory: str | Path = "reports") -> list[str]:
     """The names of the tables in a report's folder, sorted."""
-    return sorted(path.stem for path in (Path(directory) / "tables").glob("*.csv"))
+    folder = Path(directory) / "tables"
+    return sorted(path.stem for end in _ENDS for path in folder.glob(f"*{end}"))
+
+
+def _table(directory: str | Path, name: str) -> Path:
+    """Where a table is. Raises FileNotFoundError that names the command which makes it."""
+    paths = [_path(directory, name, end) for end in _ENDS]
+    for path in paths:
+        if path.is_file():
+            return path
+    raise _missing(name, paths[0])
+
+
+def _missing(name: str, path: Path) -> FileNotFoundError:
+    return FileNotFoundError(f"no table {name!r} at {path}: `make study` or its notebook makes it")
 
 
 def _path(directory: str | Path, name: str, suffix: str) -> Path:

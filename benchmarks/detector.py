@@ -1,0 +1,194 @@
+"""How well rules find the ceiling, on sweeps whose every text has its exact coherence.
+
+    python benchmarks/detector.py [--quick] [--directory reports]
+
+Reads the tables of study_ceilings.py. The *true ceiling* of one side of a sweep is where the share
+of texts that hold (coherence of at least a half), among the prompts whose unsteered text holds,
+falls below a half: made to fall by isotonic regression, interpolated between coefficients. Its
+noise floor is how far it moves when prompts are resampled.
+
+Each rule is judged with its authors' threshold and with the best one of the *other* traits (and,
+where several models are there, of the other models): never with one that saw the sweeps it is
+judged on. Intervals resample whole traits of whole models, as their sweeps are not independent.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import timing  # puts the checkout on the path
+from detectors import CHOICES, OURS, PUBLISHED, RIVALS, RULES, Curves
+from timing import at_least, at_most
+
+from workbench import tables
+from workbench.crossings import crossing, settled
+from workbench.intervals import Floats, bootstrap_mean
+
+HOLDS = 0.5
+CONTROLS = ("random", "shuffled")
+RESAMPLES = 200
+
+TARGETS = {
+    "error_of_best_rival": at_most(0.5),
+    "difference_low": at_least(0),
+    "models": at_least(3),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """One side of one sweep, and where its texts really fall apart (infinite: nowhere)."""
+
+    model: str
+    trait: str
+    method: str
+    curves: Curves
+    ceiling: float
+    floor: float
+
+    @property
+    def end(self) -> float:
+        """The largest coefficient that was swept."""
+        return float(self.curves.grid[-1])
+
+
+def true_ceiling(curves: Curves) -> float:
+    """As the module says; NaN where no unsteered text holds."""
+    holds = curves.texts["coherence"] >= HOLDS
+    kept = holds[holds[:, 0]].astype(float)
+    return crossing(curves.grid, settled(kept, 0.5), 0.5) if len(kept) else float("nan")
+
+
+def noise_floor(curves: Curves, ceiling: float, rng: np.random.Generator) -> float:
+    """Mean |log| of the ceiling over that of resampled prompts, those without one left out."""
+    prompts = len(curves.texts["coherence"])
+    drawn = np.array(
+        [
+            true_ceiling(curves.of_prompts(rng.integers(prompts, size=prompts).tolist()))
+            for _ in range(RESAMPLES)
+        ]
+    )
+    known = drawn[np.isfinite(drawn) & (drawn > 0)]
+    return float(np.abs(np.log(known / ceiling)).mean()) if len(known) else float("nan")
+
+
+def sides(directory: Path) -> Iterator[Truth]:
+    """Both sides of every sweep of every model that was studied."""
+    rng = np.random.default_rng(0)
+    for path in sorted((directory / "tables").glob("study_ceilings_*.parquet")):
+        model = path.stem.removeprefix("study_ceilings_")
+        texts = tables.load_table(path.stem, directory=directory)
+        rivals = tables.load_table(f"study_rivals_{model}", directory=directory)
+        beside = dict(iter(rivals.groupby("sweep")))
+        for number, sweep in texts.groupby("sweep"):
+            for sign in (1, -1):
+                curves = Curves.of(sweep, beside[number], sign)
+                ceiling = true_ceiling(curves)
+                floor = noise_floor(curves, ceiling, rng) if np.isfinite(ceiling) else np.nan
+                first = sweep.iloc[0]
+                yield Truth(model, first["trait"], first["method"], curves, ceiling, floor)
+
+
+# ---- errors -------------------------------------------------------------------------------------
+
+
+def predictions(known: Sequence[Truth]) -> dict[str, Floats]:
+    """What every rule says with every threshold of its choice: rule -> (sides, thresholds).
+
+    A rule that sees no ceiling says the end of the range.
+    """
+    found = {}
+    for name, rule in RULES.items():
+        said = [[rule(each.curves, float(t)) for t in CHOICES[name]] for each in known]
+        ends = np.array([[each.end] for each in known])
+        found[name] = np.clip(np.array(said), 1e-3, ends)
+    return found
+
+
+def held_out_choice(errors: Floats, groups: Sequence[tuple[str, str]], alike: int) -> Floats:
+    """The error of each side (N,) at the threshold with the least mean error over the other
+    groups, of `errors` (N, thresholds). `alike` 0 leaves out the model, 1 the trait."""
+    names = np.array([group[alike] for group in groups])
+    chosen = np.empty(len(errors))
+    for name in np.unique(names):
+        mine = names == name
+        chosen[mine] = errors[mine, int(np.argmin(errors[~mine].mean(axis=0)))]
+    return chosen
+
+
+def compare(known: Sequence[Truth]) -> pd.DataFrame:
+    """One row per rule: mean |log(predicted / true)| with 95 % intervals over traits of models."""
+    truth = np.array([[each.ceiling] for each in known])
+    groups = [(each.model, each.trait) for each in known]
+    clusters = [f"{model} {trait}" for model, trait in groups]
+    models = len({model for model, _ in groups})
+    said = predictions(known)
+    rows = []
+    for name in RULES:
+        errors = np.abs(np.log(said[name] / truth))
+        row: dict[str, Any] = {"rule": name}
+        kinds: dict[str, Floats] = {"other traits": held_out_choice(errors, groups, 1)}
+        if models > 1:
+            kinds["other models"] = held_out_choice(errors, groups, 0)
+        if (published := PUBLISHED.get(name)) is not None:
+            fixed = np.array([[RULES[name](each.curves, published)] for each in known])
+            fixed = np.clip(fixed, 1e-3, np.array([[each.end] for each in known]))
+            kinds["published"] = np.abs(np.log(fixed / truth))[:, 0]
+        for kind, values in kinds.items():
+            mean = bootstrap_mean(values, clusters)
+            row |= {kind: mean.value, f"{kind}, low": mean.low, f"{kind}, high": mean.high}
+        row["each"] = kinds["other traits"]
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def ahead(table: pd.DataFrame, known: Sequence[Truth]) -> Mapping[str, Any]:
+    """Our best rule against the best rival, by errors at thresholds of the other traits."""
+    clusters = [f"{each.model} {each.trait}" for each in known]
+    least = {
+        kind: table[table["rule"].isin(rules)].sort_values("other traits").iloc[0]
+        for kind, rules in (("ours", list(OURS)), ("rival", list(RIVALS)))
+    }
+    gap = bootstrap_mean(least["rival"]["each"] - least["ours"]["each"], clusters)
+    return {
+        "ours": least["ours"]["rule"],
+        "rival": least["rival"]["rule"],
+        "error": least["ours"]["other traits"],
+        "error_of_best_rival": least["ours"]["other traits"] / least["rival"]["other traits"],
+        "difference": gap.value,
+        "difference_low": gap.low,
+        "difference_high": gap.high,
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = timing.parser("How well rules find the ceiling.")
+    parser.add_argument("--directory", type=Path, default=Path("reports"))
+    args = parser.parse_args(argv)
+    every = [each for each in sides(args.directory) if each.method not in CONTROLS]
+    known = [each for each in every if np.isfinite(each.ceiling) and each.ceiling > 0]
+    if not known:
+        print("no study tables: run `python benchmarks/study_ceilings.py` first")
+        return 1
+    table = compare(known)
+    shown = table.drop(columns="each")
+    timing.show("mean |log(predicted / true ceiling)|", list(shown), shown.values.tolist())
+    figures: dict[str, Any] = {
+        "sides": len(every),
+        "without_ceiling": len(every) - len(known),
+        "models": len({each.model for each in known}),
+        "noise_floor": float(np.nanmean([each.floor for each in known])),
+        **ahead(table, known),
+    }
+    tables.save_table(shown, "detectors", directory=args.directory, provenance=figures)
+    return timing.finish("detector", figures, TARGETS, {"quick": args.quick})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
