@@ -14,7 +14,6 @@ from workbench.effects import (
     onset_estimate,
     place_among,
     sign_flip,
-    through_zero,
 )
 
 GRID = np.linspace(0, 1, 9)
@@ -32,8 +31,15 @@ def test_p_is_exact_where_all_prompts_agree() -> None:
 
 
 def test_a_prompt_counts_with_the_texts_that_it_has() -> None:
-    moved = np.array([[0, 0.5, 1.0], [0, 0.5, np.nan], [0, np.nan, np.nan], [np.nan] * 3])
-    assert through_zero(np.array([0, 0.5, 1.0]), moved).tolist() == [1.0, 1.0, 0.0, 0.0]
+    """Seven of eight agree, as in 2 of 256 flips; the eighth breaks at once, and cannot outweigh
+    them however far it moved there."""
+    rng = np.random.default_rng(0)
+    moved = np.tile(GRID, (8, 1))
+    moved[7] = np.nan
+    moved[7, :2] = [0, -2.0]
+    p = sign_flip(GRID, moved, rng, flips=25_599)
+    assert p == pytest.approx(2 / 256, rel=0.3)
+    assert sign_flip(GRID, np.full((8, 9), np.nan), rng) == 1.0
 
 
 def test_chance_is_called_an_effect_no_more_often_than_said() -> None:

@@ -27,24 +27,16 @@ def sign_flip(grid: Floats, moved: Floats, rng: np.random.Generator, flips: int 
     """p value of "no movement in the positive direction".
 
     If nothing moves, a prompt's changes are as likely as their opposites: its sign is flipped at
-    random, the same at all coefficients. The statistic is the sum over prompts of the slope of
-    its changes over the coefficients, through 0: a prompt whose text breaks early, or flips early,
-    counts with what it has. Ties count against an effect: p = (1 + number of flips that reach the
-    statistic) / (1 + flips) (Phipson & Smyth 2010).
+    random, the same at all coefficients. The statistic is the sum of change times coefficient,
+    over all that is known of each prompt: one whose text breaks early counts with what it has, and
+    so for less. Ties count against an effect: p = (1 + number of flips that reach the statistic) /
+    (1 + flips) (Phipson & Smyth 2010).
     """
-    slopes = through_zero(grid, moved)
-    observed = slopes.sum()
-    chance = rng.choice([-1.0, 1.0], size=(flips, len(slopes))) @ slopes
+    leaning = np.where(np.isfinite(moved), moved, 0) @ grid
+    observed = leaning.sum()
+    chance = rng.choice([-1.0, 1.0], size=(flips, len(leaning))) @ leaning
     # Equal sums that were added in another order may differ by rounding.
     return float((1 + np.sum(chance >= observed - ROUNDING)) / (1 + flips))
-
-
-def through_zero(grid: Floats, moved: Floats) -> Floats:
-    """Least-squares slope of each prompt's changes (P, K) over the grid (K,), which are 0 at 0:
-    (P,). Changes that are unknown are left out; without any the slope is 0."""
-    known = np.isfinite(moved)
-    squares = (known * grid**2).sum(axis=1)
-    return (np.where(known, moved, 0) * grid).sum(axis=1) / np.where(squares > 0, squares, 1)
 
 
 def place_among(value: float, draws: Floats) -> tuple[int, int]:
