@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import timing  # puts the checkout on the path
-from detectors import CHOICES, OURS, PUBLISHED, RIVALS, RULES, Curves
+from detectors import CHOICES, PUBLISHED, RIVALS, RULES, Curves
 from timing import at_least, at_most
 
 from workbench import tables
@@ -31,6 +31,7 @@ from workbench.crossings import crossing, settled
 from workbench.intervals import Floats, bootstrap_mean
 
 HOLDS = 0.5
+SHIPPED = "share intact"
 CONTROLS = ("random", "shuffled")
 RESAMPLES = 200
 
@@ -149,18 +150,17 @@ def compare(known: Sequence[Truth]) -> pd.DataFrame:
 
 
 def ahead(table: pd.DataFrame, known: Sequence[Truth]) -> Mapping[str, Any]:
-    """Our best rule against the best rival, by errors at thresholds of the other traits."""
+    """The rule of `find_ceiling`, which is settled beforehand, against the best rival, which is
+    chosen by the very errors: so the comparison leans the rival's way."""
     clusters = [f"{each.model} {each.trait}" for each in known]
-    least = {
-        kind: table[table["rule"].isin(rules)].sort_values("other traits").iloc[0]
-        for kind, rules in (("ours", list(OURS)), ("rival", list(RIVALS)))
-    }
-    gap = bootstrap_mean(least["rival"]["each"] - least["ours"]["each"], clusters)
+    ours = table[table["rule"] == SHIPPED].iloc[0]
+    rival = table[table["rule"].isin(list(RIVALS))].sort_values("other traits").iloc[0]
+    gap = bootstrap_mean(rival["each"] - ours["each"], clusters)
     return {
-        "ours": least["ours"]["rule"],
-        "rival": least["rival"]["rule"],
-        "error": least["ours"]["other traits"],
-        "error_of_best_rival": least["ours"]["other traits"] / least["rival"]["other traits"],
+        "ours": SHIPPED,
+        "rival": rival["rule"],
+        "error": ours["other traits"],
+        "error_of_best_rival": ours["other traits"] / rival["other traits"],
         "difference": gap.value,
         "difference_low": gap.low,
         "difference_high": gap.high,

@@ -1,6 +1,6 @@
 """Sweeps whose every text has its exact coherence: what a detector of the ceiling is judged on.
 
-    python benchmarks/study_ceilings.py [MODEL ...] [--directory reports]
+    python benchmarks/study_ceilings.py [MODEL ...] [--seeds 0 1] [--directory reports]
 
 For each model (wren; the names of its siblings, which are trained where they are missing): traits x
 layers x methods x seeds, each a sweep of both signs. The middle layer also has random and
@@ -95,11 +95,11 @@ class Case:
         return f"{self.trait}-{self.layer}-{self.method}-{self.seed}"
 
 
-def cases(depth: int) -> Iterator[Case]:
+def cases(depth: int, seeds: Sequence[int] = SEEDS) -> Iterator[Case]:
     """Every trait, seed and method at the first, the middle and the last layer; controls in the
     middle."""
     layers = sorted({0, depth // 2, depth - 1})
-    for seed, trait in itertools.product(SEEDS, TRAITS):
+    for seed, trait in itertools.product(seeds, TRAITS):
         for layer, method in itertools.product(layers, METHODS):
             yield Case(trait, layer, method, seed)
         for control in CONTROLS:
@@ -175,12 +175,12 @@ def steer(vector: SteeringVector, coefficients: np.ndarray, rows: int) -> Any:
     return vector.at(torch.from_numpy(np.repeat(coefficients, rows)).float(), unit="norm")
 
 
-def run(name: str, directory: Path) -> None:
+def run(name: str, directory: Path, seeds: Sequence[int] = SEEDS) -> None:
     """Both tables of one model."""
     lm = load(sibling(name) if name in SIBLINGS else name)
     folder = cache_directory() / "study_ceilings" / f"{lm.fingerprint[:16]}-{code()[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
-    todo, found, beside = list(cases(lm.layers)), [], []
+    todo, found, beside = list(cases(lm.layers, seeds)), [], []
     began, fresh = time.time(), 0
     for number, case in enumerate(todo, 1):
         whole, side = folder / f"{case}.parquet", folder / f"{case}.rivals.parquet"
@@ -197,7 +197,7 @@ def run(name: str, directory: Path) -> None:
         about = {**vars(case), "sweep": number - 1}
         found.append(pd.read_parquet(whole).assign(**about))
         beside.append(pd.read_parquet(side).assign(**about))
-    provenance = {"model": lm.name, "weights": lm.fingerprint, "settings": settings()}
+    provenance = {"model": lm.name, "weights": lm.fingerprint, "settings": settings(seeds)}
     for table, frames in (("ceilings", found), ("rivals", beside)):
         save_table(
             smaller(pd.concat(frames, ignore_index=True)),
@@ -215,13 +215,13 @@ def smaller(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.astype({**dict.fromkeys(floats, "float32")})
 
 
-def settings() -> dict[str, Any]:
+def settings(seeds: Sequence[int]) -> dict[str, Any]:
     """What a rerun must share."""
     return {
         "coefficients": COEFFICIENTS.round(6).tolist(),
         "prompts": PROMPTS,
         "new_tokens": NEW_TOKENS,
-        "seeds": list(SEEDS),
+        "seeds": list(seeds),
     }
 
 
@@ -233,10 +233,11 @@ def code() -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Sweeps whose every text is judged exactly.")
     parser.add_argument("models", nargs="*", default=["wren", *SIBLINGS])
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="default: 0 and 1")
     parser.add_argument("--directory", type=Path, default=Path("reports"))
     args = parser.parse_args(argv)
     for name in args.models:
-        run(name, args.directory)
+        run(name, args.directory, args.seeds)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from workbench import planning, tables
-from workbench.versions import LIBRARIES, versions
+from workbench.versions import LIBRARIES, _installed, versions
 
 
 def test_python_and_every_library_that_is_there() -> None:
@@ -26,6 +26,7 @@ def test_a_library_that_is_not_installed_is_left_out(monkeypatch: pytest.MonkeyP
         return version(name)
 
     monkeypatch.setattr(metadata, "version", without)
+    monkeypatch.setattr("workbench.versions._installed", _installed.__wrapped__)
     assert set(versions()) == {"python", *LIBRARIES} - {"pandas"}
 
 
