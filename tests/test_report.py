@@ -267,6 +267,7 @@ def test_a_long_table_is_kept_compactly(tmp_path: Path) -> None:
     assert back.attrs["seed"] == 3
     assert tables.table_names(tmp_path) == ["long"]
     assert tables.stale("long", directory=tmp_path) == []
+    assert "long" not in report.saved_values(tmp_path)
     frame.head(1).to_parquet(path)
     assert tables.stale("long", directory=tmp_path) == [
         "long.parquet is not the file that was written"

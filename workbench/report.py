@@ -234,8 +234,9 @@ def _look_up(values: Any, name: str) -> Any:
 def saved_values(directory: str | Path = "reports") -> dict[str, Any]:
     """All that a template can quote from a report's folder.
 
-    Every table by its name, every `NAME.values.json` as the mapping NAME, and for every figure
-    `figure.NAME`, its Markdown: the picture (where images could be made) linked to the page.
+    Every table by its name (but compact ones, which are too long to quote), every
+    `NAME.values.json` as the mapping NAME, and for every figure `figure.NAME`, its Markdown: the
+    picture (where images could be made) linked to the page.
     """
     directory = Path(directory)
     values: dict[str, Any] = {
@@ -243,8 +244,7 @@ def saved_values(directory: str | Path = "reports") -> dict[str, Any]:
         for path in sorted((directory / "tables").glob("*.values.json"))
     }
     values |= {
-        name: tables.read_csv(directory / "tables" / f"{name}.csv")
-        for name in tables.table_names(directory)
+        path.stem: tables.read_csv(path) for path in sorted((directory / "tables").glob("*.csv"))
     }
     pages = sorted((directory / "figures").glob("*.html"))
     values["figure"] = {page.stem: _picture(page) for page in pages}
