@@ -154,11 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("read_over_forward", "read", "forward"),
         ("repeng_over_extract", "repeng", "extract"),
     ]
-    timing.show(
-        "ratios, median over rounds",
-        ("figure", "wall clock", "processor time"),
-        [(k, timing.ratio(times, a, b), timing.ratio(times, a, b, cpu=True)) for k, a, b in rows],
-    )
+    timing.show_ratios(times, rows)
     figures: dict[str, Any] = {key: timing.ratio(times, a, b) for key, a, b in rows}
     figures |= {f"peak_mib_{name}": value for name, value in memory.items()}
     figures |= {"seconds": times["extract"].median, "measured": str(size)}

@@ -295,10 +295,6 @@ def measure(name: str, setting: Setting, size: Size) -> dict[str, Any]:
     if peaks:
         timing.show("peak memory above the loaded model, MiB", list(peaks), [list(peaks.values())])
     timing.show_times("seconds for all texts", times, NOTES)
-
-    def ratio(over: str, under: str) -> float | None:
-        return timing.ratio(times, over, under)
-
     rows = [
         ("repeng_over_ours", "repeng", "sweep"),
         ("every_prefix_over_ours", "repeng, every prefix", "sweep"),
@@ -310,13 +306,9 @@ def measure(name: str, setting: Setting, size: Size) -> dict[str, Any]:
         ("full_score_over_forward", "score, with excess", "plain forward"),
     ]
     rows = [row for row in rows if row[1] in times and row[2] in times]
-    timing.show(
-        "ratios, median over rounds",
-        ("figure", "wall clock", "processor time"),
-        [(key, ratio(a, b), timing.ratio(times, a, b, cpu=True)) for key, a, b in rows],
-    )
+    timing.show_ratios(times, rows)
     return {
-        **{f"{name}_{key}": ratio(over, under) for key, over, under in rows},
+        **{f"{name}_{key}": timing.ratio(times, over, under) for key, over, under in rows},
         f"{name}_same_tokens": all(agreed.different == 0 for agreed in found.values()),
         **{f"{name}_peak_mib_{key.replace(' ', '_')}": peak for key, peak in peaks.items()},
         f"{name}_seconds": times["sweep"].median,

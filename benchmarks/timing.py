@@ -97,11 +97,28 @@ def interleave(contestants: Mapping[str, Contestant], rounds: int) -> dict[str, 
 
 def ratio(times: Mapping[str, Times], over: str, under: str, *, cpu: bool = False) -> float | None:
     """Median over the rounds of one contestant's time by another's; None where one did not run."""
+    found = _ratios(times, over, under, cpu)
+    return statistics.median(found) if found else None
+
+
+def show_ratios(times: Mapping[str, Times], rows: Sequence[tuple[str, str, str]]) -> None:
+    """A table of ratios (figure, over, under): median, least and greatest over the rounds."""
+    table = []
+    for key, over, under in rows:
+        wall = _ratios(times, over, under, cpu=False)
+        ends = f"{min(wall):.3g} to {max(wall):.3g}" if wall else "-"
+        found = (ratio(times, over, under, cpu=cpu) for cpu in (False, True))
+        table.append((key, next(found), ends, next(found)))
+    head = ("figure", "wall clock, median", "over the rounds", "processor time, median")
+    show("ratios", head, table)
+
+
+def _ratios(times: Mapping[str, Times], over: str, under: str, cpu: bool) -> list[float]:
     if over not in times or under not in times:
-        return None
+        return []
     upper, lower = times[over], times[under]
     rounds = (upper.cpu, lower.cpu) if cpu else (upper.wall, lower.wall)
-    return statistics.median(a / b for a, b in zip(*rounds, strict=True))
+    return [a / b for a, b in zip(*rounds, strict=True)]
 
 
 def peak_growth(run: Callable[[], Any]) -> float | None:

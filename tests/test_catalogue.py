@@ -38,6 +38,18 @@ def test_asking_prompts_of_both_roles_have_none_in_common() -> None:
     assert catalogue.asking("emotion", "select") == ()
 
 
+def test_open_prompts_are_in_no_pair_and_in_one_role() -> None:
+    """Enough of either role that nine tenths can be told from fewer (29); where a trait is open in
+    few prompts, as refusal is, all of them are in the pairs and none is left."""
+    for name in ("wren-mood", "wren-italian", "wren-formality"):
+        select, report = (catalogue.open_prompts(name, role) for role in ("select", "report"))
+        assert min(len(select), len(report)) == 40
+        assert not set(select) & set(report)
+        assert not (set(select) | set(report)) & set(pairs.load(name).prompts)
+        assert (select.role, report.role) == ("select", "report")  # type: ignore[union-attr]
+    assert catalogue.open_prompts("emotion", "select") == ()
+
+
 def test_unknown_names_are_refused_with_those_there_are() -> None:
     with pytest.raises(FileNotFoundError, match=r"'mod'; there is .*wren-mood"):
         catalogue.about("mod")

@@ -355,3 +355,14 @@ def test_the_recommended_coefficient_is_one_that_was_swept_and_held() -> None:
     assert side.recommended.value in place.index
     assert place[side.recommended.value] >= 0.9
     assert place[place.index > side.recommended.value].iloc[0] < 0.9
+
+
+def test_frames_put_together_as_they_are_lose_no_control() -> None:
+    """Their index labels stand more than once."""
+    own = made({1: 1.2, -1: 1.2}, {1: 0.25, -1: 0.25})
+    others = [own.assign(vector=kind) for kind in ("random", "shuffled")]
+    found = find_ceiling(pd.concat([own, *others]), bootstrap=50)
+    assert any("under the control 'shuffled'" in reason for reason in found[1].reasons)
+    again = find_ceiling(pd.concat([own, *others], ignore_index=True), bootstrap=50)
+    assert found[1].reasons == again[1].reasons
+    assert found[1].ceiling == again[1].ceiling

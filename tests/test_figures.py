@@ -148,7 +148,7 @@ def test_sweep_draws_every_control_apart() -> None:
         assert [trace.showlegend for trace in every] == [True, False, False, False]
         assert np.allclose(every[2].y, value)
         assert every[2].line.dash == dash
-    level = [t for t in traces(figure, "prompted") if t.yaxis == "y3"]
+    level = [t for t in traces(figure, "asked in the prompt") if t.yaxis == "y3"]
     assert list(level[0].y) == [0.8, 0.8]
 
 
@@ -220,6 +220,20 @@ def test_token_bars_show_both_ends() -> None:
     assert list(hindered.x) == [-1, -2]
     assert list(figure.layout.yaxis.ticktext) == ["␣glad", "&lt;b&gt;", "↵", "␣sad"]
     assert list(hindered.y) == [2, 3]
+    assert not figure.layout.shapes
+    (shade,) = figures.token_bars(frame, count=2, chance=1.5).layout.shapes
+    assert (shade.x0, shade.x1) == (-1.5, 1.5)
+
+
+def test_the_mean_of_a_few_survivors_is_not_drawn() -> None:
+    """Of eight prompts six, then four, have a trait; of three prompts all that there are."""
+    frame = sweep(prompts=8)
+    frame.loc[(frame["coefficient_norm"] == 1) & (frame["prompt_index"] < 2), "trait"] = np.nan
+    frame.loc[(frame["coefficient_norm"] == -1) & (frame["prompt_index"] < 4), "trait"] = np.nan
+    places = [float(x) for x in traces(figures.sweep_curves(frame), "trait")[0].x]
+    assert 1.0 in places
+    assert -1.0 not in places
+    assert -1.0 in [float(x) for x in traces(figures.sweep_curves(sweep()), "trait")[0].x]
 
 
 def test_token_bars_without_an_effect_are_refused() -> None:

@@ -4,14 +4,35 @@ import math
 
 import numpy as np
 import pandas as pd
+import torch
 from sweeps import GRID, swept
 
 from workbench import findings
 from workbench.ceiling import Ceiling, find_ceiling
+from workbench.vectors import SteeringVector
+
+VECTORS = {
+    "mood": SteeringVector(
+        directions={2: torch.ones(4) / 2},
+        residual_norm={2: 50.0},
+        model="m",
+        fingerprint="f",
+        method="mean_difference",
+        layer=2,
+        provenance={"pairs": "set", "made_from": 30, "layer_choice": "as asked"},
+    )
+}
 
 
 def found(frame: pd.DataFrame) -> Ceiling:
     return find_ceiling(frame, bootstrap=50)
+
+
+def test_vectors_stand_with_their_layer_and_prompts() -> None:
+    (row,) = findings.vectors_table(VECTORS, {"mood": swept()}).to_dict("records")
+    assert (row["pairs"], row["made the vector"], row["layer"]) == ("set", 30, 2)
+    assert row["why this layer"] == "as asked"
+    assert (row["one residual norm (raw units)"], row["prompts of the sweep"]) == ("50.0", 8)
 
 
 def test_texts_stand_at_the_marks_in_order() -> None:
@@ -33,7 +54,7 @@ def test_slopes_stand_beside_those_of_controls() -> None:
     both = pd.concat([frame, random], ignore_index=True)
     table = findings.slopes_table({"mood": both})
     assert table["texts"].tolist() == ["steered", "random vector"]
-    assert table["anti-steerable"].tolist() == ["0% [0%, 32%]", "100% [68%, 100%]"]
+    assert table["anti-steerable, of the rest"].tolist() == ["0% [0%, 32%]", "100% [68%, 100%]"]
     means = table["mean slope (trait per residual norm)"].tolist()
     assert means[0].startswith("+0.80 [+0.7")
     assert means[1] == "−0.10 (all equal)"
@@ -49,7 +70,7 @@ def test_without_norms_the_unit_is_raw() -> None:
     frames = {"mood": raw(swept())}
     ceilings = {"mood": found(frames["mood"])}
     fresh = {"mood": raw(swept(grid=np.array([-0.8, 0.0, 0.8])))}
-    values = findings.sweep_values(frames, ceilings, fresh)
+    values = findings.sweep_values(frames, ceilings, fresh, VECTORS)
     assert (values["range"], values["unit"]) == ("−2.00 to +2.00", "raw units")
     assert " raw units moves the trait by" in str(values["verdicts"])
     assert "mean slope (trait per raw unit)" in str(values["slopes"])
@@ -57,7 +78,6 @@ def test_without_norms_the_unit_is_raw() -> None:
     words = " ".join(map(str, values.values())).replace("one residual norm (raw units)", "")
     assert "residual norm" not in words
     assert "nan" not in words
-    assert findings.marks_table(ceilings)["one residual norm (raw units)"].isna().all()
 
 
 def test_flags_of_all_traits_are_counted_together() -> None:
@@ -81,7 +101,7 @@ def test_values_of_a_report_are_text_or_numbers_without_gaps() -> None:
         frames = {"mood": swept(judged=judged)}
         ceilings = {"mood": found(frames["mood"])}
         fresh = {"mood": swept(judged=judged, grid=np.array([-0.5, 0.0, 0.5]))}
-        values = findings.sweep_values(frames, ceilings, fresh)
+        values = findings.sweep_values(frames, ceilings, fresh, VECTORS)
         assert all(isinstance(value, str | int) and value != "" for value in values.values())
         assert "nan" not in " ".join(map(str, values.values()))
         assert "<b>" not in str(values["texts"])

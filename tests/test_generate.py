@@ -9,6 +9,7 @@ from transformers import GenerationConfig
 
 from workbench import positions, tracing
 from workbench.generate import end_ids, generate, text_lengths
+from workbench.models import LM
 from workbench.tokens import encode, pad_id
 from workbench.updates import Add, Intervention
 
@@ -392,3 +393,10 @@ def test_a_bare_intervention_or_chat_is_refused_with_the_remedy(tiny):
         generate(tiny, chat)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="prompt 3 is neither a text nor a chat"):
         generate(tiny, [3])  # type: ignore[list-item]
+
+
+def test_a_batch_that_ends_in_padding_is_not_continued(tiny: LM) -> None:
+    batch = encode(tiny, ["The fox", "A girl and her dog"])
+    longer = batch.extend(torch.full((2, 2), 5), torch.tensor([2, 1]))
+    with pytest.raises(ValueError, match="row 1 of the batch ends before its last column"):
+        generate(tiny, longer)

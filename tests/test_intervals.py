@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from scipy.stats import binom, binomtest
+from scipy.stats import bootstrap as scipy_bootstrap
 
 from workbench.intervals import bootstrap, bootstrap_mean, percentiles, ratio, resamples, wilson
 
@@ -95,6 +96,35 @@ def test_agreement_on_a_scale_leaves_room_for_others() -> None:
     assert (groups.low, groups.high) == pytest.approx((0.2 - 0.2 * unseen, 0.2 + 0.8 * unseen))
     values = np.arange(9.0) / 9
     assert bootstrap_mean(values, bounds=(0, 1)) == bootstrap_mean(values)
+
+
+def test_a_few_that_differ_make_no_interval_narrower() -> None:
+    """Of 22 units one or four that lie a little off leave the same room for others as none."""
+    unseen = wilson(0, 22).high
+    for others in (1, 4):
+        near = bootstrap_mean([0.0] * (22 - others) + [0.05] * others, bounds=(-1, 1))
+        assert near.low == pytest.approx(near.value - unseen * (near.value + 1))
+        assert near.high == pytest.approx(near.value + unseen * (1 - near.value))
+    many = bootstrap_mean([0.0] * 12 + [0.05] * 10, bounds=(-1, 1))
+    assert many.high < 0.05
+
+
+def test_the_corrected_bootstrap_is_that_of_scipy() -> None:
+    """BCa of a ratio, from the same kind of resamples; the ends agree but for their noise."""
+    rng = np.random.default_rng(3)
+    rows = np.stack([rng.exponential(size=40), 1 + rng.random(40)], axis=1)
+    found = bootstrap(rows, ratio, size=20000, corrected=True)
+    known = scipy_bootstrap(
+        (rows[:, 0], rows[:, 1]),
+        lambda a, b, axis: a.sum(axis) / b.sum(axis),
+        paired=True,
+        n_resamples=20000,
+        method="BCa",
+        rng=rng,
+    ).confidence_interval
+    assert (found.low, found.high) == pytest.approx((known.low, known.high), rel=0.02)
+    plain = bootstrap(rows, ratio, size=20000)
+    assert found.high > plain.high + 0.01
 
 
 def test_two_values_cover_as_often_as_they_say() -> None:

@@ -128,6 +128,15 @@ def test_top_tokens_are_the_extremes_in_order() -> None:
     assert abs(float(effects.mean())) < 1e-5
 
 
+def test_chance_is_what_random_directions_reach() -> None:
+    """Half of fresh random directions of length 1 reach the median of others."""
+    lm = architectures.build("llama")
+    chance = lens.largest_by_chance(lm, draws=199)
+    fresh = torch.randn(200, lm.width, generator=torch.Generator().manual_seed(7))
+    largest = torch.stack([token_effects(lm, one / one.norm()).abs().max() for one in fresh])
+    assert 0.35 < float((largest > chance).float().mean()) < 0.65
+
+
 def test_another_width_is_refused_with_both_widths() -> None:
     lm = architectures.build("llama")
     with pytest.raises(ValueError, match=r"shape \(7,\).*width 32"):

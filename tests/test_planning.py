@@ -15,7 +15,6 @@ CHATS = [[{"role": "user", "content": text}] for text in ("The fox", "A girl and
 def token_ids(lm: LM, prompts=CHATS, prompted=()) -> str:
     vector = SteeringVector({1: torch.ones(lm.width)}, {1: 1.0}, lm.name, lm.fingerprint, "hand", 1)
     rows = lay_out(vector, prompts, [-1.0, 1.0], "norm", None, ("vector",), prompted)
-    controls = {"vector": vector.at(1.0)}
     made = provenance(
         lm,
         vector,
@@ -23,7 +22,7 @@ def token_ids(lm: LM, prompts=CHATS, prompted=()) -> str:
         encode(lm, [*prompts, *prompted]),
         prompts=prompts,
         prompted=prompted,
-        controls=controls,
+        added={"vector": vector.at(1.0)},
         settings={},
     )
     return made["token_ids"]

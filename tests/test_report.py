@@ -292,9 +292,11 @@ def test_a_table_grows_stale_by_code_model_or_a_touched_file(
         FRAME, "t", directory=tmp_path, provenance={"model": "one"}, modules=("made",)
     )
     assert tables.stale("t", directory=tmp_path, model="one") == []
-    code.write_text("def f(x):\n    # why\n    return (x + 1)\n")
+    code.write_text('def f(x):\n\n    # why\n    "à bas"\n    return x + 1  # so\n')
     assert tables.stale("t", directory=tmp_path, model="one") == []
     code.write_text("def f(x):\n    return x + 2\n")
+    assert tables.stale("t", directory=tmp_path) == ["the code of made has changed since"]
+    code.write_text('def f(x):\n    return x + 1; "à"; 2\n')
     assert tables.stale("t", directory=tmp_path) == ["the code of made has changed since"]
     code.write_text("def f(x):\n    return x + 1\n")
     assert tables.stale("t", directory=tmp_path, model="two") == [
@@ -302,6 +304,36 @@ def test_a_table_grows_stale_by_code_model_or_a_touched_file(
     ]
     (tmp_path / "tables" / "t.csv").write_text("edited\n")
     assert tables.stale("t", directory=tmp_path) == ["t.csv is not the file that was written"]
+
+
+def test_a_table_is_one_file_and_speaks_for_itself_alone(tmp_path: Path) -> None:
+    """Saved again in the other format it replaces the first; what was said of one file and its
+    code goes into no other table."""
+    tables.save_table(FRAME, "t", directory=tmp_path, modules=("tables",))
+    tables.save_table(FRAME.assign(x=1), "t", directory=tmp_path, modules=("png",), compact=True)
+    assert tables.table_names(tmp_path) == ["t"]
+    again = tables.load_table("t", directory=tmp_path)
+    assert again["x"].tolist() == [1] * len(FRAME)
+    tables.save_table(again, "other", directory=tmp_path)
+    assert "code" not in tables.load_table("other", directory=tmp_path).attrs
+    tables.save_values({"a": 1}, "other", directory=tmp_path)
+    with pytest.raises(ValueError, match="'other' names both a table and values"):
+        report.saved_values(tmp_path)
+
+
+def test_texts_stay_texts_in_a_table(tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        {
+            "text": ["007", "", "NA"],
+            "digits": ["007", "01", "1e5"],
+            "flag": [True, False, True],
+            "gap": [1.5, np.nan, 2.0],
+            "count": [1, 2, 3],
+        }
+    )
+    tables.write_csv(frame, tmp_path / "t.csv")
+    again = tables.read_csv(tmp_path / "t.csv")
+    pd.testing.assert_frame_equal(again, frame)
 
 
 def test_json_is_sorted_and_has_no_nan() -> None:

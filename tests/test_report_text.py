@@ -43,15 +43,13 @@ def test_every_field_is_saved_by_a_notebook() -> None:
             assert f'"{key}":' in code + findings, name
 
 
-def test_fresh_texts_are_saved_and_face_many_random_vectors() -> None:
+def test_fresh_texts_are_saved_and_face_many_deals_of_the_labels() -> None:
     code = source(ROOT / "notebooks" / "02_sweep.ipynb")
     assert 'tables.save_table(frame, f"sweep_fresh_{trait}"' in code
-    draws = re.search(
-        r"random_like\(vector, seed, draw=draw\) for draw in range\((\d+), (\d+)\)", code
-    )
+    draws = re.search(r"\(shuffle_labels=seed \+ deal\) for deal in range\((\d+), (\d+)\)", code)
     assert draws is not None
     first, end = map(int, draws.groups())
-    assert first > 0  # draw 0 took part in choosing
+    assert first > 0  # deal 0 took part in choosing
     assert 1 / (end - first + 1) <= 0.05
 
 

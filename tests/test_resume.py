@@ -41,7 +41,7 @@ def one_sweep(directory: Path) -> pd.DataFrame:
         lm,
         vector,
         ["The old fox", "A girl and her dog went to the river", "I am"],
-        [-2.0, -1.0, 0.0, 1.0, 2.0],
+        [-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0],
         new_tokens=5,
         temperature=0.8,
         seed=3,

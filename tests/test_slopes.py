@@ -36,7 +36,7 @@ def test_slopes_recover_known_ones_and_name_the_wrong_way() -> None:
     np.testing.assert_allclose(found["slope"], [2.0, -1.0, 0.0, 0.5], atol=1e-12)
     np.testing.assert_allclose(found["high"] - found["low"], 0, atol=1e-12)  # all on a line
     assert found["anti_steerable"].tolist() == [False, True, False, False]
-    assert found.attrs["anti_steerable"] == 0.25
+    assert found.attrs["anti_steerable"] == pytest.approx(1 / 3)  # of those that are not flat
     assert found.attrs["flat"] == 0.25
     assert found.attrs["within"] == 0.5
     assert found.attrs["unit"] == "norm"
@@ -44,8 +44,9 @@ def test_slopes_recover_known_ones_and_name_the_wrong_way() -> None:
 
 def test_intervals_of_the_share_and_the_mean() -> None:
     attrs = slopes(sweep()).attrs
-    share = wilson(1, 4)
+    share, flat = wilson(1, 3), wilson(1, 4)
     assert (attrs["anti_steerable_low"], attrs["anti_steerable_high"]) == (share.low, share.high)
+    assert (attrs["flat_low"], attrs["flat_high"]) == (flat.low, flat.high)
     assert attrs["mean"] == pytest.approx(0.375)
     assert -1 <= attrs["mean_low"] < 0.375 < attrs["mean_high"] <= 2
     narrow = slopes(sweep(), level=0.5).attrs
@@ -81,7 +82,7 @@ def test_too_few_values_have_no_interval_or_no_slope() -> None:
 def test_the_control_stands_beside_the_vector() -> None:
     table = slope_summary(sweep())
     assert table["vector"].tolist() == ["vector", "random"]
-    assert table["anti_steerable"].tolist() == [0.25, 0.5]
+    assert table["anti_steerable"].tolist() == pytest.approx([1 / 3, 2 / 3])
     assert table["mean"].tolist() == pytest.approx([0.375, -0.375])
     assert slopes(sweep(), vector="random").attrs == table.iloc[1].to_dict()
 

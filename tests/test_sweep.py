@@ -172,7 +172,7 @@ def test_chunks_keep_the_budget_and_hold_every_row_once(tiny: LM) -> None:
     lengths = np.array([5, 14, 3])
     memory = chunk_memory(tiny, 3)
     chunks = chunk_rows(tiny, rows, lengths, 6, memory, True)
-    assert sorted(np.concatenate(chunks).tolist()) == list(range(24))
+    assert sorted(np.concatenate(chunks).tolist()) == list(range(24 - 3))  # a control has none at 0
     for chunk in chunks:
         need = row_bytes(tiny, lengths[rows.prompt[chunk]], 6, True)
         assert need.max() * len(chunk) <= memory
@@ -207,13 +207,13 @@ def test_controls_have_equal_norm_and_their_own_rows(tiny: LM) -> None:
     )
     assert frame["vector"].value_counts().to_dict() == {
         "vector": 6,
-        "random": 6,
-        "shuffled": 6,
+        "random": 3,  # not at 0, where it is the unsteered model again
+        "shuffled": 3,
         "prompted": 1,
     }
     steered = random_like(vector, 9).at(1.0)
     alone = generate(tiny, [PROMPTS[1]], steered, new_tokens=6)
-    row = frame[(frame["vector"] == "shuffled") & (frame["coefficient"] != 0)].iloc[1]
+    row = frame[frame["vector"] == "shuffled"].iloc[1]
     assert row["text"] == alone.texts[0]
     asked = frame[frame["vector"] == "prompted"].iloc[0]
     assert (asked["prompt"], asked["coefficient"]) == ("Be calm. I am", 0.0)
@@ -594,3 +594,14 @@ def test_ctrl_c_returns_what_is_done(tiny: LM, monkeypatch: pytest.MonkeyPatch) 
     assert 0 < len(part) < 12
     assert part["trait"].notna().all()
     assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_raw_steps_at_layers_of_different_norms_have_no_norm(tiny: LM) -> None:
+    """The same raw step is another share of the norm at each of them, so that only raw stands."""
+    directions = {layer: torch.ones(tiny.width) for layer in (1, 3)}
+    vector = SteeringVector(directions, {1: 4.0, 3: 10.0}, tiny.name, tiny.fingerprint, "hand", 1)
+    raw = lay_out(vector, PROMPTS, [0.0, 2.0], "raw", [1, 3], ("vector",), ())
+    assert np.isnan(raw.norm).all()
+    assert raw.raw.tolist()[:2] == [0.0, 2.0]
+    one = lay_out(vector, PROMPTS, [0.0, 2.0], "raw", [3], ("vector",), ())
+    assert np.isfinite(one.norm).all()

@@ -138,3 +138,12 @@ def test_a_coefficient_is_a_number(coefficient):
     message = re.escape(f"the coefficient {coefficient!r} is not a number; give one number")
     with pytest.raises(ValueError, match=message):
         Intervention(0, Add(torch.ones(2)), coefficient)
+
+
+def test_a_plain_function_is_an_update_for_any_model():
+    steered = Intervention(1, lambda hidden, scale: hidden * (1 - scale))
+    assert (steered.update.width, steered.update.origin) == (None, None)
+    hidden = torch.ones(2, 3, 4)
+    out = steered.update(hidden, torch.tensor([0.0, 1.0]).view(2, 1, 1))
+    assert out[0].equal(hidden[0])
+    assert not out[1].any()

@@ -32,7 +32,8 @@ def vector(**changes) -> SteeringVector:
 
 def model(**changes):
     return SimpleNamespace(
-        **{"width": 2, "layers": 3, "name": "other", "fingerprint": "f" * 64, **changes}
+        in_memory=True,
+        **{"width": 2, "layers": 3, "name": "other", "fingerprint": "f" * 64, **changes},
     )
 
 
@@ -179,3 +180,16 @@ def test_numbers_of_numpy_scale_a_vector():
 def test_bad_arithmetic_is_refused_in_words(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (2, r"layers 2 is not a list; give layers=\[2\]"),
+        ([2, 0, 2], "2 stands twice; give each once"),
+        ([], "layers is empty"),
+    ],
+)
+def test_layers_are_a_list_of_different_ones(layers: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        vector().at(1.0, layers=layers)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from sweeps import swept
 
-from workbench import verdicts
+from workbench import outcomes, verdicts
 from workbench.ceiling import Ceiling, find_ceiling
 from workbench.intervals import wilson
 
@@ -44,57 +44,57 @@ def test_what_only_breaking_moves_is_no_change_of_the_trait(column: str) -> None
     frame = breaking()
     if column == "excess":
         frame = frame.drop(columns="coherence")
-    moved = verdicts.change(frame, "trait", 0.8)
+    moved = outcomes.change(frame, "trait", 0.8)
     assert (moved.value, moved.count) == (0.0, 6)
-    assert verdicts.held(frame, 0.8) == wilson(6, 10)
+    assert outcomes.held(frame, 0.8) == wilson(6, 10)
 
 
 def test_a_prompt_that_was_broken_unsteered_does_not_count() -> None:
     frame = breaking(broken=0)
     start = (frame["coefficient_norm"] == 0) & (frame["prompt_index"] == 0)
     frame.loc[start, ["trait", "coherence"]] = 0.0
-    moved = verdicts.change(frame, "trait", 0.8)
+    moved = outcomes.change(frame, "trait", 0.8)
     assert (moved.value, moved.count) == (0.0, 9)
-    assert verdicts.held(frame, 0.8) == wilson(9, 9)
+    assert outcomes.held(frame, 0.8) == wilson(9, 9)
 
 
 def test_without_evidence_that_texts_hold_the_change_is_unknown() -> None:
     frame = breaking().drop(columns=["coherence", "excess"])
-    assert verdicts.change(frame, "trait", 0.8).count == 0
+    assert outcomes.change(frame, "trait", 0.8).count == 0
     words = verdicts.verdict("mood", frame, found(swept()))
     assert "how the trait moves is unknown" in words
     assert "No unsteered text is known to hold" in words
     unjudged = breaking()
     unjudged.loc[unjudged["prompt_index"] >= 6, "coherence"] = math.nan
-    assert verdicts.change(unjudged, "trait", 0.8).count == 2
-    assert verdicts.held(unjudged, 0.8) == wilson(2, 6)
+    assert outcomes.change(unjudged, "trait", 0.8).count == 2
+    assert outcomes.held(unjudged, 0.8) == wilson(2, 6)
 
 
 def test_coherence_is_of_all_texts() -> None:
-    assert verdicts.change(breaking(), "coherence", 0.8).value == pytest.approx(-0.4)
+    assert outcomes.change(breaking(), "coherence", 0.8).value == pytest.approx(-0.4)
 
 
 def test_a_change_is_that_of_each_prompt() -> None:
-    line = verdicts.change(swept(), "trait", 0.5)
+    line = outcomes.change(swept(), "trait", 0.5)
     assert line.value == pytest.approx(0.4)
     assert 0.37 < line.low < 0.4 < line.high < 0.43
     assert line.count == 8
-    assert math.isnan(verdicts.change(swept(), "trait", 0.5, kind="shuffled").value)
+    assert math.isnan(outcomes.change(swept(), "trait", 0.5, kind="shuffled").value)
 
 
 def test_prompts_that_agree_are_no_certainty() -> None:
     """Of ten alike there may be others yet, at either end of the scale; a log-probability has
     no ends, and one value says nothing of others."""
     unseen = wilson(0, 10).high
-    same = verdicts.change(breaking(broken=0), "trait", 0.8)
+    same = outcomes.change(breaking(broken=0), "trait", 0.8)
     # unsteered they are at the lower end already: nothing can have moved further down
     assert (same.value, same.low, same.high) == pytest.approx((0.0, 0.0, 2 * unseen))
-    row = verdicts.outcomes(breaking(broken=0)).iloc[1]
+    row = outcomes.outcomes(breaking(broken=0)).iloc[1]
     low = wilson(10, 10).low
     assert row["coherence (0 to 1)"] == f"1.00 [{low:.2f}, 1.00]"
     assert row["trait of texts that hold (−1 to 1)"] == f"−1.00 [−1.00, −{1 - 2 * unseen:.2f}]"
     assert row["log-probability, unsteered model (nats per token)"] == "−1.00 (all equal)"
-    one = verdicts.outcomes(breaking(broken=0, prompts=1)).iloc[1]
+    one = outcomes.outcomes(breaking(broken=0, prompts=1)).iloc[1]
     assert one["log-probability, unsteered model (nats per token)"] == "−1.00 (one value)"
 
 
@@ -108,8 +108,13 @@ def test_recommended_coefficients_include_zero() -> None:
 @pytest.mark.parametrize(
     ("effect", "said", "unsaid"),
     [
-        (0.8, "moves the trait by +0.64 [+0.62, +0.66] where both texts hold (8 prompts)", "wrong"),
-        (-0.8, "hold (8 prompts), the wrong way", "not measurably"),
+        (
+            0.8,
+            "moves the trait by +0.64 [+0.62, +0.66] where both texts hold (8 prompts, 8 that way "
+            "and 0 the other, of 8 that could; p = 0.0046 by sign flips)",
+            "wrong",
+        ),
+        (-0.8, "moves the trait the wrong way, by −0.64 [", "not measurably"),
         (0.0, "does not measurably move the trait: +0.00 [−0.32, +0.32]", "wrong way"),
     ],
 )
@@ -132,7 +137,7 @@ def test_a_verdict_says_how_many_texts_break() -> None:
     assert (
         "of 10 whose unsteered text is intact by the model's own measure, 50% [24%, 76%]" in words
     )
-    assert verdicts.kept_intact(frame.drop(columns="excess"), 0.8).count == 0
+    assert outcomes.kept_intact(frame.drop(columns="excess"), 0.8).count == 0
 
 
 def test_a_vector_has_a_place_among_random_ones() -> None:
@@ -170,7 +175,7 @@ def test_without_a_judge_the_place_is_by_how_far_the_texts_move_at_all() -> None
 def test_one_random_vector_has_no_place() -> None:
     random = swept(effect=0.25, grid=FEW).assign(vector="random")
     words = verdicts.verdict("mood", pd.concat([swept(grid=FEW), random]), found(swept()))
-    assert "(8 prompts; one random vector of that length: +0.20)" in words
+    assert "by sign flips; one random vector of that length: +0.20)" in words
 
 
 def test_a_cost_in_coherence_is_said() -> None:
@@ -193,12 +198,12 @@ def test_outcomes_name_what_was_done() -> None:
     asked = fresh[fresh["coefficient"] == 0].assign(vector="prompted", trait=0.9)
     random = pd.concat([breaking().assign(vector=f"random {draw}") for draw in range(19)])
     shuffled = fresh.assign(vector="shuffled", trait=0.0)
-    table = verdicts.outcomes(pd.concat([fresh, random, shuffled, asked], ignore_index=True))
+    table = outcomes.outcomes(pd.concat([fresh, random, shuffled, asked], ignore_index=True))
     assert table["texts"].tolist() == [
         "unsteered",
         "steered",
         "19 random vectors",
-        "shuffled vector",
+        "shuffled-label vector",
         "asked for in the prompt",
     ]
     assert table["coefficient"].tolist() == ["0", "+0.80", "+0.80", "+0.80", "0"]
@@ -217,3 +222,39 @@ def test_asking_in_the_prompt_is_told_of_texts_that_hold() -> None:
     words = verdicts.verdict("mood", pd.concat([fresh, asked], ignore_index=True), found(swept()))
     assert "gives a mean trait of +0.90 [" in words
     assert "60% [31%, 83%] of those texts hold." in words
+
+
+def test_only_prompts_that_can_move_tell_of_an_effect() -> None:
+    """Of twelve prompts nine are at the upper end already: three are too few, however they move."""
+    frame = swept(grid=FEW, prompts=12)
+    there = frame["prompt_index"] < 9
+    frame.loc[there, "trait"] = 1.0
+    few = outcomes.moves(frame, 0.8, 1)
+    assert (few.able, few.along, few.against, few.effect) == (3, 3, 0, "unknown")
+    back = outcomes.moves(frame, -0.8, -1)
+    assert (back.able, back.along, back.effect) == (12, 3, "no effect")
+    words = verdicts.verdict("mood", frame, found(swept()))
+    assert "may or may not move the trait, too few prompts can: +0.17 [" in words
+    assert "(12 prompts, 3 that way and 0 the other, of 3 that could;" in words
+    assert "100% [76%, 100%] still hold there (of the 3 whose trait can move, 100%" in words
+
+
+def test_the_headline_counts_what_fresh_prompts_confirm() -> None:
+    ceilings = {"mood": found(swept()), "tone": found(swept(effect=0.0))}
+    fresh = {"mood": swept(grid=FEW), "tone": swept(grid=np.array([0.0]))}
+    table = verdicts.confirmed_table(fresh, ceilings)
+    assert table["trait"].tolist() == ["mood", "mood"]  # nothing is recommended for the other
+    assert table["confirmed"].tolist() == ["yes", "yes"]
+    assert table["texts that hold"].tolist() == ["100% [68%, 100%]"] * 2
+    assert verdicts.headline(table) == (
+        "2 coefficients are recommended. On fresh prompts 2 of 2 move the trait by more than "
+        "chance. At 2 of 2 at least 90% of the texts that held unsteered still hold."
+    )
+    flat = {"mood": swept(effect=0.0, grid=FEW, breaks=0.8)}
+    gone = verdicts.confirmed_table(flat, {"mood": ceilings["mood"]})
+    assert gone["confirmed"].tolist() == ["too few", "too few"]
+    assert "for 2 too few prompts can still move to tell. At 0 of 2" in verdicts.headline(gone)
+    unjudged = {"mood": swept(judged=False, grid=FEW)}
+    words = verdicts.headline(verdicts.confirmed_table(unjudged, {"mood": ceilings["mood"]}))
+    assert "On fresh prompts" not in words
+    assert verdicts.headline(pd.DataFrame()) == "No coefficient is recommended."

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from workbench.assembly import require_complete
-from workbench.slopes import coefficient_axis
+from workbench.frames import coefficient_axis
 
 
 @dataclass(frozen=True, eq=False)

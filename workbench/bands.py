@@ -33,7 +33,7 @@ def band_over_prompts(
     Prompts are resampled whole, because texts of one prompt are not independent. Several rows of
     one prompt at one coefficient are averaged first.
 
-    axis  the column that holds the coefficient (`slopes.coefficient_axis`)
+    axis  the column that holds the coefficient (`frames.coefficient_axis`)
 
     Returns a frame with the columns x (the coefficient), mean, low and high, in the column's own
     unit, and prompts (how many have a value); coefficients at which none has one are left out.

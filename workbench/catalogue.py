@@ -1,7 +1,8 @@
 """Which of the bundled pairs fit a model, and the prompts that ask for their trait outright.
 
 A data set says in its first line for which model it was made, if for one in particular, and may
-hold prompts that ask for the trait: the rival of steering. Knows nothing of pairs or models.
+hold prompts that ask for the trait, the rival of steering, and prompts that leave it open, beside
+those of its pairs, to steer on. Knows nothing of pairs or models.
 """
 
 from __future__ import annotations
@@ -64,8 +65,18 @@ def asking(name: str, role: str) -> PromptSet | tuple[()]:
     a coefficient and those which report a result have none in common. Raises ValueError for another
     role.
     """
+    return _dealt(name, "asking", role)
+
+
+def open_prompts(name: str, role: str) -> PromptSet | tuple[()]:
+    """Prompts that leave the trait of a data set open and are in none of its pairs, empty where it
+    has none; dealt to the roles as those of `asking`. Raises ValueError for another role."""
+    return _dealt(name, "open", role)
+
+
+def _dealt(name: str, kind: str, role: str) -> PromptSet | tuple[()]:
     places = {"select": 0, "report": 1}
     if role not in places:
         raise ValueError(f"role {role!r} is not one of {', '.join(places)}")
-    prompts = tuple(dict.fromkeys(about(name).get("asking", ())))[places[role] :: 2]
-    return PromptSet(prompts, f"{name}/asking", role) if prompts else ()
+    prompts = tuple(dict.fromkeys(about(name).get(kind, ())))[places[role] :: 2]
+    return PromptSet(prompts, f"{name}/{kind}", role) if prompts else ()

@@ -43,11 +43,10 @@ from workbench.crossings import (
     settled,
 )
 from workbench.effects import Effect, judge_effect, onset_estimate
+from workbench.frames import coefficient_axis, is_random
 from workbench.marks import Ceiling, Estimate, Side
 from workbench.movement import Table, mean_over_prompts, movement, strongest
-from workbench.planning import is_random
 from workbench.reasons import about_breaking, about_controls, about_effect
-from workbench.slopes import coefficient_axis
 
 __all__ = [
     "Alert",
@@ -110,12 +109,14 @@ def find_ceiling(
             "compare with: choose prompts that the model answers by itself"
         )
     own = ("vector", "prompted")
-    others = judged[~judged["vector"].isin(own) & ~judged.index.isin(random.index)]
+    others = judged[~judged["vector"].isin(own) & ~judged["vector"].map(is_random)]
     compared, random, others = (
         part[part["prompt_index"].isin(whole)] for part in (steered, random, others)
     )
-    far = steered.loc[steered[axis].abs().idxmax()]
-    scale = float(far["coefficient"] / far[axis])
+    far = steered.iloc[int(steered[axis].abs().to_numpy().argmax())]
+    # Several layers have no one length of a residual norm.
+    one_layer = len(frame.attrs.get("layers", ())) < 2
+    scale = float(far["coefficient"] / far[axis]) if one_layer or unit == "raw" else math.nan
     sides = {
         sign: _side(
             Table.of(compared, axis, sign),

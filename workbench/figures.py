@@ -13,7 +13,9 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from workbench.bands import band_over_prompts
+from workbench.bands import SCALES, band_over_prompts
+from workbench.frames import coefficient_axis
+from workbench.intervals import bootstrap_mean
 from workbench.layer_figures import separation, slopes_by_layer
 from workbench.look import (
     BELOW,
@@ -29,14 +31,12 @@ from workbench.look import (
     VERMILLION,
     WIDTH,
     band,
-    legend,
     legend_rows,
     redrawable,
     safe,
     stack,
     visible,
 )
-from workbench.slopes import coefficient_axis
 
 __all__ = ["separation", "slopes_by_layer", "sweep_curves", "token_bars"]
 
@@ -48,6 +48,7 @@ CONTROLS: Mapping[str, str] = MappingProxyType({"random": "solid", "shuffled": "
 NEUTRAL = "dot"  # the pattern of a control of another name
 UNITS = {"norm": "residual-stream norms", "raw": "raw: multiples of the vector as it is"}
 TEXT, PROMPT = 140, 60  # letters of each that a hover label shows; the CSV beside has all
+FEWEST = 5  # prompts; the mean of fewer is not drawn
 
 # A panel: the title of its axis, its lines as (column, name, colour), and its range.
 Panel = tuple[str, tuple[tuple[str, str, str], ...], tuple[float, float] | None]
@@ -97,8 +98,9 @@ def sweep_curves(
         trait: what the trait's axis and its line are called.
         title: above the figure; none by default, because a paper has captions.
 
-    Lines are means over prompts, bands 95 % bootstrap intervals over prompts; each dot in the
-    first panel is one text, whose beginning is shown on hover.
+    Lines are means over prompts, bands 95 % bootstrap intervals over prompts; where fewer than five
+    prompts have a value, as of the trait where texts fall apart, nothing is drawn (unless the sweep
+    has no more). Each dot in the first panel is one text, whose beginning is shown on hover.
     """
     frame = frame.assign(vector=frame.get("vector", "vector"))
     if {"longest_repeat", "tokens"} <= set(frame.columns):
@@ -117,12 +119,12 @@ def sweep_curves(
     for row, (label, lines, bounds) in enumerate(panels, start=1):
         for words, dash, part in controls:
             if _has(part, lines[0][0]):
-                line = band_over_prompts(part, lines[0][0], axis=axis)
+                line = _line(part, lines[0][0], axis)
                 band(figure, row, line, words, GREY, shade=0.3, dash=dash, named=row == 1)
         for column, name, color in lines:
             if _has(steered, column):
                 name = trait if column == "trait" else name
-                line = band_over_prompts(steered, column, axis=axis)
+                line = _line(steered, column, axis)
                 band(figure, row, line, name, color)
                 _prompted(figure, row, frame, column, axis)
         label = label.replace("Trait", html.escape(trait[:1].upper() + trait[1:]))
@@ -132,6 +134,11 @@ def sweep_curves(
     figure.update_xaxes(title_text=f"Steering coefficient ({UNITS[unit]})", row=len(panels), col=1)
     figure.update_xaxes(nticks=10)
     return figure
+
+
+def _line(part: pd.DataFrame, column: str, axis: str) -> pd.DataFrame:
+    line = band_over_prompts(part, column, axis=axis)
+    return line[line["prompts"] >= min(FEWEST, part["prompt_index"].nunique())]
 
 
 def _has(frame: pd.DataFrame, column: str) -> bool:
@@ -151,18 +158,12 @@ def _prompted(figure: go.Figure, row: int, frame: pd.DataFrame, column: str, axi
     """The level that asking for the trait in the prompt reaches without steering."""
     prompted = frame[frame["vector"] == "prompted"]
     if column in ("coherence", "trait") and _has(prompted, column):
-        ends = frame[axis].agg(["min", "max"])
-        figure.add_scatter(
-            x=ends,
-            y=[prompted[column].mean()] * 2,
-            mode="lines",
-            name="prompted",
-            line={"color": INK, "width": 1.5, "dash": "dash"},
-            legend=legend(row),
-            hovertemplate="prompted instead of steered: %{y:.3g}<extra></extra>",
-            row=row,
-            col=1,
+        found = bootstrap_mean(prompted[column], bounds=SCALES.get(column))
+        line = pd.DataFrame(
+            {"x": end, "mean": found.value, "low": found.low, "high": found.high}
+            for end in frame[axis].agg(["min", "max"])
         )
+        band(figure, row, line, "asked in the prompt", INK, shade=0.12, dash="dash")
 
 
 def _dots(figure: go.Figure, steered: pd.DataFrame, column: str, axis: str) -> None:
@@ -232,6 +233,7 @@ def token_bars(
     *,
     count: int = 10,
     unit: str = "per unit of the vector",
+    chance: float | None = None,
     title: str = "",
 ) -> go.Figure:
     """What a vector says through the unembedding: the tokens that it favours and those it hinders.
@@ -241,6 +243,8 @@ def token_bars(
             that token's logit); the largest and the smallest are drawn.
         count: how many of either kind at most.
         unit: of the horizontal axis, in words.
+        chance: how large the largest change is under a random direction (`lens.largest_by_chance`);
+            shaded, as nothing within it is told by the vector.
         title: above the figure.
     """
     ranked = frame.sort_values("logit", ascending=False, kind="stable")
@@ -275,6 +279,10 @@ def token_bars(
         bargap=0.25,
         legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"},
     )
+    if chance is not None:
+        figure.add_vrect(
+            x0=-chance, x1=chance, fillcolor=GREY, opacity=0.25, line_width=0, layer="below"
+        )
     figure.update_yaxes(
         tickmode="array",
         tickvals=list(range(len(shown))),

@@ -12,30 +12,50 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from workbench.frames import coefficient_axis
 from workbench.intervals import Interval
 from workbench.marks import MARKS, UNITS, Ceiling
-from workbench.rules import flags_table, rules_table, rules_verdict
-from workbench.slopes import coefficient_axis, slope_summary
+from workbench.outcomes import KINDS, nearest, outcomes
+from workbench.rules import flags_table, rules_table, rules_verdict, shown_rules
+from workbench.slopes import slope_summary
 from workbench.tables import markdown_table
-from workbench.verdicts import KINDS, nearest, outcomes, verdict
+from workbench.vectors import SteeringVector
+from workbench.verdicts import confirmed_table, headline, verdict
 from workbench.wording import interval, number, one_line, quoted, signed, titled
 
 
 def marks_table(ceilings: Mapping[str, Ceiling]) -> pd.DataFrame:
-    """One row per trait and sign: status, the three marks with intervals, and how long a residual
-    norm is in raw units, NaN where norms are unknown and the marks are raw."""
+    """One row per trait and sign: status, and the three marks with intervals."""
     return pd.DataFrame(
         {
             "trait": trait,
             "sign": signed(sign),
             "status": side.status,
             **{mark: str(getattr(side, mark)) for mark in MARKS},
-            "one residual norm (raw units)": (
-                side.ceiling.scale if ceiling.unit == "norm" else math.nan
-            ),
         }
         for trait, ceiling in ceilings.items()
         for sign, side in ceiling.sides.items()
+    )
+
+
+def vectors_table(
+    vectors: Mapping[str, SteeringVector], frames: Mapping[str, pd.DataFrame]
+) -> pd.DataFrame:
+    """One row per trait: the pairs that made its vector, the layer it steers and why, and how many
+    prompts its sweep has."""
+    return pd.DataFrame(
+        {
+            "trait": trait,
+            "pairs": vector.provenance.get("pairs", "?"),
+            "made the vector": vector.provenance.get("made_from", "?"),
+            "layer": vector.layer,
+            "why this layer": vector.provenance.get("layer_choice", "?"),
+            "one residual norm (raw units)": format(vector.residual_norm[vector.layer], ".1f"),
+            "prompts of the sweep": frames[trait]
+            .query("vector == 'vector'")["prompt_index"]
+            .nunique(),
+        }
+        for trait, vector in vectors.items()
     )
 
 
@@ -104,8 +124,10 @@ def slopes_table(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         for found in slope_summary(frame).to_dict("records"):
             kind = str(found["vector"])
             mean = (found["mean"], found["mean_low"], found["mean_high"])
-            shares = [found[f"anti_steerable{end}"] for end in ("", "_low", "_high")]
-            anti, low, high = (f"{share:.0%}" for share in shares)
+            flat, anti = (
+                Interval(found[share], found[f"{share}_low"], found[f"{share}_high"], 1)
+                for share in ("flat", "anti_steerable")
+            )
             rows.append(
                 {
                     "trait": trait,
@@ -115,8 +137,10 @@ def slopes_table(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
                     f"mean slope (trait per {UNITS[found['unit']]})": interval(
                         Interval(*mean, found["prompts"])
                     ),
-                    "anti-steerable": f"{anti} [{low}, {high}]",
-                    "flat": f"{found['flat']:.0%}",
+                    "flat": interval(flat, ".0%"),
+                    "anti-steerable, of the rest": (
+                        "–" if math.isnan(anti.value) else interval(anti, ".0%")
+                    ),
                 }
             )
     return pd.DataFrame(rows)
@@ -126,23 +150,29 @@ def sweep_values(
     frames: Mapping[str, pd.DataFrame],
     ceilings: Mapping[str, Ceiling],
     fresh: Mapping[str, pd.DataFrame],
+    vectors: Mapping[str, SteeringVector],
 ) -> dict[str, str | int]:
     """The pieces that a report on several sweeps quotes, as Markdown.
 
     frames    trait -> the sweep that chose its coefficients
     ceilings  trait -> what was chosen
     fresh     trait -> the sweep over the recommended coefficients on other prompts
+    vectors   trait -> what was swept
     """
     first = next(iter(frames.values()))
     steered = first[first["vector"] == "vector"]
     axis, unit = coefficient_axis(steered)
     judged = all("coherence" in frame.columns for frame in frames.values())
     rules = rules_table(frames, ceilings)
+    confirmed = confirmed_table(fresh, ceilings)
+    counts = [
+        part.loc[part["vector"] == "vector", "prompt_index"].nunique() for part in frames.values()
+    ]
     unjudged = "No judge measured the trait of these texts, so there are no slopes to report."
     return {
         "traits": ", ".join(frames),
         "coefficients": int(steered["coefficient"].nunique()),
-        "prompts": int(steered["prompt_index"].nunique()),
+        "prompts": " to ".join(map(str, sorted({min(counts), max(counts)}))),
         "unit": f"{UNITS[unit]}s",
         "range": f"{number(steered[axis].min())} to {number(steered[axis].max())}",
         "new_tokens": int(first.attrs["new_tokens"]),
@@ -153,8 +183,11 @@ def sweep_values(
             else "No exact judge knows the language of this model: coherence and traits are not "
             "shown, and what is said of broken texts rests on the model's own measures."
         ),
-        "marks": markdown_table(marks_table(ceilings), ".1f"),
-        "rules": markdown_table(rules, ".2f"),
+        "vectors": markdown_table(vectors_table(vectors, frames)),
+        "marks": markdown_table(marks_table(ceilings)),
+        "headline": headline(confirmed),
+        "confirmed": quoted(confirmed, "There is nothing to confirm."),
+        "rules": markdown_table(shown_rules(rules), ".2f"),
         "rules_verdict": rules_verdict(rules),
         "flags": flags_counted(frames),
         "slopes": quoted(slopes_table(frames), unjudged),

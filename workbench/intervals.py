@@ -7,14 +7,15 @@ prompts are resampled as `groups` (the cluster bootstrap, Davison & Hinkley 1997
 Where all units agree, every resample is the same and the bootstrap's interval has no width, which
 is no certainty: n units that agree leave room for a share of others of up to z^2 / (n + z^2), the
 end of Wilson's interval for 0 of n (about 4 / n at 95 %; the rule of three is its like). On a scale
-with ends those others may lie at either end, and that bounds the mean; see `bootstrap_mean`.
+with ends those others may lie at either end, and that bounds the mean from both sides, whether the
+units agree or all but a few do; see `bootstrap_mean`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -39,6 +40,8 @@ class Interval:
 
 # Numbers that differ by no more are equal but for the order in which they were added.
 ROUNDING = 1e-9
+# A bootstrap knows little of what fewer than so many units do.
+FEW = 5
 NOTHING = Interval(math.nan, math.nan, math.nan, 0)
 
 
@@ -78,11 +81,14 @@ def bootstrap(
     level: float = 0.95,
     size: int = 2000,
     seed: int = 0,
+    corrected: bool = False,
 ) -> Interval:
     """Percentile interval of a statistic of column sums, over the rows of a table (N, C).
 
     statistic  sums (R, C) -> (R,), such as a ratio of two columns; computed for all resamples at
                once. Resamples where it is NaN (nothing to divide by) do not count.
+    corrected  for bias and for a spread that grows with the value (BCa, Efron 1987), which a
+               statistic such as d′ needs: its resamples lie above it, and the further the larger
 
     Percentile bootstrap, Efron 1979. It is too narrow below some ten rows; one row gives an
     interval without width. Raises ValueError for a table without rows.
@@ -94,9 +100,32 @@ def bootstrap(
     weights = resamples(len(rows), size, np.random.default_rng(seed))
     drawn = statistic(weights @ rows)
     known = drawn[~np.isnan(drawn)]
-    low, high = percentiles(known, level) if len(known) else (math.nan, math.nan)
-    value = statistic(rows.sum(axis=0, keepdims=True))[0]
+    total = rows.sum(axis=0, keepdims=True)
+    value = statistic(total)[0]
+    if len(known) == 0:
+        low, high = math.nan, math.nan
+    elif corrected:
+        low, high = _bca(known, value, statistic(total - rows), level)
+    else:
+        low, high = percentiles(known, level)
     return Interval(float(value), float(low), float(high), len(rows))
+
+
+def _bca(drawn: Floats, value: float, without: Floats, level: float) -> tuple[float, float]:
+    """The ends of the bias-corrected and accelerated interval (Efron 1987, section 4), from the
+    statistic of the resamples (R,) and of the rows without each one (N,)."""
+    normal, size = NormalDist(), len(drawn)
+    below = (np.sum(drawn < value) + np.sum(drawn == value) / 2) / size
+    bias = normal.inv_cdf(min(max(float(below), 1 / size), 1 - 1 / size))
+    influence = np.nanmean(without) - without
+    squares = float(np.nansum(influence**2))
+    skew = float(np.nansum(influence**3)) / (6 * squares**1.5) if squares > 0 else 0.0
+    ends = []
+    for tail in ((1 - level) / 2, (1 + level) / 2):
+        z = bias + normal.inv_cdf(tail)
+        ends.append(normal.cdf(bias + z / max(1 - skew * z, 1e-3)))
+    low = np.quantile(drawn, min(ends), method="lower")
+    return float(low), float(np.quantile(drawn, max(ends), method="higher"))
 
 
 def bootstrap_mean(
@@ -115,9 +144,11 @@ def bootstrap_mean(
     bounds  the ends of the values' scale, where it has any
 
     Where all n groups lie at the ends of the scale, their mean is a share, and the interval is
-    Wilson's. Where all have the same mean x elsewhere on a scale from a to b, it is
-    x - u (x - a) to x + u (b - x), u being the most that Wilson's interval leaves for 0 of n;
-    without bounds it then has no width.
+    Wilson's. Where all but fewer than five groups agree elsewhere on a scale from a to b, the
+    interval about the mean x reaches at least from x - u (x - a) to x + u (b - x), u being the most
+    that Wilson's interval leaves for 0 of n: all there is where no group differs, and what a
+    bootstrap does not see where few do. Without bounds groups that agree give an interval without
+    width.
 
     `count` is the number of groups (or values) that have a value; with none all is NaN.
     Raises ValueError for a value outside of the bounds.
@@ -141,7 +172,17 @@ def bootstrap_mean(
     # Differences of equal changes may differ by rounding.
     if np.ptp(means) <= ROUNDING * max(1.0, float(np.abs(means).max())):
         return _agreed(float(means[0]), len(means), bounds, level)
-    return bootstrap(table, ratio, level=level, size=size, seed=seed)
+    found = bootstrap(table, ratio, level=level, size=size, seed=seed)
+    if bounds is None or _differing(means) >= FEW:
+        return found
+    least = _agreed(found.value, len(means), bounds, level)
+    return replace(found, low=min(found.low, least.low), high=max(found.high, least.high))
+
+
+def _differing(means: Floats) -> int:
+    """How many of the means (N,) differ from the most common one."""
+    counts = np.unique(np.round(means / ROUNDING), return_counts=True)[1]
+    return len(means) - int(counts.max())
 
 
 def _of_share(upper: int, count: int, bounds: tuple[float, float], level: float) -> Interval:

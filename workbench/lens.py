@@ -62,6 +62,17 @@ def top_tokens(lm: LM, direction: Tensor, count: int = 10) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def largest_by_chance(lm: LM, draws: int = 99, seed: int = 0) -> float:
+    """The largest change of a logit per unit of a random direction, in either direction: the median
+    over the draws, in the unit of `top_tokens` of a direction of length 1."""
+    generator = torch.Generator().manual_seed(seed)
+    found = [
+        token_effects(lm, direction / direction.norm()).abs().max()
+        for direction in torch.randn(draws, lm.width, generator=generator)
+    ]
+    return float(torch.stack(found).median())
+
+
 @torch.no_grad()
 def final_norm(lm: LM) -> nn.Module | None:
     """The norm between the last block and the unembedding, or None where there is none.

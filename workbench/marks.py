@@ -26,8 +26,8 @@ class Estimate:
 
     `low` is nearer to 0 than `high`. A value that does not exist is NaN, and so are the ends of
     an interval that too few prompts allow; an end that lies beyond the swept range is infinite.
-    `scale` is the raw coefficient of one residual norm (1 where norms are unknown and all is
-    raw).
+    `scale` is the raw coefficient of one residual norm (1 where norms are unknown and all is raw,
+    NaN where several layers are steered, whose norms differ).
     """
 
     value: float

@@ -60,15 +60,19 @@ def movement(
     return moved, excess
 
 
-def strongest(table: Table, control: Table, signal: str, reach: Bools) -> float:
+def strongest(table: Table, control: Table, signal: str, reach: Bools) -> tuple[float, int]:
     """The mean change of a control's intact texts from the unsteered ones where it is largest, of
-    the coefficients within reach (K,); NaN where nothing is known of it."""
+    the coefficients within reach (K,), and of how many texts that is; NaN and 0 where nothing is
+    known of it."""
     values = _aligned(control, table, signal)
     if values is None:
-        return math.nan
-    means = mean_over_prompts(values - values[:, :1])[reach]
-    known = means[np.isfinite(means)]
-    return float(known[np.abs(known).argmax()]) if len(known) else math.nan
+        return math.nan, 0
+    moved = (values - values[:, :1])[:, reach]
+    means = mean_over_prompts(moved)
+    if not np.isfinite(means).any():
+        return math.nan, 0
+    place = int(np.nanargmax(np.abs(means)))
+    return float(means[place]), int(np.isfinite(moved[:, place]).sum())
 
 
 def mean_over_prompts(values: Floats) -> Floats:

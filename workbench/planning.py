@@ -49,11 +49,6 @@ OWN = (
 )
 
 
-def is_random(kind: object) -> bool:
-    """Whether a kind of rows is a draw of a random vector: "random", "random 2", ..."""
-    return str(kind).startswith("random")
-
-
 @dataclass(frozen=True, eq=False)
 class Rows:
     """The texts to make, one entry of each array per text.
@@ -104,6 +99,7 @@ def lay_out(
 ) -> Rows:
     """Prompts times coefficients for each vector, then the prompts that ask for the trait.
 
+    A control has no rows at coefficient 0: they would be the vector's own once more.
     Raises ValueError for prompts that are no list, or none, and for coefficients that are not
     finite numbers or stand twice.
     """
@@ -114,12 +110,18 @@ def lay_out(
         raise ValueError("prompts is empty; give at least one prompt")
     values = _check_coefficients(coefficients)
     count, asked = len(prompts), len(prompted)
-    per_kind = count * len(values)
-    kind = np.array([k for k in kinds for _ in range(per_kind)] + ["prompted"] * asked, object)
-    each = np.repeat(np.arange(count), len(values))
-    index = np.concatenate([np.tile(each, len(kinds)), np.arange(asked)])
-    value = np.concatenate([np.tile(values, count * len(kinds)), np.zeros(asked)])
-    factor = raw_per_norm(vector, vector.layer if layers is None else layers[0])
+    swept = {k: values if k == "vector" else values[values != 0] for k in kinds}
+    kind = np.array(
+        [k for k, own in swept.items() for _ in range(count * len(own))] + ["prompted"] * asked,
+        object,
+    )
+    index = np.concatenate(
+        [*(np.repeat(np.arange(count), len(own)) for own in swept.values()), np.arange(asked)]
+    )
+    value = np.concatenate([*(np.tile(own, count) for own in swept.values()), np.zeros(asked)])
+    steered = (vector.layer,) if layers is None else tuple(layers)
+    factor = raw_per_norm(vector, steered[0])
+    many = len({format(raw_per_norm(vector, layer), ".6g") for layer in steered}) > 1
     return Rows(
         row=np.arange(len(kind)),
         kind=kind,
@@ -127,7 +129,8 @@ def lay_out(
         index=index,
         value=value,
         raw=value * (factor if unit == "norm" else 1.0),
-        norm=value / (1.0 if unit == "norm" else factor),
+        # One raw step is not the same share of the norm at every layer.
+        norm=value / (1.0 if unit == "norm" else math.nan if many else factor),
     )
 
 
@@ -226,7 +229,7 @@ def provenance(
     *,
     prompts: Sequence[Prompt],
     prompted: Sequence[Prompt],
-    controls: Mapping[str, tuple[Intervention, ...]],
+    added: Mapping[str, tuple[Intervention, ...]],
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
     """All that decides what the model writes, as JSON values: it goes into the plan and the attrs.
@@ -234,10 +237,10 @@ def provenance(
     What texts are judged by is no part of it, as judges read them when all is done.
 
     batch     the prompts and those that ask for the trait, encoded together
-    controls  of the vector and each control, what coefficient 1 adds
+    added     of the vector and each control, what coefficient 1 adds
     settings  what else decides the texts
     """
-    own = controls["vector"]
+    own = added["vector"]
     kept = (
         "pairs",
         "data",
@@ -250,13 +253,13 @@ def provenance(
     )
     return {
         "model": lm.name,
-        "fingerprint": lm.fingerprint,
+        "fingerprint": lm.fingerprint if lm.in_memory else "",
         "dtype": str(lm.dtype).removeprefix("torch."),
         "device": str(lm.device),
         "layer": own[0].layer,
         "layers": [intervention.layer for intervention in own],
         "method": vector.method,
-        "vectors": {kind: _hash(made) for kind, made in controls.items()},
+        "vectors": {kind: _hash(made) for kind, made in added.items()},
         "vector_provenance": {k: vector.provenance[k] for k in kept if k in vector.provenance},
         "residual_norm": vector.residual_norm.get(own[0].layer),
         "length": vector.norm(own[0].layer),

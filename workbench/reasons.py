@@ -62,11 +62,12 @@ def about_effect(
     return said
 
 
-def about_controls(furthest: Mapping[str, float]) -> list[str]:
-    """How far other controls move the trait up to the ceiling: what they do is not the trait's."""
+def about_controls(furthest: Mapping[str, tuple[float, int]]) -> list[str]:
+    """How far other controls move the trait up to the ceiling, and of how many intact texts that
+    is the mean: what they do is not the trait's."""
     return [
-        f"under the control {name!r} it moves by up to {value:+.2f}"
-        for name, value in furthest.items()
+        f"under the control {name!r} it moves by up to {value:+.2f} ({count} intact texts)"
+        for name, (value, count) in furthest.items()
         if not math.isnan(value)
     ]
 

@@ -236,16 +236,21 @@ def saved_values(directory: str | Path = "reports") -> dict[str, Any]:
 
     Every table by its name (but compact ones, which are too long to quote), every
     `NAME.values.json` as the mapping NAME, and for every figure `figure.NAME`, its Markdown: the
-    picture (where images could be made) linked to the page.
+    picture (where images could be made) linked to the page. Raises ValueError for a table and
+    values of one name.
     """
     directory = Path(directory)
     values: dict[str, Any] = {
         path.name.removesuffix(".values.json"): json.loads(path.read_text(encoding="utf-8"))
         for path in sorted((directory / "tables").glob("*.values.json"))
     }
-    values |= {
-        path.stem: tables.read_csv(path) for path in sorted((directory / "tables").glob("*.csv"))
-    }
+    for path in sorted((directory / "tables").glob("*.csv")):
+        if path.stem in values:
+            raise ValueError(
+                f"{path.stem!r} names both a table and values in {path.parent}: a template cannot "
+                "tell them apart; save one of them under another name"
+            )
+        values[path.stem] = tables.read_csv(path)
     pages = sorted((directory / "figures").glob("*.html"))
     values["figure"] = {page.stem: _picture(page) for page in pages}
     return values

@@ -1,9 +1,11 @@
 """Rules that choose a ceiling without knowing the coherence, checked against exact coherence.
 
 Every rule faces two questions: how far from the truth where texts do fall apart, and how often it
-calls an end where there is none. A constant guess, tuned on the other traits, is the least that a
-rule must beat. ALERT as meant stops a grid point early; interpolated to where its score has fallen
-by as much, it shows what its score is worth without that step. Knows nothing of models.
+calls an end where there is none. The truth is a mean over few prompts, so it comes with an interval
+and with its own noise, below which no rule can be told from another. A constant guess, tuned on the
+other traits, is the least that a rule must beat. ALERT as meant stops a grid point early;
+interpolated to where its score has fallen by as much, it shows what its score is worth without that
+step. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -17,8 +19,10 @@ import pandas as pd
 from workbench.alert import alert_as_coded, alert_as_meant
 from workbench.breakage import intact
 from workbench.crossings import CEILING_SHARE, crossing, settled
-from workbench.marks import UNITS, Ceiling
-from workbench.slopes import coefficient_axis
+from workbench.curves import Floats
+from workbench.frames import coefficient_axis
+from workbench.intervals import percentiles
+from workbench.marks import UNITS, Ceiling, Estimate
 from workbench.tables import markdown_table
 from workbench.wording import signed
 
@@ -28,6 +32,8 @@ INTERPOLATED = "ALERT as meant, interpolated"
 RULES = ("this package", "ALERT as meant", INTERPOLATED, "ALERT as coded", CONSTANT)
 # The least exact coherence of a text that counts as coherent.
 COHERENT = 0.5
+# Of the prompts, for the interval (at this level) and the noise of the exact column.
+RESAMPLES, LEVEL = 200, 0.9
 # ALERT stops where its score has fallen by this share of its value at 0.
 ALERT_FALL = 0.2
 
@@ -39,9 +45,10 @@ def rules_table(
     grid point, and interpolated) and as coded, and of the facts.
 
     One row per trait and sign, NaN where a rule finds no end in the range. Where coherence is
-    known two columns follow: where its mean over prompts halves (`exact_ceiling`), and the
-    constant guess, the median size of that column over the other traits. `attrs["units"]` names
-    the units of the coefficients: "residual norms", "raw units", or both.
+    known more follow: where its mean over prompts halves (`exact_ceiling`) with the ends of its
+    90 % interval, `exact_noise` of it, and the constant guess, the median size of that column over
+    the other traits; and `end`, that of the swept range. `attrs["units"]` names the units of the
+    coefficients: "residual norms", "raw units", or both.
     """
     rows = []
     for trait, ceiling in ceilings.items():
@@ -59,7 +66,7 @@ def rules_table(
                 "ALERT as coded": math.nan if coded.index is None else sign * coded.upper_bound,
             }
             if "coherence" in frame.columns:
-                row[EXACT] = exact_ceiling(frame, sign)
+                row |= _truth(frame, sign)
             rows.append(row)
     rules = pd.DataFrame(rows)
     if EXACT in rules.columns:
@@ -84,14 +91,46 @@ def exact_ceiling(frame: pd.DataFrame, sign: int, share: float = CEILING_SHARE) 
     The mean is over prompts, made to fall along the coefficient; the first break that lasts
     counts, as in `find_ceiling`. Raises ValueError where the coherence of unsteered texts is 0.
     """
+    crossed = _halves(*_coherence(frame, sign), share)
+    return sign * crossed if math.isfinite(crossed) else math.nan
+
+
+def _truth(frame: pd.DataFrame, sign: int) -> dict[str, float]:
+    """The exact columns of one row."""
+    grid, values = _coherence(frame, sign)
+    rng = np.random.default_rng(0)
+    count, half = len(values), len(values) // 2
+    drawn = [_halves(grid, values[rng.integers(0, count, count)]) for _ in range(RESAMPLES)]
+    low, high = percentiles(drawn, LEVEL)
+    apart = []
+    for _ in range(RESAMPLES):
+        order = rng.permutation(count)
+        one, other = (_halves(grid, values[part]) for part in (order[:half], order[half:]))
+        apart.append(abs(one - other) if math.isfinite(one + other) else math.nan)
+    # A half errs by root 2 of what the whole does, and the distance of two by root 2 of that.
+    known = [distance / 2 for distance in apart if math.isfinite(distance)]
+    return {
+        EXACT: exact_ceiling(frame, sign),
+        "exact_low": sign * low,
+        "exact_high": sign * high,
+        "exact_noise": float(np.mean(known)) if known else math.nan,
+        "end": sign * float(grid[-1]),
+    }
+
+
+def _coherence(frame: pd.DataFrame, sign: int) -> tuple[Floats, Floats]:
+    """The coefficients of one side from 0 outwards (K,), and coherence there (P, K)."""
     axis, _ = coefficient_axis(frame)
     side = frame[(frame["vector"] == "vector") & (sign * frame[axis] >= 0)]
     table = side.assign(size=side[axis].abs()).pivot_table(
         index="prompt_index", columns="size", values="coherence"
     )
-    fitted = settled(table.to_numpy(dtype=float), share)
-    crossed = crossing(table.columns.to_numpy(dtype=float), fitted, share)
-    return sign * crossed if math.isfinite(crossed) else math.nan
+    return table.columns.to_numpy(dtype=float), table.to_numpy(dtype=float)
+
+
+def _halves(grid: Floats, values: Floats, share: float = CEILING_SHARE) -> float:
+    """Where the mean of values (P, K) falls below a share of its start; infinite if it does not."""
+    return crossing(grid, settled(values, share), share)
 
 
 def rules_verdict(rules: pd.DataFrame) -> str:
@@ -100,19 +139,29 @@ def rules_verdict(rules: pd.DataFrame) -> str:
     if EXACT not in rules.columns:
         return "No judge knows the coherence of these texts, so the rules cannot be checked here."
     traits, ends = rules["trait"].nunique(), int(rules[EXACT].notna().sum())
+    alarms = ends < len(rules)  # without a curve that holds there is nothing to be wrong about
+    table = distances_table(rules)
+    if not alarms:
+        table = table.drop(columns="false alarms")
     return (
         f"Exact coherence halves on {ends} of {len(rules)} curves, of {_counted(traits, 'trait')}. "
         f"Distance from there, in {rules.attrs['units']}: the mean, the least and the greatest "
         "over curves, which share traits and prompts, so that no interval is given for so few; on "
-        "how many curves a rule finds no end where there is one (*silent*); and on how many an end "
-        "where there is none (*false alarms*).\n\n" + markdown_table(distances_table(rules), ".2f")
+        "how many curves a rule finds no end where there is one (*silent*), and the mean distance "
+        "if it is then taken to say the end of the range"
+        + ("; and on how many an end where there is none (*false alarms*)" if alarms else "")
+        + ". The exact column itself errs, as it is a mean over these prompts: by "
+        f"{rules['exact_noise'].mean():.2f} on average (half the mean distance between what two "
+        "halves of the prompts give), and rules that come nearer cannot be told apart.\n\n"
+        + markdown_table(table, ".2f")
     )
 
 
 def distances_table(rules: pd.DataFrame) -> pd.DataFrame:
     """One row per rule of `rules_table`: on how many `curves` both it and the facts see an end, the
-    mean `distance` between the two, the `least` and the `greatest`, `silent` and `false alarms`, as
-    `rules_verdict` words them. Raises KeyError for a table without the exact column."""
+    mean `distance` between the two, the `least` and the `greatest`, `silent`, the distance `with
+    silence as the range's end`, and `false alarms`, as `rules_verdict` words them. Raises KeyError
+    for a table without the exact column."""
     exact = rules[EXACT]
     ends = exact.notna()
     rows = []
@@ -127,6 +176,9 @@ def distances_table(rules: pd.DataFrame) -> pd.DataFrame:
                 "greatest": distance.max(),
                 "curves": int(distance.notna().sum()),
                 "silent": f"{int(silent.sum())} of {int(ends.sum())}",
+                "with silence as the range's end": (
+                    (rules[rule].fillna(rules["end"]) - exact).abs().mean()
+                ),
                 "false alarms": f"{int(alarms.sum())} of {int((~ends).sum())}",
             }
         )
@@ -135,6 +187,18 @@ def distances_table(rules: pd.DataFrame) -> pd.DataFrame:
 
 def _counted(count: int, what: str) -> str:
     return f"{count} {what}{'s' if count > 1 else ''}"
+
+
+def shown_rules(rules: pd.DataFrame) -> pd.DataFrame:
+    """`rules_table` as a reader sees it: the exact column with its interval in one cell."""
+    if EXACT not in rules.columns:
+        return rules
+    cells = [
+        str(Estimate(*ends))
+        for ends in rules[[EXACT, "exact_low", "exact_high"]].itertuples(index=False)
+    ]
+    table = rules.drop(columns=["exact_low", "exact_high", "exact_noise", "end"])
+    return table.assign(**{EXACT: cells})
 
 
 def flags_table(frame: pd.DataFrame, *, doubtful: bool = False) -> pd.DataFrame:

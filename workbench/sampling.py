@@ -6,8 +6,9 @@ Token v of row b at step s is drawn by the Gumbel-max trick (Gumbel 1954; Maddis
     argmax over v of  logits[v] / temperature + g[v],   g = -log(-log(u)),   u uniform
 
 with u from a counter-based generator (Philox, Salmon et al. 2011) keyed by the seed and the row's
-stream, its counter being the step. A text therefore depends on its own stream alone: not on its
-neighbours, the chunking, or how many rows there are; and rows that share a stream (all
+stream, its counter being the step. The noise of a text therefore depends on its own stream alone:
+not on its neighbours, the chunking, or how many rows there are (its logits do, by rounding, as
+matrices of another shape are multiplied in another order); and rows that share a stream (all
 coefficients of one prompt) share their noise. This module knows nothing of models or steering.
 """
 

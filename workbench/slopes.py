@@ -13,6 +13,7 @@ import pandas as pd
 from scipy.stats import t as student
 
 from workbench.assembly import is_complete, whole_prompts
+from workbench.frames import coefficient_axis
 from workbench.intervals import bootstrap_mean, wilson
 
 
@@ -42,8 +43,8 @@ def slopes(
 
     `attrs` hold `column`, `unit`, `vector`, `within`, `level` and, over the `prompts` that have a
     slope: the `mean` slope with `mean_low` and `mean_high` (bootstrap over prompts), the share
-    `anti_steerable` of negative slopes with `anti_steerable_low` and `anti_steerable_high`
-    (Wilson's, prompts as independent trials), and the share `flat` of slopes that are exactly 0.
+    `flat` of slopes that are exactly 0 and, of the others, the share `anti_steerable` that is
+    negative, both with `…_low` and `…_high` (Wilson's, prompts as independent trials).
 
     Raises ValueError for a frame without that column, without such rows, or with fewer than two
     coefficients.
@@ -87,7 +88,8 @@ def slopes(
     )
     known = slope[np.isfinite(slope)]
     mean = bootstrap_mean(known, level=level)
-    anti = wilson(int((known < 0).sum()), len(known), level=level)
+    flat = wilson(int((known == 0).sum()), len(known), level=level)
+    anti = wilson(int((known < 0).sum()), int((known != 0).sum()), level=level)
     result.attrs = {
         "column": column,
         "unit": unit,
@@ -101,7 +103,9 @@ def slopes(
         "anti_steerable": anti.value,
         "anti_steerable_low": anti.low,
         "anti_steerable_high": anti.high,
-        "flat": float((known == 0).mean()) if len(known) else float("nan"),
+        "flat": flat.value,
+        "flat_low": flat.low,
+        "flat_high": flat.high,
     }
     return result
 
@@ -132,12 +136,6 @@ def slope_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
         return []
     table = slope_summary(whole).astype(object)
     return table.where(table.notna(), None).to_dict("records")
-
-
-def coefficient_axis(frame: pd.DataFrame) -> tuple[str, str]:
-    """The column that holds the coefficient, and its unit: "norm" where norms are known."""
-    known = "coefficient_norm" in frame.columns and bool(frame["coefficient_norm"].notna().all())
-    return ("coefficient_norm", "norm") if known else ("coefficient", "raw")
 
 
 def _inner(x: np.ndarray) -> float:

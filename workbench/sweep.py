@@ -4,7 +4,7 @@ Rows are prompts times coefficients, laid along the batch axis and cut into chun
 memory budget (planning.py). The plan of the chunks is settled, and stored, before the first one
 runs (running.py), and each row depends on its chunk alone: so a sweep that was killed picks up
 where it was and ends with the same frame (assembly.py). What a text is worth is asked of judges
-when all are written; this module knows none of them.
+when all are written; this module knows none of them by name.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ def sweep(
         controls: ("random",) for a random direction, or vectors by name, such as
             {"random": random_like(vector, 0), "shuffled": extract(..., shuffle_labels=0)}; they
             are brought to the vector's length at each layer. All names that begin with "random"
-            are draws of one control: {"random 1": random_like(vector, 0, draw=1), ...}.
+            are draws of one control: {"random 1": random_like(vector, 0, draw=1), ...}. At
+            coefficient 0 a control is the unsteered model, and has no rows there.
         prompted: Prompts that ask for the trait; run unsteered, as rows of "prompted".
         kl: Also measure the divergence of the steered distributions, by one more forward.
         split: "select" (choosing a coefficient, the default) or "report". A report says what it
@@ -148,7 +149,7 @@ def sweep(
         batch,
         prompts=prompts,
         prompted=prompted,
-        controls={kind: interventions[kind](1.0) for kind in interventions},
+        added={kind: interventions[kind](1.0) for kind in interventions},
         settings={
             "unit": unit,
             # A rule's name does not say what it does: what it touches does.

@@ -9,7 +9,10 @@ import ast
 import csv
 import hashlib
 import html
+import io
 import json
+import re
+import tokenize
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,8 @@ from workbench.versions import versions
 
 PACKAGE = Path(__file__).resolve().parent
 _ENDS = (".csv", ".parquet")
+# A cell of a CSV file, its text if it is quoted, and what ends it.
+_CELL = re.compile(r'(?:"((?:[^"]|"")*)"|[^",\n]*)(,|\n)')
 
 
 def to_json(value: Any) -> str:
@@ -66,28 +71,76 @@ def write_parquet(frame: pd.DataFrame, path: Path) -> str:
 
 
 def read_csv(path: str | Path) -> pd.DataFrame:
-    """What `write_csv` wrote. Words such as "NA" or "null" in a text stay words."""
-    return pd.read_csv(path, keep_default_na=False, na_values=[""], float_precision="round_trip")
+    """What `write_csv` wrote: a column of texts stays one, whether they read "007", "NA", "True" or
+    nothing; in any other column nothing is a gap."""
+    content = Path(path).read_bytes().decode()
+    names, texts = _columns(content)
+    return pd.read_csv(
+        io.StringIO(content),
+        dtype=dict.fromkeys(texts, str),
+        keep_default_na=False,
+        na_values={name: [""] for name in names if name not in texts},
+        float_precision="round_trip",
+    )
+
+
+def _columns(content: str) -> tuple[list[str], list[str]]:
+    """The names of a CSV file's columns, and of those that hold texts: what is quoted and not
+    empty."""
+    names = next(csv.reader(io.StringIO(content, newline="")))
+    quoted, column = set(), 0
+    for count, match in enumerate(_CELL.finditer(content)):
+        if match[1] and count >= len(names):
+            quoted.add(column)
+        column = 0 if match[2] == "\n" else column + 1
+    return names, [names[index] for index in sorted(quoted)]
 
 
 def code_fingerprint(*modules: str) -> str:
     """sha256 of what the named modules of the package do (all of them when none is named).
 
     Names are dotted and relative to the package: "sweep", "wren.grammar". Comments, docstrings and
-    layout do not count, so that a table does not grow stale by an edit that cannot change it.
+    white space do not count, so that a table does not grow stale by an edit that cannot change it.
 
     Raises FileNotFoundError for a module that is not there.
     """
     files = [PACKAGE / f"{name.replace('.', '/')}.py" for name in modules]
     digest = hashlib.sha256()
     for file in sorted(files or PACKAGE.rglob("*.py")):
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            body = getattr(node, "body", None)
-            if isinstance(body, list):
-                node.body = [part for part in body if not _is_text(part)]  # type: ignore[attr-defined]
-        digest.update(f"{file.relative_to(PACKAGE)}\n{ast.dump(tree)}\n".encode())
+        code = _bare(file.read_text(encoding="utf-8"))
+        digest.update(f"{file.relative_to(PACKAGE)}\n{code}\n".encode())
     return digest.hexdigest()
+
+
+def _bare(source: str) -> str:
+    """Code without comments, docstrings and blank space between words, by places in the text
+    alone: what a parser makes of it differs between versions of Python."""
+    rows = [list(line) for line in source.splitlines()]
+
+    def blank(start: tuple[int, int], end: tuple[int, int]) -> None:
+        for row in range(start[0], end[0] + 1):
+            first = start[1] if row == start[0] else 0
+            last = end[1] if row == end[0] else len(rows[row - 1])
+            rows[row - 1][first:last] = " " * (last - first)
+
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            blank(token.start, token.end)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.stmt) and _is_text(node) and node.end_lineno is not None:
+            ends = zip(
+                (node.lineno, node.end_lineno),
+                (node.col_offset, node.end_col_offset or 0),
+                strict=True,
+            )
+            start, end = ((row, _letters(source, row, byte)) for row, byte in ends)
+            blank(start, end)
+    return " ".join("\n".join(map("".join, rows)).split())
+
+
+def _letters(source: str, row: int, byte: int) -> int:
+    """Where in its line a place is that `ast` counts in bytes of UTF-8."""
+    return len(source.splitlines()[row - 1].encode()[:byte].decode())
 
 
 def _is_text(node: ast.AST) -> bool:
@@ -121,9 +174,12 @@ def save_table(
 
     Returns the path of the table. Raises ValueError for a name that is not a plain file name.
     """
-    path = _path(directory, name, ".parquet" if compact else ".csv")
+    path, other = (_path(directory, name, end) for end in (_ENDS[::-1] if compact else _ENDS))
+    other.unlink(missing_ok=True)  # a table is one file
     digest = write_parquet(frame, path) if compact else write_csv(frame, path)
-    record: dict[str, Any] = {**frame.attrs, **(provenance or {})}
+    loaded = ("sha256", "rows", "versions", "code")  # what is said of this file, not of another
+    record = {key: value for key, value in frame.attrs.items() if key not in loaded}
+    record |= provenance or {}
     record |= {"sha256": digest, "rows": len(frame), "versions": versions()}
     if modules is not None:
         record["code"] = {"modules": list(modules), "sha256": code_fingerprint(*modules)}
@@ -173,9 +229,8 @@ def stale(name: str, *, directory: str | Path = "reports", **expected: str) -> l
         if not same:
             names = ", ".join(code["modules"]) or "the package"
             reasons.append(f"the code of {names} has changed since")
-    compact = path.with_suffix(".parquet")
-    table = compact if compact.is_file() else path.with_suffix(".csv")
-    if not table.is_file() or hashlib.sha256(table.read_bytes()).hexdigest() != record["sha256"]:
+    table = _table(directory, name)
+    if hashlib.sha256(table.read_bytes()).hexdigest() != record["sha256"]:
         reasons.append(f"{table.name} is not the file that was written")
     return reasons
 

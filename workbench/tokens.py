@@ -151,11 +151,17 @@ def encode(
 def to_batch(lm: LM, prompts: Sequence[Prompt] | Batch, *, new_tokens: int = 0) -> Batch:
     """Prompts as a batch, by `encode`; a batch as it is.
 
-    Raises ValueError as `encode`, and for a batch that with `new_tokens` more is longer than the
-    model's context.
+    Raises ValueError as `encode`, for a batch that with `new_tokens` more is longer than the
+    model's context, and for one to be continued whose rows do not all end in its last column.
     """
     if not isinstance(prompts, Batch):
         return encode(lm, prompts, new_tokens=new_tokens)
+    ended = (~prompts.attention[:, -1]).nonzero()
+    if new_tokens and len(ended):
+        raise ValueError(
+            f"row {int(ended[0])} of the batch ends before its last column: a text cannot be "
+            "continued after padding; encode the texts as prompts"
+        )
     longest = int(prompts.attention.sum(dim=1).max())
     if lm.context is not None and longest + new_tokens > lm.context:
         more = f" and {new_tokens} new tokens make {longest + new_tokens}" if new_tokens else " is"

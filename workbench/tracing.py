@@ -73,8 +73,9 @@ def forward(
 ) -> Tensor:
     """One steered forward; `finish` turns the logits (B, keep or T, V) into what is returned.
 
-    `finish` runs where the model runs. Gradients flow if they are enabled. `scoring` says that it
-    leaves out the last column, which need not be steered then.
+    `finish` runs where the model runs. Gradients flow to the updates if they are enabled, not to
+    the coefficients. `scoring` says that it leaves out the last column, which need not be steered
+    then.
     """
     steered = plan(lm, batch, interventions, scoring=scoring)
     blocks, width = {layer: lm.blocks[layer] for layer in steered}, batch.width

@@ -83,9 +83,22 @@ class Add:
 
 
 @dataclass(frozen=True, eq=False)
+class Function:
+    """Any map (hidden, scale) -> hidden as an update, for every width and model."""
+
+    map: Callable[[Tensor, Tensor], Tensor]
+    width: None = None
+    origin: None = None
+
+    def __call__(self, hidden: Tensor, scale: Tensor) -> Tensor:
+        return self.map(hidden, scale)
+
+
+@dataclass(frozen=True, eq=False)
 class Intervention:
     """One update at one layer: on the output of block `layer` (0-based), at `positions`.
 
+    The update may be a plain function (hidden, scale) -> hidden: it is then taken to fit any model.
     The coefficient is a number, a tensor with one number per batch row, or a function of the step
     that returns either. Raises ValueError for one that is not finite, for something that is no
     update, and for `last_k` positions: the end of a text moves on while it is written.
@@ -108,6 +121,8 @@ class Intervention:
                 "vector.at(coefficient), a tensor is added by Add(tensor) "
                 "(from workbench.updates import Add)"
             )
+        if not hasattr(self.update, "width"):
+            object.__setattr__(self, "update", Function(self.update))
         if isinstance(self.positions, LastK):
             raise ValueError(
                 f"{self.positions!r} is for reading: the end of a text moves on while it is "

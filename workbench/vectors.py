@@ -137,12 +137,18 @@ class SteeringVector:
 
         unit "norm": h + c * r_l * v_l / |v_l|, with r_l the layer's residual norm, so that
         c = 1 adds as much as the stream usually holds; unit "raw": h + c * v_l.
-        Raises ValueError for a layer without a direction, an unknown unit, a direction of length
-        0 or a missing residual norm (unit "norm").
+        Raises ValueError for layers that are no list of different layers, a layer without a
+        direction, an unknown unit, a direction of length 0 or a missing residual norm (unit
+        "norm").
         """
+        if isinstance(layers, int):
+            raise ValueError(f"layers {layers!r} is not a list; give layers=[{layers!r}]")
         chosen = (self.layer,) if layers is None else tuple(layers)
         if not chosen:
             raise ValueError("layers is empty; name at least one layer")
+        twice = [layer for layer in chosen if chosen.count(layer) > 1]
+        if twice:
+            raise ValueError(f"layers {layers!r}: {twice[0]} stands twice; give each once")
         return tuple(
             Intervention(layer, Add(self._step(layer, unit), self.origin), coefficient, positions)
             for layer in chosen
@@ -180,7 +186,8 @@ class SteeringVector:
                 f"this vector has a direction at layer {max(self.layers)}, the model {lm.name!r} "
                 f"has layers 0 to {lm.layers - 1}"
             )
-        if same_model and self.origin is not None:
+        # Weights that run on a server or lie on disk cannot be compared.
+        if same_model and self.origin is not None and lm.in_memory:
             self.origin.check(lm.name, lm.fingerprint)
 
     def __add__(self, other: SteeringVector) -> SteeringVector:
@@ -190,6 +197,8 @@ class SteeringVector:
         return self._combine(other, -1.0, "-")
 
     def __mul__(self, factor: float) -> SteeringVector:
+        """Every direction times a number. In the default unit of `at`, residual norms, only its
+        sign shows: there a vector is a direction without a length."""
         factor = _finite(factor, "multiplied")
         scaled = {layer: direction * factor for layer, direction in self.directions.items()}
         # A turned direction separates the other way round; a scaled one separates the same.

@@ -1,47 +1,36 @@
-"""What recommended coefficients gave on prompts that chose nothing, in tables and sentences.
+"""What recommended coefficients gave on prompts that chose nothing, in sentences and a table.
 
-A text *holds* if its exact coherence is at least a half or, where no judge knows the coherence, if
-it is intact (breakage.py). What is said of the trait is said of texts that hold: a broken text
-shows none, which is no steering. Every number and every word of judgement comes from the frame.
-Knows nothing of models.
+The numbers are those of outcomes.py; every word of judgement follows from them. Knows nothing of
+models.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
-from workbench.bands import SCALES
-from workbench.breakage import NEEDED, intact
 from workbench.crossings import RECOMMENDED_SHARE
 from workbench.effects import place_among
-from workbench.intervals import NOTHING, Interval, bootstrap_mean, wilson
+from workbench.intervals import Interval
 from workbench.marks import UNITS, Ceiling, Side
-from workbench.planning import is_random
-from workbench.rules import COHERENT
-from workbench.slopes import coefficient_axis
+from workbench.outcomes import (
+    CONTROLS,
+    Moves,
+    change,
+    draws,
+    held,
+    kept_intact,
+    mean,
+    moves,
+    prepared,
+)
 from workbench.wording import interval, number, signed
 
-
-class Measure(NamedTuple):
-    """What a table shows of a text: the column, its name in words and its format."""
-
-    column: str
-    words: str
-    spec: str
-
-
-MEASURES = (
-    Measure("trait", "trait of texts that hold (−1 to 1)", "+.2f"),
-    Measure("coherence", "coherence (0 to 1)", ".2f"),
-    Measure("logprob_unsteered", "log-probability, unsteered model (nats per token)", "+.2f"),
-    Measure("distinct_2", "distinct pairs of tokens (share)", ".2f"),
-)
-# One kind of row of a sweep is named for the reader; a control is called by its own name.
-KINDS = {"vector": "steered", "prompted": "asked for in the prompt"}
+# What a test on fresh prompts says of a coefficient that was recommended.
+SAID = {"effect": "yes", "wrong way": "the wrong way", "no effect": "no", "unknown": "too few"}
 
 
 def recommended(ceiling: Ceiling) -> list[float]:
@@ -50,100 +39,61 @@ def recommended(ceiling: Ceiling) -> list[float]:
     return sorted({0.0, *(value for value in values if math.isfinite(value))})
 
 
-def holding(frame: pd.DataFrame) -> pd.Series:
-    """Whether each text of a sweep holds: 1, 0, or NaN where nothing is known of it."""
-    if "coherence" in frame.columns:
-        known = frame["coherence"].astype(float)
-        return (known >= COHERENT).astype(float).where(known.notna())
-    if all(name in frame.columns for name in NEEDED):
-        return intact(frame)["intact"].astype(float)
-    return pd.Series(math.nan, index=frame.index)
+def confirmed_table(
+    fresh: Mapping[str, pd.DataFrame], ceilings: Mapping[str, Ceiling]
+) -> pd.DataFrame:
+    """One row per recommended coefficient: what its sweep said, and what fresh prompts say.
 
-
-def held(frame: pd.DataFrame, coefficient: float, kind: str = "vector") -> Interval:
-    """Of the prompts whose unsteered text holds, the share whose text at a coefficient does, with
-    Wilson's 95 % interval.
-
-    coefficient, kind  as for `change`
+    Columns `trait`, `sign`, `recommended`, `chosen by` (the status of the sweep), `change of the
+    trait` where both texts hold, `prompts` (that moved along and against, of those that could),
+    `confirmed` (see `outcomes.moves`; "unknown" without a judge), `p`, and `texts that hold`.
     """
-    return _still(_prepared(frame), "holds", coefficient, kind)
-
-
-def kept_intact(frame: pd.DataFrame, coefficient: float, kind: str = "vector") -> Interval:
-    """Of the prompts whose unsteered text is intact by the model's own measure (breakage.py), the
-    share whose text at a coefficient is, with Wilson's 95 % interval: what a recommended
-    coefficient aims at. Without trials where the frame lacks the measure's columns.
-
-    coefficient, kind  as for `change`
-    """
-    if not all(name in frame.columns for name in NEEDED):
-        return NOTHING
-    return _still(_prepared(intact(frame)), "intact", coefficient, kind)
-
-
-def change(frame: pd.DataFrame, column: str, coefficient: float, kind: str = "vector") -> Interval:
-    """Mean change of a measure from each prompt's unsteered text, with its 95 % interval.
-
-    column       of `MEASURES`; of the trait only those prompts count whose texts both hold
-    coefficient  the nearest one in the frame counts
-    kind         whose texts: the vector's own, or a control's
-
-    All is NaN where there are no such texts.
-    """
-    frame = _prepared(frame)
-    start, there = _pairs(frame, column, coefficient, kind)
-    moved = there - start
-    if column == "trait":
-        before, after = _pairs(frame, "holds", coefficient, kind)
-        moved = moved[(before == 1) & (after == 1)]
-    bounds = SCALES.get(column)
-    began = start[moved.dropna().index]
-    if bounds is None or began.empty:
-        return bootstrap_mean(moved)
-    # Nothing can change by more than what was left of the scale.
-    low, high = bounds[0] - began.max(), bounds[1] - began.min()
-    return bootstrap_mean(moved, bounds=(min(low, moved.min()), max(high, moved.max())))
-
-
-def random_kinds(frame: pd.DataFrame) -> list[str]:
-    """The names of the random controls in a sweep, those that begin with "random"."""
-    return [kind for kind in dict.fromkeys(frame["vector"]) if is_random(kind)]
-
-
-def outcomes(frame: pd.DataFrame) -> pd.DataFrame:
-    """What a few coefficients gave: per kind of row and coefficient the share of texts that hold
-    and each measure's mean, with 95 % intervals, as text: over prompts, but for several draws of a
-    random vector, which are taken together, over the draws.
-
-    frame  a sweep over few coefficients, with controls and prompted rows or without
-    """
-    frame = _prepared(frame)
-    draws = random_kinds(frame)
-    shown = [
-        measure
-        for measure in MEASURES
-        if measure.column in frame.columns and frame[measure.column].notna().any()
-    ]
-    kinds = frame["vector"].map(lambda kind: "random" if is_random(kind) else kind)
     rows = []
-    for kind, group in frame.groupby(kinds, sort=False):
-        words, unit = KINDS.get(str(kind), f"{kind} vector"), "prompt_index"
-        if kind == "random" and len(draws) > 1:
-            words, unit = f"{len(draws)} random vectors", "vector"
-        for place in sorted(group["coefficient_norm"].unique()):
-            if kind not in ("vector", "prompted") and place == 0:
-                continue  # a control of length 0 is the unsteered model again
-            part = group[group["coefficient_norm"] == place]
+    for trait, ceiling in ceilings.items():
+        frame = fresh[trait]
+        for side in ceiling.sides.values():
+            value = side.recommended.value
+            if not math.isfinite(value):
+                continue
+            found = moves(frame, value, side.sign) if "trait" in frame.columns else None
+            holds = held(frame, value)
             rows.append(
                 {
-                    "texts": "unsteered" if kind == "vector" and place == 0 else words,
-                    "coefficient": number(place) if place else "0",
-                    "prompts": part["prompt_index"].nunique(),
-                    "texts that hold": _cell(_mean(part, "holds", unit), ".0%"),
-                    **{one.words: _cell(_mean(part, one.column, unit), one.spec) for one in shown},
+                    "trait": trait,
+                    "sign": signed(side.sign),
+                    "recommended": number(value),
+                    "chosen by": side.status,
+                    "change of the trait": interval(found.change) if found else "unknown",
+                    "prompts": _counted(found) if found else "–",
+                    "confirmed": SAID[found.effect] if found else "unknown",
+                    "p": f"{found.p:.2g}" if found else "–",
+                    "texts that hold": interval(holds, ".0%") if holds.count else "unknown",
                 }
             )
     return pd.DataFrame(rows)
+
+
+def headline(table: pd.DataFrame) -> str:
+    """`confirmed_table` in two sentences."""
+    if table.empty:
+        return "No coefficient is recommended."
+    count = len(table)
+    said = [f"{count} coefficient{'s are' if count > 1 else ' is'} recommended."]
+    if (table["confirmed"] != "unknown").any():
+        seen = int((table["confirmed"] == SAID["effect"]).sum())
+        few = int((table["confirmed"] == SAID["unknown"]).sum())
+        said.append(
+            f"On fresh prompts {seen} of {count} move the trait by more than chance"
+            + (f"; for {few} too few prompts can still move to tell." if few else ".")
+        )
+    whole = table["texts that hold"].str.extract(r"^(\d+)%")[0].dropna().astype(int)
+    if len(whole):
+        kept = int((whole >= 100 * RECOMMENDED_SHARE).sum())
+        said.append(
+            f"At {kept} of {len(whole)} at least {RECOMMENDED_SHARE:.0%} of the texts that held "
+            "unsteered still hold."
+        )
+    return " ".join(said)
 
 
 def verdict(trait: str, frame: pd.DataFrame, ceiling: Ceiling) -> str:
@@ -153,9 +103,9 @@ def verdict(trait: str, frame: pd.DataFrame, ceiling: Ceiling) -> str:
     ceiling  what chose them
     """
     sentences = [_side_verdict(frame, side, ceiling.unit) for side in ceiling.sides.values()]
-    asked = _prepared(frame)[frame["vector"] == "prompted"]
+    asked = prepared(frame)[frame["vector"] == "prompted"]
     if "trait" in frame.columns and len(asked):
-        shown, share = _mean(asked, "trait"), interval(_mean(asked, "holds"), ".0%")
+        shown, share = mean(asked, "trait"), interval(mean(asked, "holds"), ".0%")
         sentences.append(
             f"Asking for it in the prompt, unsteered, gives a mean trait of {interval(shown)}; "
             f"{share} of those texts hold. (These are other prompts, so this is no difference.)"
@@ -167,59 +117,86 @@ def _side_verdict(frame: pd.DataFrame, side: Side, unit: str) -> str:
     value = side.recommended.value
     if not math.isfinite(value):
         return f"Sign {signed(side.sign)}: no coefficient to recommend ({'; '.join(side.reasons)})."
-    column = "trait" if "trait" in frame.columns else "logprob_unsteered"
-    what = "the trait" if column == "trait" else "the log-probability under the unsteered model"
-    moved = change(frame, column, value)
     start = f"{number(value)} {UNITS[unit]}s"
-    if not moved.count:
-        sentence = f"{start}: how {what} moves is unknown, as no prompt has two texts known to hold"
+    if "trait" in frame.columns:
+        sentence = _about_trait(frame, side, start)
     else:
-        # Units that all agree, without a scale, bound nothing: that is no measurement either.
-        measurable = moved.low != moved.high and (moved.low > 0 or moved.high < 0)
-        words = f"moves {what} by" if measurable else f"does not measurably move {what}:"
-        sentence = f"{start} {words} {interval(moved)}"
-        notes = _beside_random(frame, column, side, moved.value)
-        if column == "trait":
-            sentence += " where both texts hold"
-            notes = [_prompts(moved.count), *notes]
-        if notes:
-            sentence += f" ({'; '.join(notes)})"
-        if column == "trait" and measurable and moved.value * side.sign < 0:
-            sentence += ", the wrong way"
+        sentence = _about_likelihood(frame, side, start)
     if "coherence" in frame.columns:
         sentence += f", and coherence by {interval(change(frame, 'coherence', value))}"
-    return f"{sentence}. {_kept(held(frame, value), kept_intact(frame, value))}"
+    able = held(frame, value, able=side.sign) if "trait" in frame.columns else None
+    return f"{sentence}. {_kept(held(frame, value), able, kept_intact(frame, value))}"
 
 
-def _beside_random(frame: pd.DataFrame, column: str, side: Side, moved: float) -> list[str]:
-    """The vector's place among random ones of its length: of a trait by how far each moves it the
-    way of the sign, of any other measure by how far it moves it at all. Nothing without them."""
-    found = [
-        change(frame, column, side.recommended.value, kind).value for kind in random_kinds(frame)
+def _about_trait(frame: pd.DataFrame, side: Side, start: str) -> str:
+    found = moves(frame, side.recommended.value, side.sign)
+    if not found.change.count:
+        return f"{start}: how the trait moves is unknown, as no prompt has two texts known to hold"
+    words = {
+        "effect": "moves the trait by",
+        "wrong way": "moves the trait the wrong way, by",
+        "no effect": "does not measurably move the trait:",
+        "unknown": "may or may not move the trait, too few prompts can:",
+    }
+    notes = [
+        f"{_prompts(found.change.count)}, {_counted(found)}",
+        f"p = {found.p:.2g} by sign flips",
+        *_beside_draws(frame, "trait", side, found.change.value),
     ]
-    draws = np.array([value for value in found if not math.isnan(value)], dtype=np.float64)
-    if len(draws) == 0:
-        return []
-    if len(draws) == 1:
-        return [f"one random vector of that length: {number(draws[0])}"]
-    if column == "trait":
-        place, of = place_among(side.sign * moved, np.float64(side.sign) * draws)
-    else:
-        place, of = place_among(abs(moved), np.abs(draws))
-    return [
-        f"place {place} of {of} beside {of - 1} random vectors of that length, "
-        f"p = {place / of:.2f}",
-        f"theirs: {number(draws.min())} to {number(draws.max())}",
-    ]
+    return (
+        f"{start} {words[found.effect]} {interval(found.change)} where both texts hold "
+        f"({'; '.join(notes)})"
+    )
 
 
-def _kept(holds: Interval, whole: Interval) -> str:
+def _about_likelihood(frame: pd.DataFrame, side: Side, start: str) -> str:
+    what = "the log-probability under the unsteered model"
+    moved = change(frame, "logprob_unsteered", side.recommended.value)
+    if not moved.count:
+        return f"{start}: how {what} moves is unknown, as no prompt has two texts known to hold"
+    # Units that all agree, without a scale, bound nothing: that is no measurement either.
+    measurable = moved.low != moved.high and (moved.low > 0 or moved.high < 0)
+    words = f"moves {what} by" if measurable else f"does not measurably move {what}:"
+    notes = _beside_draws(frame, "logprob_unsteered", side, moved.value)
+    return f"{start} {words} {interval(moved)}" + (f" ({'; '.join(notes)})" if notes else "")
+
+
+def _counted(found: Moves) -> str:
+    return f"{found.along} that way and {found.against} the other, of {found.able} that could"
+
+
+def _beside_draws(frame: pd.DataFrame, column: str, side: Side, moved: float) -> list[str]:
+    """The vector's place among controls of its length, family by family: of a trait by how far
+    each moves it the way of the sign, of any other measure by how far it moves it at all."""
+    said = []
+    for name, kinds in draws(frame).items():
+        found = [change(frame, column, side.recommended.value, kind).value for kind in kinds]
+        known = np.array([value for value in found if not math.isnan(value)], dtype=np.float64)
+        what = CONTROLS.get(name, name)
+        if len(known) == 1:
+            said.append(f"one {what} vector of that length: {number(known[0])}")
+        elif len(known):
+            if column == "trait":
+                place, of = place_among(side.sign * moved, np.float64(side.sign) * known)
+            else:
+                place, of = place_among(abs(moved), np.abs(known))
+            said += [
+                f"place {place} of {of} beside {of - 1} {what} vectors of that length, "
+                f"p = {place / of:.2f}",
+                f"theirs: {number(known.min())} to {number(known.max())}",
+            ]
+    return said
+
+
+def _kept(holds: Interval, able: Interval | None, whole: Interval) -> str:
     said = []
     if holds.count:
         said.append(
             f"Of {_prompts(holds.count)} whose unsteered text holds, {interval(holds, '.0%')} "
             "still hold there"
         )
+        if able and 0 < able.count < holds.count:
+            said[-1] += f" (of the {able.count} whose trait can move, {interval(able, '.0%')})"
     if whole.count:
         said.append(
             f"of {whole.count} whose unsteered text is intact by the model's own measure, "
@@ -234,45 +211,3 @@ def _kept(holds: Interval, whole: Interval) -> str:
 
 def _prompts(count: int) -> str:
     return f"{count} prompt{'s' if count > 1 else ''}"
-
-
-def _prepared(frame: pd.DataFrame) -> pd.DataFrame:
-    """With `holds`, and coefficients in `coefficient_norm` even where norms are unknown."""
-    axis, _ = coefficient_axis(frame)
-    return frame.assign(coefficient_norm=frame[axis], holds=holding(frame))
-
-
-def _pairs(
-    frame: pd.DataFrame, column: str, coefficient: float, kind: str
-) -> tuple[pd.Series, pd.Series]:
-    """Per prompt a column of its unsteered text, and of its text at the nearest coefficient, from
-    a prepared frame."""
-    start = frame[(frame["vector"] == "vector") & (frame["coefficient_norm"] == 0)]
-    own = frame[frame["vector"] == kind]
-    if len(own):
-        place = nearest(own["coefficient_norm"].to_numpy(dtype=float), coefficient)
-        own = own[own["coefficient_norm"] == place]
-    before, after = (part.groupby("prompt_index")[column].mean() for part in (start, own))
-    return before.align(after)
-
-
-def _still(frame: pd.DataFrame, column: str, coefficient: float, kind: str) -> Interval:
-    """Of the prompts whose unsteered text has a property, the share that has it there too."""
-    start, there = _pairs(frame, column, coefficient, kind)
-    still = there[start == 1].dropna()
-    return wilson(int((still == 1).sum()), len(still))
-
-
-def nearest(grid: np.ndarray, value: float) -> float:
-    """The entry of a grid (K,) that lies nearest to a value."""
-    return float(grid[np.abs(grid - value).argmin()])
-
-
-def _mean(part: pd.DataFrame, column: str, unit: str = "prompt_index") -> Interval:
-    if column == "trait":
-        part = part[part["holds"] == 1]
-    return bootstrap_mean(part[column], part[unit], bounds=SCALES.get(column))
-
-
-def _cell(found: Interval, spec: str) -> str:
-    return interval(found, spec) if found.count else "–"

@@ -123,9 +123,9 @@ def wholeness(written: Sequence[Completion]) -> dict[str, Interval]:
     """How texts hang together: coherence, words it rests on, entities kept, loops."""
     found = [assess(completion.text, finish=completion.finish) for completion in written]
     return {
-        "coherence": bootstrap_mean([one.coherence for one in found]),
+        "coherence": bootstrap_mean([one.coherence for one in found], bounds=(0, 1)),
         "words judged": bootstrap_mean([one.words for one in found]),
-        "roles kept": bootstrap_mean([one.roles_kept for one in found]),
+        "roles kept": bootstrap_mean([one.roles_kept for one in found], bounds=(0, 1)),
         "texts that loop": share([one.loops for one in written]),
         "texts that differ by more than names": share(_first_of_their_kind(written)),
     }

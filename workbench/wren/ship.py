@@ -12,11 +12,13 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from workbench.wren.contrast import asking_prompts, trait_pairs
+from workbench.wren.contrast import asking_prompts, open_prompts, trait_pairs
 from workbench.wren.traits import LANGUAGE_SCORES, traits
 
 DIRECTORY = Path(__file__).parents[1] / "data"
 COUNT, ASKING, SEED = 160, 40, 2026
+# Of so many prompts that leave a trait open, the first different ones that are in no pair.
+DRAWN, OPEN = 600, 80
 NAMES = (*(name for name in traits if name != "language"), *LANGUAGE_SCORES)
 
 
@@ -24,6 +26,9 @@ def lines(name: str) -> list[Mapping[str, object]]:
     """The metadata line and the pairs of one trait; prompts without the start token."""
     asked = ("language", LANGUAGE_SCORES[name]) if name in LANGUAGE_SCORES else None
     trait, value = asked or (name, traits[name].values[0])
+    pairs = trait_pairs(name, COUNT, SEED)
+    taken = {prompt for prompt, _, _ in pairs}
+    free = [prompt for prompt in open_prompts(name, DRAWN, SEED) if prompt not in taken]
     return [
         {
             "name": f"wren-{name}",
@@ -34,10 +39,11 @@ def lines(name: str) -> list[Mapping[str, object]]:
             "asking": [
                 prompt.removeprefix("<s>") for prompt in asking_prompts(trait, value, ASKING, SEED)
             ],
+            "open": [prompt.removeprefix("<s>") for prompt in list(dict.fromkeys(free))[:OPEN]],
         },
         *(
             {"prompt": prompt.removeprefix("<s>"), "positive": positive, "negative": negative}
-            for prompt, positive, negative in trait_pairs(name, COUNT, SEED)
+            for prompt, positive, negative in pairs
         ),
     ]
 
