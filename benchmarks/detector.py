@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import timing  # puts the checkout on the path
-from detectors import CHOICES, PUBLISHED, RIVALS, RULES, Curves
+from detectors import CHOICES, PUBLISHED, RIVALS, RULES, Curves, sought
 from timing import at_least, at_most
 
 from workbench import tables
@@ -34,11 +34,14 @@ HOLDS = 0.5
 SHIPPED = "share intact"
 CONTROLS = ("random", "shuffled")
 RESAMPLES = 200
+TOLERANCE = 0.2  # the default of `workbench.seek`
 
 TARGETS = {
     "error_of_best_rival": at_most(0.5),
     "difference_low": at_least(0),
     "models": at_least(3),
+    "sought_share_of_texts": at_most(0.5),
+    "sought_error_more_low": at_most(0),
 }
 
 
@@ -167,6 +170,34 @@ def ahead(table: pd.DataFrame, known: Sequence[Truth]) -> Mapping[str, Any]:
     }
 
 
+def cost(known: Sequence[Truth]) -> dict[str, Any]:
+    """What `workbench.seek` writes and errs beside the whole grid, of the rule of `find_ceiling`.
+
+    Its texts are those of the grid's points next to what it asks for: so it can do no better than
+    the grid. The unsteered texts count once for both signs.
+    """
+    rise = PUBLISHED[SHIPPED]
+    assert rise is not None
+    rows = []
+    for each in known:
+        found, count = sought(each.curves, rise, TOLERANCE)
+        whole = RULES[SHIPPED](each.curves, rise)
+        said = np.clip([found, whole], 1e-3, each.end)
+        rows.append((*np.abs(np.log(said / each.ceiling)), count + 0.5))
+    search, grid, texts = np.array(rows).T
+    clusters = [f"{each.model} {each.trait}" for each in known]
+    more = bootstrap_mean(search - grid, clusters)
+    per_side = np.mean([len(each.curves.grid) - 0.5 for each in known])
+    return {
+        "sought_share_of_texts": texts.mean() / per_side,
+        "sought_error": search.mean(),
+        "grid_error": grid.mean(),
+        "sought_error_more": more.value,
+        "sought_error_more_low": more.low,
+        "sought_error_more_high": more.high,
+    }
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = timing.parser("How well rules find the ceiling.")
     parser.add_argument("--directory", type=Path, default=Path("reports"))
@@ -185,6 +216,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "models": len({each.model for each in known}),
         "noise_floor": float(np.nanmean([each.floor for each in known])),
         **ahead(table, known),
+        **cost(known),
     }
     tables.save_table(shown, "detectors", directory=args.directory, provenance=figures)
     return timing.finish("detector", figures, TARGETS, {"quick": args.quick})

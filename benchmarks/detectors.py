@@ -13,10 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from workbench.breakage import intact
 from workbench.crossings import crossing, settled
 from workbench.intervals import Floats
+from workbench.seek import FIRST, next_sizes
 
 BEYOND = float("inf")
 
@@ -86,6 +88,11 @@ def step_before(grid: Floats, fell: np.ndarray) -> float:
 def share_intact(curves: Curves, rise: float) -> float:
     """Where half of the texts exceed the unsteered ones' excess by `rise`, or loop: as
     `workbench.find_ceiling` has it, with its bound as the threshold."""
+    return half_way(curves.grid, kept_whole(curves, rise))
+
+
+def kept_whole(curves: Curves, rise: float) -> NDArray[np.bool_]:
+    """Whether each text is intact (P, K), of the prompts whose unsteered text is."""
     prompts, points = curves.texts["excess"].shape
     frame = pd.DataFrame(
         {
@@ -100,10 +107,33 @@ def share_intact(curves: Curves, rise: float) -> float:
         }
     )
     whole = intact(frame, rise=rise)["intact"].to_numpy().reshape(prompts, points)
-    kept = whole[whole[:, 0]].astype(float)
-    if len(kept) == 0:
-        return float(curves.grid[0])
-    return crossing(curves.grid, settled(kept, 0.5), 0.5)
+    return whole[whole[:, 0]]
+
+
+def half_way(grid: Floats, whole: NDArray[np.bool_]) -> float:
+    """Where half of the prompts (P, K) have broken."""
+    if len(whole) == 0:
+        return float(grid[0])
+    return crossing(grid, settled(whole.astype(float), 0.5), 0.5)
+
+
+def sought(curves: Curves, rise: float, tolerance: float) -> tuple[float, int]:
+    """`share_intact` from the coefficients that `workbench.seek` asks for, each taken at the
+    nearest one of the grid, and how many they were beside 0."""
+    grid, whole = curves.grid, kept_whole(curves, rise)
+    reach = float(grid[-1])
+
+    def nearest(size: float) -> int:
+        return 1 + int(np.abs(np.log(grid[1:] / size)).argmin())
+
+    tried = {0, nearest(reach * FIRST)}
+    while True:
+        places = sorted(tried)
+        asked = next_sizes(grid[places], whole[:, places], reach, tolerance)
+        more = {nearest(size) for size in asked} - tried
+        if not more:
+            return half_way(grid[places], whole[:, places]), len(tried) - 1
+        tried |= more
 
 
 def mean_excess(curves: Curves, rise: float) -> float:

@@ -90,6 +90,20 @@ def test_every_rule_finds_the_end_of_curves_that_are_steep_there(
     assert set(fitting) | {"ALERT as coded"} == set(rules.RULES) == set(rules.CHOICES)
 
 
+@pytest.mark.parametrize("ceiling", [0.2, 0.55, 1.1])
+def test_a_search_finds_the_same_end_with_fewer_coefficients(
+    modules: dict[str, Any], ceiling: float
+) -> None:
+    rules = modules["detectors"]
+    curves = rules.Curves.of(*study(ceiling), 1)
+    found, count = rules.sought(curves, 0.5, 0.2)
+    assert found == pytest.approx(rules.share_intact(curves, 0.5), rel=0.05)
+    assert 3 <= count <= 8
+    holds = rules.Curves.of(*study(ceiling), -1)
+    # Outwards by doubling from a quarter of the range, on a grid that no doubling meets exactly.
+    assert rules.sought(holds, 0.5, 0.2) == (math.inf, 4)
+
+
 def test_a_rule_that_sees_no_end_says_so(modules: dict[str, Any]) -> None:
     rules = modules["detectors"]
     curves = rules.Curves.of(*study(0.5), -1)

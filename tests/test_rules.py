@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -67,11 +68,15 @@ def test_rules_stand_beside_the_exact_ceiling() -> None:
     assert found["ALERT as meant"].tolist() == pytest.approx([0.75, -0.75])
     assert found["ALERT as coded"].isna().all()  # its score never moves here
     assert found[rules.CONSTANT].isna().all()
-    assert "halves on 2 of 2 curves, of 1 trait." in rules.rules_verdict(found)
+    said = rules.rules_verdict(found)
+    assert "halves on 2 of 2 curves, of 1 trait." in said
     fares = rules.distances_table(found).set_index("rule")
     assert fares["distance"][:3].tolist() == pytest.approx([0.0, 0.125, 0.875 - INTERPOLATED])
     assert fares["distance"][3:].isna().all()
-    assert fares["silent"].tolist() == ["0 of 2", "0 of 2", "0 of 2", "2 of 2", "2 of 2"]
+    assert fares["silent"].tolist() == ["0 of 2"] * 3 + ["2 of 2"] * 3
+    # Both stop at 0.75, the last point before; coherence is at nine tenths at 0.775.
+    (ours, alert) = re.findall(r"lies (\S+) away on average and ALERT as meant (\S+)\.$", said)[0]
+    assert ours == alert in ("0.02", "0.03")
 
 
 def test_alert_without_its_step_back_is_interpolated() -> None:
@@ -92,7 +97,9 @@ def test_distances_are_given_as_they_are() -> None:
     """Few curves that share traits and prompts have a range, not an interval."""
     found = table(a=swept(0.5), b=swept(1.0), c=swept(1.5))
     fares = rules.distances_table(found).set_index("rule")
-    assert fares["curves"].tolist() == [6, 6, 6, 0, 6]
+    assert fares["curves"].tolist() == [6, 6, 6, 6, 0, 6]
+    # All curves share the shape of the step: the fall that other traits choose fits it better.
+    assert fares.loc[rules.TUNED, "distance"] < fares.loc[rules.INTERPOLATED, "distance"] < 0.2
     columns = ["distance", "least", "greatest"]
     assert fares.loc[rules.CONSTANT, columns].tolist() == pytest.approx([0.5, 0.0, 0.75])
     assert fares.loc["ALERT as meant", columns].tolist() == pytest.approx([0.125] * 3)

@@ -110,12 +110,12 @@ def test_recommended_coefficients_include_zero() -> None:
     [
         (
             0.8,
-            "moves the trait by +0.64 [+0.62, +0.66] where both texts hold (8 prompts, 8 that way "
-            "and 0 the other, of 8 that could; p = 0.0046 by sign flips)",
+            "moves the trait by +0.64 [+0.62, +0.66] where both texts hold (8 prompts, 8 moved "
+            "that way, 0 the other, 0 broke, of 8 that could move; p = 0.0039 by sign flips)",
             "wrong",
         ),
         (-0.8, "moves the trait the wrong way, by −0.64 [", "not measurably"),
-        (0.0, "does not measurably move the trait: +0.00 [−0.32, +0.32]", "wrong way"),
+        (0.0, "is not shown to move the trait: +0.00 [−0.32, +0.32]", "wrong way"),
     ],
 )
 def test_verdicts_follow_the_numbers(effect: float, said: str, unsaid: str) -> None:
@@ -145,10 +145,13 @@ def test_a_vector_has_a_place_among_random_ones() -> None:
     own, ceiling = swept(grid=FEW), found(swept())
     less = np.linspace(-0.7, 0.7, 19)
     words = verdicts.verdict("mood", pd.concat([own, draws(*less)]), ceiling)
-    said = "place 1 of 20 beside 19 random vectors of that length, p = 0.05; theirs: −0.56 to +0.56"
+    said = (
+        "place 1 of 20 beside 19 random vectors of that length; theirs: −0.56 to +0.56, means over "
+        "8 to 8 prompts"
+    )
     assert words.count(said) == 2  # of either sign: towards the negative end on the negative side
     tied = verdicts.verdict("mood", pd.concat([own, draws(*less[:-1], 0.8)]), ceiling)
-    assert tied.count("place 2 of 20 beside 19 random vectors of that length, p = 0.10") == 2
+    assert tied.count("place 2 of 20 beside 19 random vectors of that length") == 2
     against = verdicts.verdict(
         "mood", pd.concat([swept(effect=-0.8, grid=FEW), draws(*less)]), ceiling
     )
@@ -230,31 +233,60 @@ def test_only_prompts_that_can_move_tell_of_an_effect() -> None:
     there = frame["prompt_index"] < 9
     frame.loc[there, "trait"] = 1.0
     few = outcomes.moves(frame, 0.8, 1)
-    assert (few.able, few.along, few.against, few.effect) == (3, 3, 0, "unknown")
+    assert (few.could, few.broke, few.along, few.against) == (3, 0, 3, 0)
+    assert few.effect == "unknown"
     back = outcomes.moves(frame, -0.8, -1)
-    assert (back.able, back.along, back.effect) == (12, 3, "no effect")
+    assert (back.could, back.along, back.effect) == (12, 3, "no effect")
     words = verdicts.verdict("mood", frame, found(swept()))
-    assert "may or may not move the trait, too few prompts can: +0.17 [" in words
-    assert "(12 prompts, 3 that way and 0 the other, of 3 that could;" in words
+    assert "may or may not move the trait, too few texts that hold can show it: +0.17 [" in words
+    assert "(12 prompts, 3 moved that way, 0 the other, 0 broke, of 3 that could move;" in words
     assert "100% [76%, 100%] still hold there (of the 3 whose trait can move, 100%" in words
 
 
 def test_the_headline_counts_what_fresh_prompts_confirm() -> None:
-    ceilings = {"mood": found(swept()), "tone": found(swept(effect=0.0))}
+    frames = {"mood": swept(), "tone": swept(effect=0.0)}
+    ceilings = {name: found(frame) for name, frame in frames.items()}
     fresh = {"mood": swept(grid=FEW), "tone": swept(grid=np.array([0.0]))}
-    table = verdicts.confirmed_table(fresh, ceilings)
+    said = verdicts.confirm(frames, ceilings, fresh)
+    table = verdicts.confirmed_table(said)
     assert table["trait"].tolist() == ["mood", "mood"]  # nothing is recommended for the other
     assert table["confirmed"].tolist() == ["yes", "yes"]
     assert table["texts that hold"].tolist() == ["100% [68%, 100%]"] * 2
-    assert verdicts.headline(table) == (
-        "2 coefficients are recommended. On fresh prompts 2 of 2 move the trait by more than "
-        "chance. At 2 of 2 at least 90% of the texts that held unsteered still hold."
+    assert table["change when chosen"].str[:5].tolist() == ["+0.60", "−0.60"]
+    assert verdicts.headline(said) == (
+        "2 coefficients are recommended. On fresh prompts 2 of 2 are shown to move the trait. At 2 "
+        "of 2 at least 90% of the texts that did unsteered still hold (at 0 by the lower end of "
+        "the interval). At 2 of 2 at least 90% of the texts that did unsteered still are intact by "
+        "the model's own measure (at 0 by the lower end of the interval)."
     )
-    flat = {"mood": swept(effect=0.0, grid=FEW, breaks=0.8)}
-    gone = verdicts.confirmed_table(flat, {"mood": ceilings["mood"]})
-    assert gone["confirmed"].tolist() == ["too few", "too few"]
-    assert "for 2 too few prompts can still move to tell. At 0 of 2" in verdicts.headline(gone)
+    assert verdicts.headline([]) == "No coefficient is recommended."
+    assert verdicts.placebo(said, fresh) == "No control was measured beside them."
+
+
+def test_texts_that_break_before_they_show_anything_are_counted() -> None:
+    frames = {"mood": swept()}
+    ceilings = {"mood": found(frames["mood"])}
+    fresh = {"mood": swept(effect=0.0, grid=FEW, breaks=0.8)}
+    said = verdicts.confirm(frames, ceilings, fresh)
+    table = verdicts.confirmed_table(said)
+    assert table["confirmed"].tolist() == [verdicts.BROKE] * 2
+    assert (
+        table["prompts"].iloc[0] == "0 moved that way, 0 the other, 8 broke, of 8 that could move"
+    )
+    assert "of 2 most texts that could move broke. At 0 of 2" in verdicts.headline(said)
+
+
+def test_without_a_judge_the_headline_speaks_of_whole_texts_alone() -> None:
+    ceilings = {"mood": found(swept())}
     unjudged = {"mood": swept(judged=False, grid=FEW)}
-    words = verdicts.headline(verdicts.confirmed_table(unjudged, {"mood": ceilings["mood"]}))
-    assert "On fresh prompts" not in words
-    assert verdicts.headline(pd.DataFrame()) == "No coefficient is recommended."
+    said = verdicts.confirm({"mood": swept(judged=False)}, ceilings, unjudged)
+    assert "On fresh prompts" not in verdicts.headline(said)
+    assert verdicts.confirmed_table(said)["confirmed"].tolist() == ["unknown"] * 2
+
+
+def test_placebos_go_through_the_same_test() -> None:
+    frames = {"mood": swept()}
+    ceilings = {"mood": found(frames["mood"])}
+    fresh = {"mood": pd.concat([swept(grid=FEW), draws(0.0, 0.8, -0.8)], ignore_index=True)}
+    words = verdicts.placebo(verdicts.confirm(frames, ceilings, fresh), fresh)
+    assert words == "Of 6 controls at these coefficients the same test calls 2 an effect."

@@ -10,6 +10,7 @@ from workbench.extract import extract
 from workbench.generate import generate
 from workbench.models import LM, load
 from workbench.positions import preview
+from workbench.seek import seek
 from workbench.slopes import slopes
 from workbench.sweep import sweep
 from workbench.tracing import logprobs, read
@@ -38,6 +39,7 @@ __all__ = [
     "random_like",
     "read",
     "report",
+    "seek",
     "slopes",
     "sweep",
 ]

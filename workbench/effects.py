@@ -19,6 +19,8 @@ from workbench.intervals import ROUNDING, percentiles, resamples
 
 Effect = Literal["effect", "no effect", "wrong way", "unknown"]
 
+# Up to so many prompts that moved, all flips of their signs are tried.
+EXACT = 12
 # The onset lies where the mean movement reaches this share of its greatest.
 ONSET_SHARE = 0.25
 
@@ -29,13 +31,19 @@ def sign_flip(grid: Floats, moved: Floats, rng: np.random.Generator, flips: int 
     If nothing moves, a prompt's changes are as likely as their opposites: its sign is flipped at
     random, the same at all coefficients. The statistic is the sum of change times coefficient,
     over all that is known of each prompt: one whose text breaks early counts with what it has, and
-    so for less. Ties count against an effect: p = (1 + number of flips that reach the statistic) /
-    (1 + flips) (Phipson & Smyth 2010).
+    so for less. Ties count against an effect. All flips are tried where few prompts moved; else
+    p = (1 + number of random flips that reach the statistic) / (1 + flips) (Phipson & Smyth 2010).
+
+    It takes texts to break alike whichever way they would move: those that broke cannot be flipped.
     """
     leaning = np.where(np.isfinite(moved), moved, 0) @ grid
-    observed = leaning.sum()
-    chance = rng.choice([-1.0, 1.0], size=(flips, len(leaning))) @ leaning
+    leaning = leaning[np.abs(leaning) > ROUNDING]  # what did not move looks the same flipped
+    observed, count = leaning.sum(), len(leaning)
     # Equal sums that were added in another order may differ by rounding.
+    if count <= EXACT:
+        bits = (np.arange(2**count)[:, None] >> np.arange(count)) & 1
+        return float(np.mean((2.0 * bits - 1) @ leaning >= observed - ROUNDING))
+    chance = rng.choice([-1.0, 1.0], size=(flips, count)) @ leaning
     return float((1 + np.sum(chance >= observed - ROUNDING)) / (1 + flips))
 
 

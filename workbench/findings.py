@@ -15,27 +15,38 @@ import pandas as pd
 from workbench.frames import coefficient_axis
 from workbench.intervals import Interval
 from workbench.marks import MARKS, UNITS, Ceiling
-from workbench.outcomes import KINDS, nearest, outcomes
+from workbench.outcomes import KINDS, held, nearest, outcomes
 from workbench.rules import flags_table, rules_table, rules_verdict, shown_rules
 from workbench.slopes import slope_summary
 from workbench.tables import markdown_table
 from workbench.vectors import SteeringVector
-from workbench.verdicts import confirmed_table, headline, verdict
+from workbench.verdicts import confirm, confirmed_table, headline, placebo, verdict
 from workbench.wording import interval, number, one_line, quoted, signed, titled
 
 
-def marks_table(ceilings: Mapping[str, Ceiling]) -> pd.DataFrame:
-    """One row per trait and sign: status, and the three marks with intervals."""
+def marks_table(
+    ceilings: Mapping[str, Ceiling], frames: Mapping[str, pd.DataFrame]
+) -> pd.DataFrame:
+    """One row per trait and sign: status, the three marks with intervals and, where a judge knows
+    it, what share of the texts that hold unsteered still hold at the recommended coefficient."""
     return pd.DataFrame(
         {
             "trait": trait,
             "sign": signed(sign),
             "status": side.status,
             **{mark: str(getattr(side, mark)) for mark in MARKS},
+            **_hold_there(frames[trait], side.recommended.value),
         }
         for trait, ceiling in ceilings.items()
         for sign, side in ceiling.sides.items()
     )
+
+
+def _hold_there(frame: pd.DataFrame, value: float) -> dict[str, str]:
+    if "coherence" not in frame.columns:
+        return {}
+    share = interval(held(frame, value), ".0%") if math.isfinite(value) else "–"
+    return {"texts that hold at recommended": share}
 
 
 def vectors_table(
@@ -164,7 +175,7 @@ def sweep_values(
     axis, unit = coefficient_axis(steered)
     judged = all("coherence" in frame.columns for frame in frames.values())
     rules = rules_table(frames, ceilings)
-    confirmed = confirmed_table(fresh, ceilings)
+    confirmed = confirm(frames, ceilings, fresh)
     counts = [
         part.loc[part["vector"] == "vector", "prompt_index"].nunique() for part in frames.values()
     ]
@@ -184,9 +195,10 @@ def sweep_values(
             "shown, and what is said of broken texts rests on the model's own measures."
         ),
         "vectors": markdown_table(vectors_table(vectors, frames)),
-        "marks": markdown_table(marks_table(ceilings)),
+        "marks": markdown_table(marks_table(ceilings, frames)),
         "headline": headline(confirmed),
-        "confirmed": quoted(confirmed, "There is nothing to confirm."),
+        "confirmed": quoted(confirmed_table(confirmed), "There is nothing to confirm."),
+        "placebo": placebo(confirmed, fresh),
         "rules": markdown_table(shown_rules(rules), ".2f"),
         "rules_verdict": rules_verdict(rules),
         "flags": flags_counted(frames),

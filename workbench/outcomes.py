@@ -103,7 +103,8 @@ class Moves(NamedTuple):
     """How the trait of prompts moves at a coefficient, texts that hold alone.
 
     change  mean over prompts, with its 95 % interval
-    able    how many of them were not at that end of the scale already
+    could   how many prompts whose unsteered text holds were not at that end of the scale already
+    broke   how many of these have a steered text that does not hold: what they show is not known
     along   how many moved the way of the sign, `against` the other way
     effect  "effect", "wrong way", "no effect" or, where those that can move are too few to tell,
             "unknown": a test by sign flips (effects.py) at 2.5 % in either direction
@@ -111,22 +112,27 @@ class Moves(NamedTuple):
     """
 
     change: Interval
-    able: int
+    could: int
+    broke: int
     along: int
     against: int
     effect: Effect
     p: float
 
 
-def moves(frame: pd.DataFrame, coefficient: float, sign: int) -> Moves:
+def moves(frame: pd.DataFrame, coefficient: float, sign: int, kind: str = "vector") -> Moves:
     """Whether, and how many, prompts show the trait more (sign 1) or less (-1) at a coefficient."""
-    start, moved = _changes(prepared(frame), "trait", coefficient, "vector")
+    ready = prepared(frame)
+    start, moved = _changes(ready, "trait", coefficient, kind)
     known = moved.dropna()
     steps = sign * known.to_numpy(dtype=float)[:, None]
     able = int((sign * start[known.index] < 1).sum())
     effect, p = judge_effect(np.ones(1), steps, None, np.random.default_rng(0), LEVEL, able)
     along, against = int((steps > 0).sum()), int((steps < 0).sum())
-    return Moves(change(frame, "trait", coefficient), able, along, against, effect, p)
+    could = _still(ready, "holds", coefficient, kind, _able(ready, sign)).count
+    return Moves(
+        change(frame, "trait", coefficient, kind), could, could - able, along, against, effect, p
+    )
 
 
 def draws(frame: pd.DataFrame) -> dict[str, list[str]]:

@@ -52,8 +52,8 @@ def about_effect(
     if effect == "wrong way":
         return [f"{what} moves the wrong way, by up to {strongest:+.2f} in intact texts {tested}"]
     said = [
-        f"{what} moves by up to {strongest:+.2f} (the largest mean over coefficients, of {there} "
-        f"intact texts), more than chance{than} {tested}"
+        f"{what} moves more than chance{than}, over all coefficients up to {end:.3g} {tested}; "
+        f"the largest mean of them is {strongest:+.2f}, of {there} intact texts"
     ]
     if signal == "kl":
         said.append("no judge measured the trait: which way it moves is not known")

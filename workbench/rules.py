@@ -18,7 +18,7 @@ import pandas as pd
 
 from workbench.alert import alert_as_coded, alert_as_meant
 from workbench.breakage import intact
-from workbench.crossings import CEILING_SHARE, crossing, settled
+from workbench.crossings import CEILING_SHARE, RECOMMENDED_SHARE, crossing, settled
 from workbench.curves import Floats
 from workbench.frames import coefficient_axis
 from workbench.intervals import percentiles
@@ -29,13 +29,16 @@ from workbench.wording import signed
 EXACT = "coherence halved (exact)"
 CONSTANT = "constant (other traits)"
 INTERPOLATED = "ALERT as meant, interpolated"
-RULES = ("this package", "ALERT as meant", INTERPOLATED, "ALERT as coded", CONSTANT)
+TUNED = "ALERT as meant, interpolated, fall of other traits"
+RULES = ("this package", "ALERT as meant", INTERPOLATED, TUNED, "ALERT as coded", CONSTANT)
+# A safe end instead: where coherence falls to nine tenths, beside what stops short of the ceiling.
+SAFE = "coherence at nine tenths (exact)"
 # The least exact coherence of a text that counts as coherent.
 COHERENT = 0.5
 # Of the prompts, for the interval (at this level) and the noise of the exact column.
 RESAMPLES, LEVEL = 200, 0.9
-# ALERT stops where its score has fallen by this share of its value at 0.
-ALERT_FALL = 0.2
+# ALERT stops where its score has fallen by this share of its value at 0; others it might have.
+ALERT_FALL, FALLS = 0.2, np.arange(0.05, 0.96, 0.05)
 
 
 def rules_table(
@@ -50,13 +53,15 @@ def rules_table(
     the other traits; and `end`, that of the swept range. `attrs["units"]` names the units of the
     coefficients: "residual norms", "raw units", or both.
     """
-    rows = []
+    rows, tunable = [], []
     for trait, ceiling in ceilings.items():
         frame = frames[trait]
         coded = alert_as_coded(frame, threshold=ALERT_FALL)
         for sign, side in ceiling.sides.items():
             meant = alert_as_meant(frame, sign=sign, threshold=ALERT_FALL)
-            fallen = crossing(np.abs(meant.coefficients), meant.normalised, 1 - ALERT_FALL)
+            sizes = np.abs(meant.coefficients)
+            fallen = crossing(sizes, meant.normalised, 1 - ALERT_FALL)
+            tunable.append([crossing(sizes, meant.normalised, 1 - fall) for fall in FALLS])
             row = {
                 "trait": trait,
                 "sign": signed(sign),
@@ -64,6 +69,7 @@ def rules_table(
                 "ALERT as meant": math.nan if meant.index is None else meant.upper_bound,
                 INTERPOLATED: sign * fallen if math.isfinite(fallen) else math.nan,
                 "ALERT as coded": math.nan if coded.index is None else sign * coded.upper_bound,
+                "recommended": side.recommended.value,
             }
             if "coherence" in frame.columns:
                 row |= _truth(frame, sign)
@@ -71,6 +77,7 @@ def rules_table(
     rules = pd.DataFrame(rows)
     if EXACT in rules.columns:
         rules[CONSTANT] = _constants(rules)
+        rules[TUNED] = _tuned(rules, np.array(tunable))
     units = dict.fromkeys(f"{UNITS[ceiling.unit]}s" for ceiling in ceilings.values())
     rules.attrs["units"] = " and ".join(units)
     return rules
@@ -83,6 +90,21 @@ def _constants(rules: pd.DataFrame) -> pd.Series:
     sign = np.where(rules["sign"] == "+", 1.0, -1.0)
     medians = [part.median() if len(part) else math.nan for part in others]
     return pd.Series(sign * np.array(medians, dtype=float), index=rules.index)
+
+
+def _tuned(rules: pd.DataFrame, said: Floats) -> pd.Series:
+    """What ALERT says (rows, FALLS) with the fall that comes nearest to the exact column over the
+    rows of other traits, silence counting as the end of the range; NaN if there are none."""
+    sizes = np.minimum(said, rules["end"].abs().to_numpy()[:, None])
+    distance = np.abs(sizes - rules[EXACT].abs().to_numpy()[:, None])
+    sign = np.where(rules["sign"] == "+", 1.0, -1.0)
+    found = np.full(len(rules), np.nan)
+    for row, trait in enumerate(rules["trait"]):
+        others = distance[(rules["trait"] != trait) & rules[EXACT].notna()]
+        if len(others):
+            value = said[row, int(others.mean(axis=0).argmin())]
+            found[row] = sign[row] * value if math.isfinite(value) else math.nan
+    return pd.Series(found, index=rules.index)
 
 
 def exact_ceiling(frame: pd.DataFrame, sign: int, share: float = CEILING_SHARE) -> float:
@@ -111,6 +133,7 @@ def _truth(frame: pd.DataFrame, sign: int) -> dict[str, float]:
     known = [distance / 2 for distance in apart if math.isfinite(distance)]
     return {
         EXACT: exact_ceiling(frame, sign),
+        SAFE: exact_ceiling(frame, sign, RECOMMENDED_SHARE),
         "exact_low": sign * low,
         "exact_high": sign * high,
         "exact_noise": float(np.mean(known)) if known else math.nan,
@@ -152,8 +175,19 @@ def rules_verdict(rules: pd.DataFrame) -> str:
         + ("; and on how many an end where there is none (*false alarms*)" if alarms else "")
         + ". The exact column itself errs, as it is a mean over these prompts: by "
         f"{rules['exact_noise'].mean():.2f} on average (half the mean distance between what two "
-        "halves of the prompts give), and rules that come nearer cannot be told apart.\n\n"
+        "halves of the prompts give), beside what lies between grid points.\n\n"
         + markdown_table(table, ".2f")
+        + f"\n\n{_safe(rules)}"
+    )
+
+
+def _safe(rules: pd.DataFrame) -> str:
+    """How far the two stops short of the ceiling lie from where coherence is still nine tenths."""
+    away = [(rules[rule] - rules[SAFE]).abs().mean() for rule in ("recommended", "ALERT as meant")]
+    return (
+        "ALERT's fall of a fifth is meant as a safe stop, as *recommended* is: from where mean "
+        f"coherence falls to nine tenths of its start, *recommended* lies {away[0]:.2f} away on "
+        f"average and ALERT as meant {away[1]:.2f}."
     )
 
 
@@ -197,7 +231,7 @@ def shown_rules(rules: pd.DataFrame) -> pd.DataFrame:
         str(Estimate(*ends))
         for ends in rules[[EXACT, "exact_low", "exact_high"]].itertuples(index=False)
     ]
-    table = rules.drop(columns=["exact_low", "exact_high", "exact_noise", "end"])
+    table = rules.drop(columns=["exact_low", "exact_high", "exact_noise", "end", SAFE])
     return table.assign(**{EXACT: cells})
 
 

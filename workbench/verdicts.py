@@ -7,7 +7,8 @@ models.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -30,7 +31,13 @@ from workbench.outcomes import (
 from workbench.wording import interval, number, signed
 
 # What a test on fresh prompts says of a coefficient that was recommended.
-SAID = {"effect": "yes", "wrong way": "the wrong way", "no effect": "no", "unknown": "too few"}
+SAID = {
+    "effect": "yes",
+    "wrong way": "the wrong way",
+    "no effect": "not shown",
+    "unknown": "too few prompts can move",
+}
+BROKE = "most that could move broke"
 
 
 def recommended(ceiling: Ceiling) -> list[float]:
@@ -39,61 +46,127 @@ def recommended(ceiling: Ceiling) -> list[float]:
     return sorted({0.0, *(value for value in values if math.isfinite(value))})
 
 
-def confirmed_table(
-    fresh: Mapping[str, pd.DataFrame], ceilings: Mapping[str, Ceiling]
-) -> pd.DataFrame:
-    """One row per recommended coefficient: what its sweep said, and what fresh prompts say.
+class Confirmed(NamedTuple):
+    """One recommended coefficient: what its sweep said, and what fresh prompts say.
 
-    Columns `trait`, `sign`, `recommended`, `chosen by` (the status of the sweep), `change of the
-    trait` where both texts hold, `prompts` (that moved along and against, of those that could),
-    `confirmed` (see `outcomes.moves`; "unknown" without a judge), `p`, and `texts that hold`.
+    moves, before  of the trait on fresh prompts, and its change in the sweep that chose; None
+                   where no judge measured it
+    holds, whole   of the prompts whose unsteered text holds (is intact), the share whose steered
+                   one does
     """
-    rows = []
+
+    trait: str
+    side: Side
+    moves: Moves | None
+    before: Interval | None
+    holds: Interval
+    whole: Interval
+
+    @property
+    def said(self) -> str:
+        """Whether the trait moves, in words."""
+        if self.moves is None:
+            return "unknown"
+        if self.moves.effect == "unknown" and 2 * self.moves.broke > self.moves.could:
+            return BROKE
+        return SAID[self.moves.effect]
+
+
+def confirm(
+    frames: Mapping[str, pd.DataFrame],
+    ceilings: Mapping[str, Ceiling],
+    fresh: Mapping[str, pd.DataFrame],
+) -> list[Confirmed]:
+    """Every recommended coefficient on fresh prompts.
+
+    frames    trait -> the sweep that chose
+    ceilings  trait -> what it chose
+    fresh     trait -> the sweep over `recommended(ceiling)` on other prompts
+    """
+    found = []
     for trait, ceiling in ceilings.items():
         frame = fresh[trait]
         for side in ceiling.sides.values():
             value = side.recommended.value
             if not math.isfinite(value):
                 continue
-            found = moves(frame, value, side.sign) if "trait" in frame.columns else None
-            holds = held(frame, value)
-            rows.append(
-                {
-                    "trait": trait,
-                    "sign": signed(side.sign),
-                    "recommended": number(value),
-                    "chosen by": side.status,
-                    "change of the trait": interval(found.change) if found else "unknown",
-                    "prompts": _counted(found) if found else "–",
-                    "confirmed": SAID[found.effect] if found else "unknown",
-                    "p": f"{found.p:.2g}" if found else "–",
-                    "texts that hold": interval(holds, ".0%") if holds.count else "unknown",
-                }
+            judged = "trait" in frame.columns
+            found.append(
+                Confirmed(
+                    trait,
+                    side,
+                    moves(frame, value, side.sign) if judged else None,
+                    change(frames[trait], "trait", value) if judged else None,
+                    held(frame, value),
+                    kept_intact(frame, value),
+                )
             )
-    return pd.DataFrame(rows)
+    return found
 
 
-def headline(table: pd.DataFrame) -> str:
-    """`confirmed_table` in two sentences."""
-    if table.empty:
+def confirmed_table(found: Sequence[Confirmed]) -> pd.DataFrame:
+    """`confirm` as a table: `change` of the trait where both texts hold, first in the sweep that
+    chose, then on fresh prompts; `prompts` that moved, and that broke, of those that could;
+    `confirmed`; `p`; and the shares of texts that hold and that are intact."""
+    return pd.DataFrame(
+        {
+            "trait": one.trait,
+            "sign": signed(one.side.sign),
+            "recommended": number(one.side.recommended.value),
+            "change when chosen": interval(one.before) if one.before else "unknown",
+            "change, fresh prompts": interval(one.moves.change) if one.moves else "unknown",
+            "prompts": _counted(one.moves) if one.moves else "–",
+            "confirmed": one.said,
+            "p": f"{one.moves.p:.2g}" if one.moves else "–",
+            "texts that hold": interval(one.holds, ".0%") if one.holds.count else "unknown",
+            "texts intact": interval(one.whole, ".0%") if one.whole.count else "unknown",
+        }
+        for one in found
+    )
+
+
+def headline(found: Sequence[Confirmed]) -> str:
+    """`confirm` in a few sentences."""
+    if not found:
         return "No coefficient is recommended."
-    count = len(table)
+    count = len(found)
     said = [f"{count} coefficient{'s are' if count > 1 else ' is'} recommended."]
-    if (table["confirmed"] != "unknown").any():
-        seen = int((table["confirmed"] == SAID["effect"]).sum())
-        few = int((table["confirmed"] == SAID["unknown"]).sum())
+    if any(one.moves for one in found):
+        words = [one.said for one in found]
+        seen, lost = words.count(SAID["effect"]), words.count(BROKE)
         said.append(
-            f"On fresh prompts {seen} of {count} move the trait by more than chance"
-            + (f"; for {few} too few prompts can still move to tell." if few else ".")
+            f"On fresh prompts {seen} of {count} are shown to move the trait"
+            + (f"; of {lost} most texts that could move broke." if lost else ".")
         )
-    whole = table["texts that hold"].str.extract(r"^(\d+)%")[0].dropna().astype(int)
-    if len(whole):
-        kept = int((whole >= 100 * RECOMMENDED_SHARE).sum())
-        said.append(
-            f"At {kept} of {len(whole)} at least {RECOMMENDED_SHARE:.0%} of the texts that held "
-            "unsteered still hold."
-        )
+    for name, shares in (
+        ("hold", [one.holds for one in found if one.holds.count]),
+        ("are intact by the model's own measure", [one.whole for one in found if one.whole.count]),
+    ):
+        if shares:
+            kept = sum(share.value >= RECOMMENDED_SHARE for share in shares)
+            shown = sum(share.low >= RECOMMENDED_SHARE for share in shares)
+            said.append(
+                f"At {kept} of {len(shares)} at least {RECOMMENDED_SHARE:.0%} of the texts that "
+                f"did unsteered still {name} (at {shown} by the lower end of the interval)."
+            )
     return " ".join(said)
+
+
+def placebo(found: Sequence[Confirmed], fresh: Mapping[str, pd.DataFrame]) -> str:
+    """How often the test of `confirm` calls an effect what controls of the same length do."""
+    calls = [
+        moves(fresh[one.trait], one.side.recommended.value, one.side.sign, kind).effect
+        for one in found
+        if one.moves
+        for kinds in draws(fresh[one.trait]).values()
+        for kind in kinds
+    ]
+    if not calls:
+        return "No control was measured beside them."
+    return (
+        f"Of {len(calls)} controls at these coefficients the same test calls "
+        f"{calls.count('effect')} an effect."
+    )
 
 
 def verdict(trait: str, frame: pd.DataFrame, ceiling: Ceiling) -> str:
@@ -135,8 +208,8 @@ def _about_trait(frame: pd.DataFrame, side: Side, start: str) -> str:
     words = {
         "effect": "moves the trait by",
         "wrong way": "moves the trait the wrong way, by",
-        "no effect": "does not measurably move the trait:",
-        "unknown": "may or may not move the trait, too few prompts can:",
+        "no effect": "is not shown to move the trait:",
+        "unknown": "may or may not move the trait, too few texts that hold can show it:",
     }
     notes = [
         f"{_prompts(found.change.count)}, {_counted(found)}",
@@ -162,7 +235,10 @@ def _about_likelihood(frame: pd.DataFrame, side: Side, start: str) -> str:
 
 
 def _counted(found: Moves) -> str:
-    return f"{found.along} that way and {found.against} the other, of {found.able} that could"
+    return (
+        f"{found.along} moved that way, {found.against} the other, {found.broke} broke, "
+        f"of {found.could} that could move"
+    )
 
 
 def _beside_draws(frame: pd.DataFrame, column: str, side: Side, moved: float) -> list[str]:
@@ -170,8 +246,9 @@ def _beside_draws(frame: pd.DataFrame, column: str, side: Side, moved: float) ->
     each moves it the way of the sign, of any other measure by how far it moves it at all."""
     said = []
     for name, kinds in draws(frame).items():
-        found = [change(frame, column, side.recommended.value, kind).value for kind in kinds]
-        known = np.array([value for value in found if not math.isnan(value)], dtype=np.float64)
+        found = [change(frame, column, side.recommended.value, kind) for kind in kinds]
+        counts = [one.count for one in found if one.count]
+        known = np.array([one.value for one in found if one.count], dtype=np.float64)
         what = CONTROLS.get(name, name)
         if len(known) == 1:
             said.append(f"one {what} vector of that length: {number(known[0])}")
@@ -181,9 +258,9 @@ def _beside_draws(frame: pd.DataFrame, column: str, side: Side, moved: float) ->
             else:
                 place, of = place_among(abs(moved), np.abs(known))
             said += [
-                f"place {place} of {of} beside {of - 1} {what} vectors of that length, "
-                f"p = {place / of:.2f}",
-                f"theirs: {number(known.min())} to {number(known.max())}",
+                f"place {place} of {of} beside {of - 1} {what} vectors of that length",
+                f"theirs: {number(known.min())} to {number(known.max())}, means over "
+                f"{min(counts)} to {max(counts)} prompts",
             ]
     return said
 
