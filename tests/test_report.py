@@ -296,8 +296,15 @@ def test_a_table_grows_stale_by_code_model_or_a_touched_file(
     assert tables.stale("t", directory=tmp_path, model="one") == []
     code.write_text("def f(x):\n    return x + 2\n")
     assert tables.stale("t", directory=tmp_path) == ["the code of made has changed since"]
-    code.write_text('def f(x):\n    return x + 1; "à"; 2\n')
-    assert tables.stale("t", directory=tmp_path) == ["the code of made has changed since"]
+    for other in (
+        'def f(x):\n    return x + 1; "à"; 2\n',
+        "def f(x):\n    pass\nreturn x + 1\n",
+        "def f(x):\n    if x:\n        x = 1\n    return x + 1\n",
+    ):
+        code.write_text(other)
+        assert tables.stale("t", directory=tmp_path) == ["the code of made has changed since"]
+    inside = "def f(x):\n    if x:\n        x = 1\n        return x + 1\n"
+    assert tables._bare(inside) != tables._bare(other), "what stands in a block is code"
     code.write_text("def f(x):\n    return x + 1\n")
     assert tables.stale("t", directory=tmp_path, model="two") == [
         "model was 'one' and is now 'two'"

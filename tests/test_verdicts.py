@@ -199,8 +199,9 @@ def test_outcomes_name_what_was_done() -> None:
     """19 random vectors are one row, whose intervals are over vectors."""
     fresh = breaking()
     asked = fresh[fresh["coefficient"] == 0].assign(vector="prompted", trait=0.9)
-    random = pd.concat([breaking().assign(vector=f"random {draw}") for draw in range(19)])
-    shuffled = fresh.assign(vector="shuffled", trait=0.0)
+    there = fresh[fresh["coefficient"] != 0]  # a control has no rows at 0
+    random = pd.concat([there.assign(vector=f"random {draw}") for draw in range(19)])
+    shuffled = there.assign(vector="shuffled", trait=0.0)
     table = outcomes.outcomes(pd.concat([fresh, random, shuffled, asked], ignore_index=True))
     assert table["texts"].tolist() == [
         "unsteered",

@@ -131,7 +131,7 @@ def moves(frame: pd.DataFrame, coefficient: float, sign: int, kind: str = "vecto
     along, against = int((steps > 0).sum()), int((steps < 0).sum())
     could = _still(ready, "holds", coefficient, kind, _able(ready, sign)).count
     return Moves(
-        change(frame, "trait", coefficient, kind), could, could - able, along, against, effect, p
+        change(ready, "trait", coefficient, kind), could, could - able, along, against, effect, p
     )
 
 
@@ -171,8 +171,6 @@ def outcomes(frame: pd.DataFrame) -> pd.DataFrame:
         if len(controls.get(kind, ())) > 1:
             words, unit = f"{len(controls[kind])} {words}s", "vector"
         for place in sorted(group["coefficient_norm"].unique()):
-            if kind not in KINDS and place == 0:
-                continue  # a control of length 0 is the unsteered model again
             part = group[group["coefficient_norm"] == place]
             rows.append(
                 {
@@ -187,7 +185,10 @@ def outcomes(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def prepared(frame: pd.DataFrame) -> pd.DataFrame:
-    """With `holds`, and coefficients in `coefficient_norm` even where norms are unknown."""
+    """With `holds`, and coefficients in `coefficient_norm` even where norms are unknown; as it is
+    where that is done."""
+    if "holds" in frame.columns:
+        return frame
     axis, _ = coefficient_axis(frame)
     return frame.assign(coefficient_norm=frame[axis], holds=holding(frame))
 

@@ -2,7 +2,8 @@
 
 Every rule faces two questions: how far from the truth where texts do fall apart, and how often it
 calls an end where there is none. The truth is a mean over few prompts, so it comes with an interval
-and with its own noise, below which no rule can be told from another. A constant guess, tuned on the
+and with its own noise. ALERT has its authors' bound and, as a fairer rival, the one that does best
+on the other traits. A constant guess, tuned on the
 other traits, is the least that a rule must beat. ALERT as meant stops a grid point early;
 interpolated to where its score has fallen by as much, it shows what its score is worth without that
 step. Knows nothing of models.
@@ -67,7 +68,7 @@ def rules_table(
                 "sign": signed(sign),
                 "this package": side.ceiling.value,
                 "ALERT as meant": math.nan if meant.index is None else meant.upper_bound,
-                INTERPOLATED: sign * fallen if math.isfinite(fallen) else math.nan,
+                INTERPOLATED: _with_sign(sign, fallen),
                 "ALERT as coded": math.nan if coded.index is None else sign * coded.upper_bound,
                 "recommended": side.recommended.value,
             }
@@ -102,8 +103,7 @@ def _tuned(rules: pd.DataFrame, said: Floats) -> pd.Series:
     for row, trait in enumerate(rules["trait"]):
         others = distance[(rules["trait"] != trait) & rules[EXACT].notna()]
         if len(others):
-            value = said[row, int(others.mean(axis=0).argmin())]
-            found[row] = sign[row] * value if math.isfinite(value) else math.nan
+            found[row] = _with_sign(sign[row], said[row, int(others.mean(axis=0).argmin())])
     return pd.Series(found, index=rules.index)
 
 
@@ -113,8 +113,7 @@ def exact_ceiling(frame: pd.DataFrame, sign: int, share: float = CEILING_SHARE) 
     The mean is over prompts, made to fall along the coefficient; the first break that lasts
     counts, as in `find_ceiling`. Raises ValueError where the coherence of unsteered texts is 0.
     """
-    crossed = _halves(*_coherence(frame, sign), share)
-    return sign * crossed if math.isfinite(crossed) else math.nan
+    return _with_sign(sign, _falls(*_coherence(frame, sign), share))
 
 
 def _truth(frame: pd.DataFrame, sign: int) -> dict[str, float]:
@@ -122,18 +121,18 @@ def _truth(frame: pd.DataFrame, sign: int) -> dict[str, float]:
     grid, values = _coherence(frame, sign)
     rng = np.random.default_rng(0)
     count, half = len(values), len(values) // 2
-    drawn = [_halves(grid, values[rng.integers(0, count, count)]) for _ in range(RESAMPLES)]
+    drawn = [_falls(grid, values[rng.integers(0, count, count)]) for _ in range(RESAMPLES)]
     low, high = percentiles(drawn, LEVEL)
     apart = []
     for _ in range(RESAMPLES):
         order = rng.permutation(count)
-        one, other = (_halves(grid, values[part]) for part in (order[:half], order[half:]))
+        one, other = (_falls(grid, values[part]) for part in (order[:half], order[half:]))
         apart.append(abs(one - other) if math.isfinite(one + other) else math.nan)
     # A half errs by root 2 of what the whole does, and the distance of two by root 2 of that.
     known = [distance / 2 for distance in apart if math.isfinite(distance)]
     return {
-        EXACT: exact_ceiling(frame, sign),
-        SAFE: exact_ceiling(frame, sign, RECOMMENDED_SHARE),
+        EXACT: _with_sign(sign, _falls(grid, values)),
+        SAFE: _with_sign(sign, _falls(grid, values, RECOMMENDED_SHARE)),
         "exact_low": sign * low,
         "exact_high": sign * high,
         "exact_noise": float(np.mean(known)) if known else math.nan,
@@ -151,9 +150,14 @@ def _coherence(frame: pd.DataFrame, sign: int) -> tuple[Floats, Floats]:
     return table.columns.to_numpy(dtype=float), table.to_numpy(dtype=float)
 
 
-def _halves(grid: Floats, values: Floats, share: float = CEILING_SHARE) -> float:
+def _falls(grid: Floats, values: Floats, share: float = CEILING_SHARE) -> float:
     """Where the mean of values (P, K) falls below a share of its start; infinite if it does not."""
     return crossing(grid, settled(values, share), share)
+
+
+def _with_sign(sign: float, size: float) -> float:
+    """A coefficient from its size, NaN for one that is beyond the range."""
+    return sign * size if math.isfinite(size) else math.nan
 
 
 def rules_verdict(rules: pd.DataFrame) -> str:

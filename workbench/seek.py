@@ -29,6 +29,7 @@ from workbench.checks import number
 from workbench.crossings import CEILING_SHARE, RECOMMENDED_SHARE, Bools, settled
 from workbench.curves import Floats
 from workbench.frames import coefficient_axis
+from workbench.movement import Table
 from workbench.slopes import slope_records
 from workbench.sweep import sweep
 from workbench.tokens import Prompt
@@ -100,14 +101,10 @@ def refinements(frame: pd.DataFrame, reach: float, tolerance: float) -> list[flo
     axis, _ = coefficient_axis(own)
     found: set[float] = set()
     for sign in (-1, 1):
-        side = own[sign * own[axis] >= 0]
-        table = side.assign(size=side[axis].abs()).pivot_table(
-            index="prompt_index", columns="size", values="intact", aggfunc="first"
-        )
-        whole = table.to_numpy(dtype=bool)
+        side = Table.of(own, axis, sign)
+        whole = side.values("intact") > 0.5
         whole = whole[whole[:, 0]]  # as `find_ceiling`: the prompts that are intact unsteered
-        sizes = next_sizes(table.columns.to_numpy(dtype=float), whole, reach, tolerance)
-        found |= {sign * size for size in sizes}
+        found |= {sign * size for size in next_sizes(side.grid, whole, reach, tolerance)}
     return sorted(found)
 
 

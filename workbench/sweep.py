@@ -210,7 +210,6 @@ def _prepare(
             "a mask belongs to one batch; a sweep runs many: give a position rule, such as "
             "positions.everything"
         )
-    _check_layers(layers)
     if isinstance(controls, SteeringVector):
         raise ValueError(
             f"controls is one vector, {controls!r}; give it by name: controls={{'random': vector}}"
@@ -236,18 +235,9 @@ def _prepare(
         interventions(1.0)  # refuses now what it would refuse later
         return interventions
 
+    own = at(vector)  # refuses layers before the controls look at them
     made = {name: _as_long_as(vector, control, name, layers) for name, control in controls.items()}
-    return {"vector": at(vector), **{name: at(control) for name, control in made.items()}}
-
-
-def _check_layers(layers: Sequence[int] | None) -> None:
-    if layers is None:
-        return
-    if isinstance(layers, int):
-        raise ValueError(f"layers {layers!r} is not a list; give layers=[{layers!r}]")
-    twice = [layer for layer in layers if list(layers).count(layer) > 1]
-    if twice:
-        raise ValueError(f"layers {layers!r}: {twice[0]} stands twice; give each once")
+    return {"vector": own, **{name: at(control) for name, control in made.items()}}
 
 
 def _as_long_as(

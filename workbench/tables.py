@@ -5,7 +5,6 @@ provenance; single numbers and words are `tables/NAME.values.json`. Knows nothin
 the report that quotes them.
 """
 
-import ast
 import csv
 import hashlib
 import html
@@ -100,7 +99,7 @@ def code_fingerprint(*modules: str) -> str:
     """sha256 of what the named modules of the package do (all of them when none is named).
 
     Names are dotted and relative to the package: "sweep", "wren.grammar". Comments, docstrings and
-    white space do not count, so that a table does not grow stale by an edit that cannot change it.
+    blank lines do not count, so that a table does not grow stale by an edit that cannot change it.
 
     Raises FileNotFoundError for a module that is not there.
     """
@@ -113,43 +112,32 @@ def code_fingerprint(*modules: str) -> str:
 
 
 def _bare(source: str) -> str:
-    """Code without comments, docstrings and blank space between words, by places in the text
-    alone: what a parser makes of it differs between versions of Python."""
-    rows = [list(line) for line in source.splitlines()]
-
-    def blank(start: tuple[int, int], end: tuple[int, int]) -> None:
-        for row in range(start[0], end[0] + 1):
-            first = start[1] if row == start[0] else 0
-            last = end[1] if row == end[0] else len(rows[row - 1])
-            rows[row - 1][first:last] = " " * (last - first)
-
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            blank(token.start, token.end)
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.stmt) and _is_text(node) and node.end_lineno is not None:
-            ends = zip(
-                (node.lineno, node.end_lineno),
-                (node.col_offset, node.end_col_offset or 0),
-                strict=True,
-            )
-            start, end = ((row, _letters(source, row, byte)) for row, byte in ends)
-            blank(start, end)
-    return " ".join("\n".join(map("".join, rows)).split())
+    """Code without comments, docstrings and blank lines, by places in the text alone: what a parser
+    makes of it differs between versions of Python."""
+    rows = source.split("\n")
+    tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
+    comments = [token for token in tokens if token.type == tokenize.COMMENT]
+    code = [token for token in tokens if token.type not in (tokenize.COMMENT, tokenize.NL)]
+    begins = (None, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
+    before = [None, *(token.type for token in code)]
+    docstrings = [
+        token
+        for last, token, after in zip(before, code, code[1:], strict=False)
+        if token.type == tokenize.STRING and last in begins and after.type == tokenize.NEWLINE
+    ]
+    for token in (*comments, *docstrings):
+        _blank(rows, token)
+    return "\n".join(row.rstrip() for row in rows if row.strip())
 
 
-def _letters(source: str, row: int, byte: int) -> int:
-    """Where in its line a place is that `ast` counts in bytes of UTF-8."""
-    return len(source.splitlines()[row - 1].encode()[:byte].decode())
-
-
-def _is_text(node: ast.AST) -> bool:
-    """Whether a statement is a bare string, as docstrings are."""
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
+def _blank(rows: list[str], token: tokenize.TokenInfo) -> None:
+    """Overwrite a token in its rows with spaces."""
+    (first, start), (last, end) = token.start, token.end
+    for place in range(first - 1, last):
+        row = rows[place]
+        left = start if place == first - 1 else 0
+        right = end if place == last - 1 else len(row)
+        rows[place] = row[:left] + " " * (right - left) + row[right:]
 
 
 def save_table(

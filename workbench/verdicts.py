@@ -85,7 +85,7 @@ def confirm(
     """
     found = []
     for trait, ceiling in ceilings.items():
-        frame = fresh[trait]
+        frame = prepared(fresh[trait])
         for side in ceiling.sides.values():
             value = side.recommended.value
             if not math.isfinite(value):
@@ -154,6 +154,7 @@ def headline(found: Sequence[Confirmed]) -> str:
 
 def placebo(found: Sequence[Confirmed], fresh: Mapping[str, pd.DataFrame]) -> str:
     """How often the test of `confirm` calls an effect what controls of the same length do."""
+    fresh = {trait: prepared(frame) for trait, frame in fresh.items()}
     calls = [
         moves(fresh[one.trait], one.side.recommended.value, one.side.sign, kind).effect
         for one in found
@@ -175,8 +176,9 @@ def verdict(trait: str, frame: pd.DataFrame, ceiling: Ceiling) -> str:
     frame    a sweep over `recommended(ceiling)` on prompts that chose nothing
     ceiling  what chose them
     """
+    frame = prepared(frame)
     sentences = [_side_verdict(frame, side, ceiling.unit) for side in ceiling.sides.values()]
-    asked = prepared(frame)[frame["vector"] == "prompted"]
+    asked = frame[frame["vector"] == "prompted"]
     if "trait" in frame.columns and len(asked):
         shown, share = mean(asked, "trait"), interval(mean(asked, "holds"), ".0%")
         sentences.append(
