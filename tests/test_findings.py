@@ -72,7 +72,7 @@ def test_without_norms_the_unit_is_raw() -> None:
     fresh = {"mood": raw(swept(grid=np.array([-0.8, 0.0, 0.8])))}
     values = findings.sweep_values(frames, ceilings, fresh, VECTORS)
     assert (values["range"], values["unit"]) == ("−2.00 to +2.00", "raw units")
-    assert " raw units moves the trait by" in str(values["verdicts"])
+    assert " raw units: coherence changes by" in str(values["verdicts"])
     assert "mean slope (trait per raw unit)" in str(values["slopes"])
     assert "Distance from there, in raw units:" in str(values["rules_verdict"])
     words = " ".join(map(str, values.values())).replace("one residual norm (raw units)", "")

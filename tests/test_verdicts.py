@@ -29,6 +29,13 @@ def breaking(broken: int = 4, prompts: int = 10) -> pd.DataFrame:
     return frame
 
 
+def told(fresh: pd.DataFrame) -> list[dict[str, str]]:
+    """The rows of `confirmed_table` for a frame on fresh prompts."""
+    frames = {"mood": swept()}
+    said = verdicts.confirm(frames, {"mood": found(swept())}, {"mood": fresh})
+    return verdicts.confirmed_table(said).to_dict("records")
+
+
 def draws(*effects: float) -> pd.DataFrame:
     """Random vectors, each with its effect on the trait, at the few coefficients."""
     parts = [
@@ -62,8 +69,9 @@ def test_without_evidence_that_texts_hold_the_change_is_unknown() -> None:
     frame = breaking().drop(columns=["coherence", "excess"])
     assert outcomes.change(frame, "trait", 0.8).count == 0
     words = verdicts.verdict("mood", frame, found(swept()))
-    assert "how the trait moves is unknown" in words
-    assert "No unsteered text is known to hold" in words
+    assert words.count("no prompt has two texts known to hold") == 2
+    (row, _) = told(frame)
+    assert (row["change, fresh prompts"], row["texts that hold"]) == ("unknown of 0", "unknown")
     unjudged = breaking()
     unjudged.loc[unjudged["prompt_index"] >= 6, "coherence"] = math.nan
     assert outcomes.change(unjudged, "trait", 0.8).count == 2
@@ -106,37 +114,35 @@ def test_recommended_coefficients_include_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    ("effect", "said", "unsaid"),
+    ("effect", "change", "confirmed", "p", "prompts"),
     [
-        (
-            0.8,
-            "moves the trait by +0.64 [+0.62, +0.66] where both texts hold (8 prompts, 8 moved "
-            "that way, 0 the other, 0 broke, of 8 that could move; p = 0.0039 by sign flips)",
-            "wrong",
-        ),
-        (-0.8, "moves the trait the wrong way, by −0.64 [", "not measurably"),
-        (0.0, "is not shown to move the trait: +0.00 [−0.32, +0.32]", "wrong way"),
+        (0.8, "+0.64 [+0.62, +0.66] of 8", "yes", "0.0039", "8 moved that way, 0 the other"),
+        (-0.8, "−0.64 [−0.66, −0.62] of 8", "the wrong way", "0.0039", "0 moved that way, 8"),
+        (0.0, "+0.00 [−0.32, +0.32] of 8", "not shown", "1", "0 moved that way, 0 the other"),
     ],
 )
-def test_verdicts_follow_the_numbers(effect: float, said: str, unsaid: str) -> None:
-    words = verdicts.verdict("mood", swept(effect=effect, grid=FEW), found(swept()))
-    assert said in words
-    assert unsaid not in words
-    assert "and coherence by +0.00 [−0.32, +0.00]" in words
+def test_what_is_confirmed_follows_the_numbers(
+    effect: float, change: str, confirmed: str, p: str, prompts: str
+) -> None:
+    frame = swept(effect=effect, grid=FEW)
+    row = told(frame)[0]
+    assert row["change, fresh prompts"] == change
+    assert (row["confirmed"], row["p"]) == (confirmed, p)
+    assert row["prompts"].startswith(prompts)
+    assert row["texts that hold"] == "100% [68%, 100%]"
+    words = verdicts.verdict("mood", frame, found(swept()))
     assert (
-        "Of 8 prompts whose unsteered text holds, 100% [68%, 100%] still hold there; of 8" in words
+        "coherence changes by +0.00 [−0.32, +0.00]; of the 8 whose trait could move 100%" in words
     )
 
 
-def test_a_verdict_says_how_many_texts_break() -> None:
+def test_it_is_said_how_many_texts_break() -> None:
     """By their coherence, and by the model's own measure, which is what a coefficient aims at."""
     frame = breaking()
     frame.loc[(frame["coefficient"] != 0) & (frame["prompt_index"] == 9), "excess"] = 5.0
-    words = verdicts.verdict("mood", frame, found(swept()))
-    assert "Of 10 prompts whose unsteered text holds, 60% [31%, 83%] still hold there" in words
-    assert (
-        "of 10 whose unsteered text is intact by the model's own measure, 50% [24%, 76%]" in words
-    )
+    row = told(frame)[0]
+    assert row["texts that hold"] == "60% [31%, 83%]"
+    assert row["texts intact"] == "50% [24%, 76%]"
     assert outcomes.kept_intact(frame.drop(columns="excess"), 0.8).count == 0
 
 
@@ -171,20 +177,20 @@ def test_without_a_judge_the_place_is_by_how_far_the_texts_move_at_all() -> None
     frame = pd.concat([own, random], ignore_index=True)
     words = verdicts.verdict("mood", frame, found(swept()))
     assert (
-        "the log-probability under the unsteered model: −0.50 (all equal) (place 1 of 20" in words
+        "the log-probability under the unsteered model is not shown to move: −0.50 (all equal); "
+        "place 1 of 20" in words
     )
 
 
 def test_one_random_vector_has_no_place() -> None:
     random = swept(effect=0.25, grid=FEW).assign(vector="random")
     words = verdicts.verdict("mood", pd.concat([swept(grid=FEW), random]), found(swept()))
-    assert "by sign flips; one random vector of that length: +0.20)" in words
+    assert "residual norms: one random vector of that length: +0.20;" in words
 
 
 def test_a_cost_in_coherence_is_said() -> None:
     words = verdicts.verdict("mood", swept(grid=FEW, breaks=0.8), found(swept()))
-    assert "coherence by −1.00 [−1.00, −0.68]" in words
-    assert "how the trait moves is unknown" in words
+    assert "no prompt has two texts known to hold; coherence changes by −1.00 [−1.00" in words
 
 
 def test_no_effect_recommends_nothing_and_says_why() -> None:
@@ -239,9 +245,12 @@ def test_only_prompts_that_can_move_tell_of_an_effect() -> None:
     back = outcomes.moves(frame, -0.8, -1)
     assert (back.could, back.along, back.effect) == (12, 3, "no effect")
     words = verdicts.verdict("mood", frame, found(swept()))
-    assert "may or may not move the trait, too few texts that hold can show it: +0.17 [" in words
-    assert "(12 prompts, 3 moved that way, 0 the other, 0 broke, of 3 that could move;" in words
-    assert "100% [76%, 100%] still hold there (of the 3 whose trait can move, 100%" in words
+    assert "of the 3 whose trait could move 100%" in words
+    row = told(frame)[0]
+    assert row["change, fresh prompts"].startswith("+0.17 [")
+    assert row["change, fresh prompts"].endswith(" of 12")
+    assert row["prompts"] == "3 moved that way, 0 the other, 0 broke, of 3 that could move"
+    assert row["confirmed"] == "too few prompts can move"
 
 
 def test_the_headline_counts_what_fresh_prompts_confirm() -> None:
@@ -256,9 +265,10 @@ def test_the_headline_counts_what_fresh_prompts_confirm() -> None:
     assert table["change when chosen"].str[:5].tolist() == ["+0.60", "−0.60"]
     assert verdicts.headline(said) == (
         "2 coefficients are recommended. On fresh prompts 2 of 2 are shown to move the trait. At 2 "
-        "of 2 at least 90% of the texts that did unsteered still hold (at 0 by the lower end of "
-        "the interval). At 2 of 2 at least 90% of the texts that did unsteered still are intact by "
-        "the model's own measure (at 0 by the lower end of the interval)."
+        "of 2 at least 90% of the texts that hold unsteered still hold when steered (at 0 by the "
+        "lower end of the interval). At 2 of 2 at least 90% of the texts that are intact by the "
+        "model's own measure unsteered still are when steered (at 0 by the lower end of the "
+        "interval)."
     )
     assert verdicts.headline([]) == "No coefficient is recommended."
     assert verdicts.placebo(said, fresh) == "No control was measured beside them."

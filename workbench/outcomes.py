@@ -190,7 +190,9 @@ def prepared(frame: pd.DataFrame) -> pd.DataFrame:
     if "holds" in frame.columns:
         return frame
     axis, _ = coefficient_axis(frame)
-    return frame.assign(coefficient_norm=frame[axis], holds=holding(frame))
+    ready = frame.assign(coefficient_norm=frame[axis], holds=holding(frame))
+    ready.attrs = {}  # pandas copies a sweep's long provenance with every step
+    return ready
 
 
 def mean(part: pd.DataFrame, column: str, unit: str = "prompt_index") -> Interval:

@@ -106,15 +106,19 @@ def confirm(
 
 def confirmed_table(found: Sequence[Confirmed]) -> pd.DataFrame:
     """`confirm` as a table: `change` of the trait where both texts hold, first in the sweep that
-    chose, then on fresh prompts; `prompts` that moved, and that broke, of those that could;
-    `confirmed`; `p`; and the shares of texts that hold and that are intact."""
+    chose, then on fresh prompts, and of how many; `prompts` that moved, and that broke, of those
+    that could; `confirmed`; `p`; and the shares of texts that hold and that are intact."""
     return pd.DataFrame(
         {
             "trait": one.trait,
             "sign": signed(one.side.sign),
             "recommended": number(one.side.recommended.value),
             "change when chosen": interval(one.before) if one.before else "unknown",
-            "change, fresh prompts": interval(one.moves.change) if one.moves else "unknown",
+            "change, fresh prompts": (
+                f"{interval(one.moves.change)} of {one.moves.change.count}"
+                if one.moves
+                else "unknown"
+            ),
             "prompts": _counted(one.moves) if one.moves else "–",
             "confirmed": one.said,
             "p": f"{one.moves.p:.2g}" if one.moves else "–",
@@ -138,16 +142,18 @@ def headline(found: Sequence[Confirmed]) -> str:
             f"On fresh prompts {seen} of {count} are shown to move the trait"
             + (f"; of {lost} most texts that could move broke." if lost else ".")
         )
-    for name, shares in (
-        ("hold", [one.holds for one in found if one.holds.count]),
-        ("are intact by the model's own measure", [one.whole for one in found if one.whole.count]),
+    for which, words, again in (
+        ("holds", "hold", "hold"),
+        ("whole", "are intact by the model's own measure", "are"),
     ):
+        shares = [share for one in found if (share := getattr(one, which)).count]
         if shares:
             kept = sum(share.value >= RECOMMENDED_SHARE for share in shares)
             shown = sum(share.low >= RECOMMENDED_SHARE for share in shares)
             said.append(
                 f"At {kept} of {len(shares)} at least {RECOMMENDED_SHARE:.0%} of the texts that "
-                f"did unsteered still {name} (at {shown} by the lower end of the interval)."
+                f"{words} unsteered still {again} when steered (at {shown} by the lower end of the "
+                "interval)."
             )
     return " ".join(said)
 
@@ -171,7 +177,8 @@ def placebo(found: Sequence[Confirmed], fresh: Mapping[str, pd.DataFrame]) -> st
 
 
 def verdict(trait: str, frame: pd.DataFrame, ceiling: Ceiling) -> str:
-    """In one paragraph what the recommended coefficients gave on fresh prompts.
+    """In one paragraph what `confirmed_table` does not say of the recommended coefficients: where
+    there is none, and why; the place among controls; the cost in coherence; who broke; prompting.
 
     frame    a sweep over `recommended(ceiling)` on prompts that chose nothing
     ceiling  what chose them
@@ -192,48 +199,27 @@ def _side_verdict(frame: pd.DataFrame, side: Side, unit: str) -> str:
     value = side.recommended.value
     if not math.isfinite(value):
         return f"Sign {signed(side.sign)}: no coefficient to recommend ({'; '.join(side.reasons)})."
-    start = f"{number(value)} {UNITS[unit]}s"
-    if "trait" in frame.columns:
-        sentence = _about_trait(frame, side, start)
-    else:
-        sentence = _about_likelihood(frame, side, start)
-    if "coherence" in frame.columns:
-        sentence += f", and coherence by {interval(change(frame, 'coherence', value))}"
-    able = held(frame, value, able=side.sign) if "trait" in frame.columns else None
-    return f"{sentence}. {_kept(held(frame, value), able, kept_intact(frame, value))}"
-
-
-def _about_trait(frame: pd.DataFrame, side: Side, start: str) -> str:
-    found = moves(frame, side.recommended.value, side.sign)
-    if not found.change.count:
-        return f"{start}: how the trait moves is unknown, as no prompt has two texts known to hold"
-    words = {
-        "effect": "moves the trait by",
-        "wrong way": "moves the trait the wrong way, by",
-        "no effect": "is not shown to move the trait:",
-        "unknown": "may or may not move the trait, too few texts that hold can show it:",
-    }
-    notes = [
-        f"{_prompts(found.change.count)}, {_counted(found)}",
-        f"p = {found.p:.2g} by sign flips",
-        *_beside_draws(frame, "trait", side, found.change.value),
-    ]
-    return (
-        f"{start} {words[found.effect]} {interval(found.change)} where both texts hold "
-        f"({'; '.join(notes)})"
-    )
-
-
-def _about_likelihood(frame: pd.DataFrame, side: Side, start: str) -> str:
-    what = "the log-probability under the unsteered model"
-    moved = change(frame, "logprob_unsteered", side.recommended.value)
+    judged = "trait" in frame.columns
+    column = "trait" if judged else "logprob_unsteered"
+    moved = change(frame, column, value)
     if not moved.count:
-        return f"{start}: how {what} moves is unknown, as no prompt has two texts known to hold"
+        notes = ["no prompt has two texts known to hold"]
+    else:
+        notes = [] if judged else [_about_likelihood(moved)]
+        notes += _beside_draws(frame, column, side, moved.value)
+    if "coherence" in frame.columns:
+        notes.append(f"coherence changes by {interval(change(frame, 'coherence', value))}")
+    if judged and (able := held(frame, value, able=side.sign)).count:
+        notes.append(f"of the {able.count} whose trait could move {interval(able, '.0%')} hold")
+    return f"{number(value)} {UNITS[unit]}s: {'; '.join(notes)}."
+
+
+def _about_likelihood(moved: Interval) -> str:
+    what = "the log-probability under the unsteered model"
     # Units that all agree, without a scale, bound nothing: that is no measurement either.
     measurable = moved.low != moved.high and (moved.low > 0 or moved.high < 0)
-    words = f"moves {what} by" if measurable else f"does not measurably move {what}:"
-    notes = _beside_draws(frame, "logprob_unsteered", side, moved.value)
-    return f"{start} {words} {interval(moved)}" + (f" ({'; '.join(notes)})" if notes else "")
+    words = f"{what} moves by" if measurable else f"{what} is not shown to move:"
+    return f"{words} {interval(moved)}"
 
 
 def _counted(found: Moves) -> str:
@@ -265,28 +251,3 @@ def _beside_draws(frame: pd.DataFrame, column: str, side: Side, moved: float) ->
                 f"{min(counts)} to {max(counts)} prompts",
             ]
     return said
-
-
-def _kept(holds: Interval, able: Interval | None, whole: Interval) -> str:
-    said = []
-    if holds.count:
-        said.append(
-            f"Of {_prompts(holds.count)} whose unsteered text holds, {interval(holds, '.0%')} "
-            "still hold there"
-        )
-        if able and 0 < able.count < holds.count:
-            said[-1] += f" (of the {able.count} whose trait can move, {interval(able, '.0%')})"
-    if whole.count:
-        said.append(
-            f"of {whole.count} whose unsteered text is intact by the model's own measure, "
-            f"{interval(whole, '.0%')} still are (what the recommendation aims at: "
-            f"{RECOMMENDED_SHARE:.0%})"
-        )
-    if not said:
-        return "No unsteered text is known to hold, so none can be seen to break."
-    sentence = "; ".join(said)
-    return f"{sentence[0].upper()}{sentence[1:]}."
-
-
-def _prompts(count: int) -> str:
-    return f"{count} prompt{'s' if count > 1 else ''}"
