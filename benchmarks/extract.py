@@ -65,7 +65,8 @@ def contrast_pairs(count: int) -> Any:
 
 def contestants(lm: Any, plain: Any, given: Any, size: Size) -> dict[str, Contestant]:
     from workbench.extract import extract
-    from workbench.reading import TOKENS, _encoded, batches, read_pairs
+    from workbench.reading import _encoded, batches, read_pairs
+    from workbench.tracing import TOKENS
 
     ready = [batch for batch, _ in batches(_encoded(lm, given, False), TOKENS)]
 

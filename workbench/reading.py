@@ -23,12 +23,11 @@ from workbench.steering import check_layer
 from workbench.store import cache_path, cached, tensors_hash
 from workbench.streams import model_inputs
 from workbench.tokens import Batch, Prompt, encode
+from workbench.tracing import TOKENS
 
 if TYPE_CHECKING:
     from workbench.models import LM
 
-# Padded tokens of one forward: enough to keep a processor busy, little enough for its caches.
-TOKENS = 4096
 # Bytes of activations that one forward may hand over before they are averaged.
 _HANDED = 1 << 28
 _LAST = last_k(1)

@@ -66,20 +66,28 @@ def score(
     made = written.width - int(written.starts.min())
     if made < 1:
         raise ValueError("the batch has no completions to score")
-    targets = written.ids[:, -made:]
     steered = None
     if steered_by is not None:
         steered = tracing.forward(
             lm, written, steered_by, _without_last, keep=made + 1, remote=remote, scoring=True
         )
 
-    def finish(logits: Tensor) -> Tensor:
-        return token_scores(logits, targets.to(logits.device), steered)
+    def read(part: Batch) -> Tensor:
+        targets = part.ids[:, -made:]
 
-    found = tracing.forward(lm, written, (), finish, keep=made + 1, remote=remote).cpu()
+        def finish(logits: Tensor) -> Tensor:
+            return token_scores(logits, targets.to(logits.device), steered)
+
+        return tracing.forward(lm, part, (), finish, keep=made + 1, remote=remote).cpu()
+
+    # Both of a divergence read the same batch: then it is exactly 0 where nothing is steered.
+    parts = tracing.pieces(lm, written, remote) if steered is None else [written]
     missing = ~written.completion[:, -made:]
-    parts = [part.masked_fill(missing, torch.nan) for part in found]
-    return Scores(parts[0], parts[1], parts[2], None if steered is None else parts[3])
+    found = [
+        values.masked_fill(missing, torch.nan)
+        for values in torch.cat([read(part) for part in parts], dim=1)
+    ]
+    return Scores(found[0], found[1], found[2], None if steered is None else found[3])
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ from torch import Tensor
 from workbench import layer_scores, tracing
 from workbench.intervals import bootstrap_mean, wilson
 from workbench.pairs import Pairs
-from workbench.reading import TOKENS, batches
+from workbench.reading import batches
 from workbench.splits import require_disjoint
 from workbench.tokens import Batch, encode
 from workbench.updates import Intervention
@@ -115,6 +115,6 @@ def steepest_layer(table: pd.DataFrame) -> tuple[int, str]:
 def _odds(lm: LM, batch: Batch, steered: tuple[Intervention, ...]) -> Tensor:
     """(n,) log P(positive) - log P(negative) of pairs that lie one after the other in the batch."""
     totals = torch.empty(len(batch), dtype=torch.float64)
-    for part, rows in batches(batch, TOKENS):
+    for part, rows in batches(batch, tracing.TOKENS):
         totals[rows] = tracing.logprobs(lm, part, steered).double().nansum(dim=1)
     return totals[::2] - totals[1::2]

@@ -24,7 +24,7 @@ from workbench import tracing
 from workbench.distributions import precise
 from workbench.judges.interface import Written
 from workbench.judges.rubric import DIGITS, description, distinct, expected, plainly, questions
-from workbench.reading import TOKENS, batches
+from workbench.reading import batches
 from workbench.tokens import Prompt, encode
 from workbench.tracing import Remote
 
@@ -111,7 +111,7 @@ class LocalJudge:
             return found, reasons
         finish = _ratings(digits)
         with tqdm(total=len(fitting), desc="judging", unit="question", delay=2, leave=False) as bar:
-            for batch, rows in batches(everyone, TOKENS):
+            for batch, rows in batches(everyone, tracing.TOKENS):
                 made = tracing.forward(self.lm, batch, (), finish, keep=1, remote=self.remote)
                 found[[fitting[row] for row in rows]] = made.cpu().double().numpy()
                 bar.update(len(rows))
