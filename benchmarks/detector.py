@@ -10,6 +10,8 @@ noise floor is how far it moves when prompts are resampled.
 Each rule is judged with its authors' threshold and with the best one of the *other* traits (and,
 where several models are there, of the other models): never with one that saw the sweeps it is
 judged on. Intervals resample whole traits of whole models, as their sweeps are not independent.
+What `find_ceiling` says beside the ceiling is in answers.py; `--quick` asks it about every fourth
+sweep.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import timing  # puts the checkout on the path
+from answers import HALVINGS, HOLDS, Known, breaking, coverage, no_collapse, no_effect, recommended
 from detectors import CHOICES, PUBLISHED, RIVALS, RULES, Curves, sought
 from timing import at_least, at_most
 
@@ -30,7 +33,6 @@ from workbench import tables
 from workbench.crossings import crossing, settled
 from workbench.intervals import Floats, bootstrap_mean
 
-HOLDS = 0.5
 SHIPPED = "share intact"
 CONTROLS = ("random", "shuffled")
 RESAMPLES = 200
@@ -40,6 +42,11 @@ TARGETS = {
     "error_of_best_rival": at_most(0.5),
     "difference_low": at_least(0),
     "models": at_least(3),
+    "recommended_below_bar": at_most(0.1),
+    "captured": at_least(0.9),
+    "covered": at_least(0.9),
+    "no_collapse": at_least(0.95),
+    "no_effect": at_least(0.95),
     "sought_share_of_texts": at_most(0.5),
     "sought_error_more_low": at_most(0),
 }
@@ -52,6 +59,8 @@ class Truth:
     model: str
     trait: str
     method: str
+    sweep: pd.DataFrame
+    sign: int
     curves: Curves
     ceiling: float
     floor: float
@@ -96,7 +105,8 @@ def sides(directory: Path) -> Iterator[Truth]:
                 ceiling = true_ceiling(curves)
                 floor = noise_floor(curves, ceiling, rng) if np.isfinite(ceiling) else np.nan
                 first = sweep.iloc[0]
-                yield Truth(model, first["trait"], first["method"], curves, ceiling, floor)
+                about = (model, first["trait"], first["method"], sweep, sign)
+                yield Truth(*about, curves, ceiling, floor)
 
 
 # ---- errors -------------------------------------------------------------------------------------
@@ -198,11 +208,38 @@ def cost(known: Sequence[Truth]) -> dict[str, Any]:
     }
 
 
+def answers(every: Sequence[Truth], quick: bool) -> dict[str, Any]:
+    """Intervals, non-answers, recommendations and break points, see answers.py."""
+    sweeps: dict[int, list[Truth]] = {}
+    for each in every:
+        sweeps.setdefault(id(each.sweep), []).append(each)
+    known = [
+        Known(
+            sides[0].model,
+            sides[0].trait,
+            sides[0].method,
+            sides[0].sweep,
+            {each.sign: each.ceiling for each in sides},
+        )
+        for sides in sweeps.values()
+    ]
+    made = [each for each in known if each.method not in CONTROLS][:: 4 if quick else 1]
+    dealt = [each for each in known if each.method in CONTROLS]
+    return {
+        **coverage(made),
+        **no_collapse(made),
+        **no_effect(dealt),
+        **recommended(made, halvings=1 if quick else HALVINGS),
+        **breaking(made),
+    }
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = timing.parser("How well rules find the ceiling.")
     parser.add_argument("--directory", type=Path, default=Path("reports"))
     args = parser.parse_args(argv)
-    every = [each for each in sides(args.directory) if each.method not in CONTROLS]
+    studied = list(sides(args.directory))
+    every = [each for each in studied if each.method not in CONTROLS]
     known = [each for each in every if np.isfinite(each.ceiling) and each.ceiling > 0]
     if not known:
         print("no study tables: run `python benchmarks/study_ceilings.py` first")
@@ -217,8 +254,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "noise_floor": float(np.nanmean([each.floor for each in known])),
         **ahead(table, known),
         **cost(known),
+        **answers(studied, args.quick),
     }
-    tables.save_table(shown, "detectors", directory=args.directory, provenance=figures)
+    if not args.quick:
+        tables.save_table(shown, "detectors", directory=args.directory, provenance=figures)
     return timing.finish("detector", figures, TARGETS, {"quick": args.quick})
 
 

@@ -10,10 +10,10 @@ stopped study goes on where it was. Two tables a model:
 study_ceilings_MODEL  one row per text: what `workbench.sweep` logs, and the exact judge's columns
 study_rivals_MODEL    one row per coefficient: what rival rules need and a sweep does not log
 
-Columns beyond a sweep's: `kept`, the share of the text before it falls apart for good (1 if it does
-not); `kl_95` and `kl_first`, the 95th percentile over tokens, and the mean at the first token, of
-KL(steered || unsteered) in greedy rollouts; `corpus_loss`, nats a token of texts that others wrote,
-under the steered model.
+Columns beyond a sweep's: `shown`, the exact score of the trait (`trait` names it); `kept`, the
+share of the text before it falls apart for good (1 if it does not); `kl_95` and `kl_first`, the
+95th percentile over tokens, and the mean at the first token, of KL(steered || unsteered) in greedy
+rollouts; `corpus_loss`, nats a token of texts that others wrote, under the steered model.
 """
 
 from __future__ import annotations
@@ -68,18 +68,21 @@ KEPT = (
     "logprob_unsteered",
     "logprob_steered",
     "excess",
+    "drift",
+    "drift_from",
     "alert",
     "entropy",
     "distinct_1",
     "distinct_2",
     "distinct_3",
     "longest_repeat",
+    "repeat_from",
     "empty",
     "coherence",
     "kept",
-    "trait",
+    "shown",
 )
-CODE = ("generate", "running", "sampling", "scoring", "steering", "sweep", "wren.judge")
+CODE = ("drift", "generate", "running", "sampling", "scoring", "steering", "sweep", "wren.judge")
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,8 @@ def texts(lm: LM, vector: SteeringVector, prompts: Sequence[Any], case: Case) ->
         progress=False,
     )
     length = frame["text"].str.len().clip(lower=1)
-    return frame.assign(kept=(frame["breaks_at"] / length).fillna(1.0))[list(KEPT)]
+    kept = (frame["breaks_at"] / length).fillna(1.0)
+    return frame.assign(kept=kept, shown=frame["trait"])[list(KEPT)]
 
 
 def rivals(

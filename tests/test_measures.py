@@ -42,12 +42,19 @@ def test_distinct_is_its_definition(texts: list[list[int]], n: int, pad: int) ->
 @given(TEXTS, st.integers(0, 3))
 def test_longest_repeat_is_its_definition(texts: list[list[int]], pad: int) -> None:
     expected = [plain_repeat(text) for text in texts]
-    np.testing.assert_array_equal(longest_repeat(*padded(texts, pad)), expected)
+    longest, start = longest_repeat(*padded(texts, pad))
+    np.testing.assert_array_equal(longest, expected)
+    for text, size, place in zip(texts, longest, start, strict=True):
+        again = text[place : place + size]
+        assert len(again) == size
+        assert size == 0 or any(text[i : i + size] == again for i in range(place))
 
 
 def test_a_loop_of_period_p_scores_all_but_its_first_period() -> None:
     ids, lengths = padded([[7] * 20, [1, 2] * 10, [1, 2, 3, 4, 5] * 4, list(range(20))])
-    assert longest_repeat(ids, lengths).tolist() == [19, 18, 15, 0]
+    longest, start = longest_repeat(ids, lengths)
+    assert longest.tolist() == [19, 18, 15, 0]
+    assert start.tolist() == [1, 2, 5, 20]
     assert distinct(ids, lengths, 2).tolist() == [1 / 19, 2 / 19, 5 / 19, 1.0]
 
 
@@ -77,4 +84,4 @@ def test_empty_texts_are_flagged_and_have_no_measure_of_a_sound_text() -> None:
     assert empty([]).shape == (0,)
     ids, lengths = np.array([[5, 5, 5]]), np.array([0])
     assert np.isnan(distinct(ids, lengths, 1)).all()
-    assert longest_repeat(ids, lengths).tolist() == [0]
+    assert longest_repeat(ids, lengths)[0].tolist() == [0]

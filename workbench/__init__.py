@@ -12,6 +12,7 @@ from workbench.models import LM, load
 from workbench.positions import preview
 from workbench.seek import seek
 from workbench.slopes import slopes
+from workbench.survival import ceilings_by_length, survival
 from workbench.sweep import sweep
 from workbench.tracing import logprobs, read
 from workbench.updates import Intervention
@@ -23,6 +24,7 @@ __all__ = [
     "LM",
     "Intervention",
     "SteeringVector",
+    "ceilings_by_length",
     "extract",
     "figures",
     "files",
@@ -41,5 +43,6 @@ __all__ = [
     "report",
     "seek",
     "slopes",
+    "survival",
     "sweep",
 ]

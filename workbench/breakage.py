@@ -20,12 +20,9 @@ import math
 import numpy as np
 import pandas as pd
 
+from workbench.drift import RISE
 from workbench.measures import empty as empty_texts
 
-# Nats per token. From wren's texts with their exact coherence (6 traits, 2 layers, greedy and
-# sampled): between 0.45 and 0.8 the ceiling's mean error hardly changes (7 to 11 % of it), and the
-# smaller the rise, the more of the texts at the recommended coefficient hold.
-RISE = 0.5
 NEEDED = ("prompt_index", "vector", "text", "tokens", "excess", "distinct_2", "longest_repeat")
 
 
@@ -48,9 +45,9 @@ def intact(frame: pd.DataFrame, *, rise: float = RISE) -> pd.DataFrame:
     bounds = {
         "excess": float(usual),
         "rise": rise,
-        "chance": max(0.0, _bound(noise[own])),
-        "longest_repeat": max(0.5, _bound(share[own])),
-        "distinct_2": min(0.5, 1 - _bound(1 - frame.loc[own, "distinct_2"])),
+        "chance": max(0.0, usual_bound(noise[own])),
+        "longest_repeat": max(0.5, usual_bound(share[own])),
+        "distinct_2": min(0.5, 1 - usual_bound(1 - frame.loc[own, "distinct_2"])),
     }
     gibberish = ~empty & (noise > bounds["chance"]) & (frame["excess"] > usual + rise)
     repeats = (share > bounds["longest_repeat"]) | (frame["distinct_2"] < bounds["distinct_2"])
@@ -68,8 +65,9 @@ def _empty(frame: pd.DataFrame) -> pd.Series:
     return blank | ~(frame["tokens"] > 0) | ~np.isfinite(frame["excess"].astype(float))
 
 
-def _bound(values: pd.Series) -> float:
-    """Median + 3 robust standard deviations (1.4826 times the median absolute deviation)."""
+def usual_bound(values: pd.Series) -> float:
+    """What usual values do not exceed: their median and 3 robust standard deviations (1.4826
+    times the median absolute deviation) more."""
     known = values.dropna().to_numpy(dtype=float)
     if len(known) == 0:
         return -math.inf

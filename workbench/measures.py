@@ -48,25 +48,31 @@ def distinct(ids: NDArray[np.integer], lengths: NDArray[np.integer], n: int) -> 
         return np.where(counts > 0, fresh.sum(axis=1) / counts, np.nan)
 
 
-def longest_repeat(ids: NDArray[np.integer], lengths: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Tokens in the longest span of each text that stands in it twice: (B,), 0 if no token does.
+def longest_repeat(
+    ids: NDArray[np.integer], lengths: NDArray[np.integer]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Tokens in the longest span of each text that stands in it twice: (B,), 0 if no token does;
+    and the token at which it stands for the second time, (B,), the text's length if none does.
 
     An empty text has 0 as well; see `empty`. The two may overlap, so a text of N tokens that
-    repeats itself every p tokens scores N - p.
+    repeats itself every p tokens scores N - p, from token p on.
     Over the text's length it is the share of the text that one repeat makes up.
     """
     ids, lengths = _checked(ids, lengths)
     rows, columns = ids.shape
-    longest = np.zeros(rows, dtype=np.int64)
+    longest, start = np.zeros(rows, dtype=np.int64), lengths.astype(np.int64)
     places = np.arange(columns)
     for lag in range(1, columns):
         same = ids[:, lag:] == ids[:, :-lag]
         same &= places[lag:] < lengths[:, None]
         # Length of the run of agreements that ends at each place: its distance to the last miss.
         here = places[1 : columns - lag + 1]
-        missed = np.maximum.accumulate(np.where(same, 0, here), axis=1)
-        longest = np.maximum(longest, (here - missed).max(axis=1, initial=0))
-    return longest
+        run = here - np.maximum.accumulate(np.where(same, 0, here), axis=1)
+        end = run.argmax(axis=1)
+        most = run[np.arange(rows), end]
+        start = np.where(most > longest, lag + end + 1 - most, start)
+        longest = np.maximum(longest, most)
+    return longest, start
 
 
 def _checked(

@@ -39,6 +39,8 @@ OWN = (
     "logprob_unsteered",
     "logprob_steered",
     "excess",
+    "drift",
+    "drift_from",
     "alert",
     "entropy",
     "kl",
@@ -46,6 +48,7 @@ OWN = (
     "distinct_2",
     "distinct_3",
     "longest_repeat",
+    "repeat_from",
 )
 
 

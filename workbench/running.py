@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from workbench.drift import drift
 from workbench.generate import Generation, end_ids, generate
 from workbench.measures import distinct, empty, longest_repeat
 from workbench.planning import Rows
@@ -168,6 +169,7 @@ def _measure(
     longest = int(made.lengths.max())
     written = made.batch.extend(made.ids[:, :longest], made.lengths, made.texts)
     scores = score(work.lm, written, steered_by=steered if work.kl else None, remote=work.remote)
+    climb, climb_from = drift(scores.steps)
     ids, lengths = made.ids.numpy(), made.lengths.numpy()
     read = made.batch.attention.sum(dim=1).numpy() + lengths
     columns: dict[str, Any] = {
@@ -184,6 +186,8 @@ def _measure(
         "logprob_unsteered": _mean(scores.logprobs),
         "logprob_steered": _mean(made.logprobs_steered),
         "excess": scores.excess.numpy(),
+        "drift": climb.numpy(),
+        "drift_from": climb_from.numpy(),
         "alert": (echoes + scores.echoes.double().nansum(dim=1).numpy()) / read,
         "entropy": _mean(made.entropy),
     }
@@ -191,7 +195,7 @@ def _measure(
         columns["kl"] = _mean(scores.kl)
     for n in (1, 2, 3):
         columns[f"distinct_{n}"] = distinct(ids, lengths, n)
-    columns["longest_repeat"] = longest_repeat(ids, lengths)
+    columns["longest_repeat"], columns["repeat_from"] = longest_repeat(ids, lengths)
     return pd.DataFrame(columns)
 
 

@@ -44,9 +44,14 @@ class Scores:
     kl: Tensor | None
 
     @property
+    def steps(self) -> Tensor:
+        """(B, n) s_t - H_t of every token, in nats."""
+        return -self.logprobs - self.entropy
+
+    @property
     def excess(self) -> Tensor:
         """(B,) mean of s_t - H_t, in nats per token."""
-        return (-self.logprobs - self.entropy).double().nanmean(dim=1)
+        return self.steps.double().nanmean(dim=1)
 
 
 @torch.no_grad()

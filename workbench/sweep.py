@@ -111,12 +111,15 @@ def sweep(
         logprob_steered      the same under the model that wrote it
         excess               how much less likely the text is under the unsteered model than its
                              own samples are, in nats per token; see scoring.py
+        drift, drift_from    how far that adds up in its worst stretch beyond half a nat a token,
+                             in nats, and the token before which the stretch began; see drift.py
         alert                the ALERT score as its code has it: mean over prompt and text of
                              log P(next token = this token), unsteered
         entropy              of the steered next-token distribution
         kl                   KL(steered || unsteered), if asked for
         distinct_1, 2, 3     distinct n-grams of tokens over all of them; NaN where there are none
         longest_repeat       tokens in the longest span that stands in the text twice
+        repeat_from          the token at which that span stands for the second time
 
     and the judges' columns. `attrs` say how the frame came about (JSON values). "complete" is
     False if the sweep was stopped, and "missing" then says which coefficients lack which prompts

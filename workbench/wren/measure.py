@@ -41,7 +41,7 @@ class Completion:
 def loops(made: Generation) -> NDArray[np.bool_]:
     """Whether a span of at least a quarter of a text's tokens stands in it twice: (B,)."""
     lengths = made.lengths.numpy()
-    return longest_repeat(made.ids.numpy(), lengths) >= 0.25 * np.maximum(lengths, 1)
+    return longest_repeat(made.ids.numpy(), lengths)[0] >= 0.25 * np.maximum(lengths, 1)
 
 
 def completions(lm: LM, made: Generation) -> list[Completion]:
