@@ -27,6 +27,7 @@ import pandas as pd
 import timing  # puts the checkout on the path
 from answers import HALVINGS, HOLDS, Known, breaking, coverage, no_collapse, no_effect, recommended
 from detectors import CHOICES, PUBLISHED, RIVALS, RULES, Curves, sought
+from numpy.typing import NDArray
 from timing import at_least, at_most
 
 from workbench import tables
@@ -125,14 +126,16 @@ def predictions(known: Sequence[Truth]) -> dict[str, Floats]:
     return found
 
 
-def held_out_choice(errors: Floats, groups: Sequence[tuple[str, str]], alike: int) -> Floats:
-    """The error of each side (N,) at the threshold with the least mean error over the other
-    groups, of `errors` (N, thresholds). `alike` 0 leaves out the model, 1 the trait."""
+def held_out_choice(
+    errors: Floats, groups: Sequence[tuple[str, str]], alike: int
+) -> NDArray[np.int64]:
+    """For each side (N,) the threshold with the least mean error over the other groups, as a column
+    of `errors` (N, thresholds). `alike` 0 leaves out the model, 1 the trait."""
     names = np.array([group[alike] for group in groups])
-    chosen = np.empty(len(errors))
+    chosen = np.empty(len(errors), dtype=np.int64)
     for name in np.unique(names):
         mine = names == name
-        chosen[mine] = errors[mine, int(np.argmin(errors[~mine].mean(axis=0)))]
+        chosen[mine] = np.argmin(errors[~mine].mean(axis=0))
     return chosen
 
 
@@ -147,9 +150,11 @@ def compare(known: Sequence[Truth]) -> pd.DataFrame:
     for name in RULES:
         errors = np.abs(np.log(said[name] / truth))
         row: dict[str, Any] = {"rule": name}
-        kinds: dict[str, Floats] = {"other traits": held_out_choice(errors, groups, 1)}
+        everyone = np.arange(len(known))
+        columns = {"other traits": held_out_choice(errors, groups, 1)}
         if models > 1:
-            kinds["other models"] = held_out_choice(errors, groups, 0)
+            columns["other models"] = held_out_choice(errors, groups, 0)
+        kinds = {kind: errors[everyone, column] for kind, column in columns.items()}
         if (published := PUBLISHED.get(name)) is not None:
             fixed = np.array([[RULES[name](each.curves, published)] for each in known])
             fixed = np.clip(fixed, 1e-3, np.array([[each.end] for each in known]))
@@ -158,8 +163,28 @@ def compare(known: Sequence[Truth]) -> pd.DataFrame:
             mean = bootstrap_mean(values, clusters)
             row |= {kind: mean.value, f"{kind}, low": mean.low, f"{kind}, high": mean.high}
         row["each"] = kinds["other traits"]
+        row["said"] = said[name][everyone, columns["other traits"]]
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def each_side(table: pd.DataFrame, known: Sequence[Truth]) -> pd.DataFrame:
+    """What every rule says of every side, at the other traits' threshold, beside the truth."""
+    about = pd.DataFrame(
+        {
+            "model": [each.model for each in known],
+            "trait": [each.trait for each in known],
+            "method": [each.method for each in known],
+            "layer": [each.sweep["layer"].iloc[0] for each in known],
+            "seed": [each.sweep["seed"].iloc[0] for each in known],
+            "sign": [each.sign for each in known],
+            "true": [each.ceiling for each in known],
+        }
+    )
+    return pd.concat(
+        [about.assign(rule=row["rule"], predicted=row["said"]) for _, row in table.iterrows()],
+        ignore_index=True,
+    )
 
 
 def ahead(table: pd.DataFrame, known: Sequence[Truth]) -> Mapping[str, Any]:
@@ -245,7 +270,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("no study tables: run `python benchmarks/study_ceilings.py` first")
         return 1
     table = compare(known)
-    shown = table.drop(columns="each")
+    shown = table.drop(columns=["each", "said"])
     timing.show("mean |log(predicted / true ceiling)|", list(shown), shown.values.tolist())
     figures: dict[str, Any] = {
         "sides": len(every),
@@ -258,6 +283,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     if not args.quick:
         tables.save_table(shown, "detectors", directory=args.directory, provenance=figures)
+        sides_table = each_side(table, known).round(4)
+        tables.save_table(sides_table, "detector_sides", directory=args.directory, compact=True)
     return timing.finish("detector", figures, TARGETS, {"quick": args.quick})
 
 

@@ -132,10 +132,10 @@ def test_a_threshold_never_saw_what_it_is_judged_on(modules: dict[str, Any]) -> 
     groups = [("a", "x"), ("a", "y"), ("b", "x"), ("b", "y")]
     # Threshold 0 is best on trait x and on no other, threshold 1 on trait y.
     errors = np.array([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
-    assert choose(errors, groups, 1).tolist() == [1.0, 1.0, 1.0, 1.0]
-    assert choose(errors[:, ::-1], groups, 1).tolist() == [1.0, 1.0, 1.0, 1.0]
+    assert choose(errors, groups, 1).tolist() == [1, 0, 1, 0]
+    assert choose(errors[:, ::-1], groups, 1).tolist() == [0, 1, 0, 1]
     by_model = np.array([[0.0, 0.3], [0.0, 0.3], [0.3, 0.0], [0.3, 0.0]])
-    assert choose(by_model, groups, 0).tolist() == [0.3] * 4
+    assert choose(by_model, groups, 0).tolist() == [1, 1, 0, 0]
 
 
 def test_the_study_has_every_trait_layer_method_and_seed_once(modules: dict[str, Any]) -> None:

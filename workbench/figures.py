@@ -14,6 +14,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from workbench.bands import SCALES, band_over_prompts
+from workbench.detector_figures import predicted_ceilings
 from workbench.frames import coefficient_axis
 from workbench.intervals import bootstrap_mean
 from workbench.layer_figures import separation, slopes_by_layer
@@ -37,8 +38,16 @@ from workbench.look import (
     stack,
     visible,
 )
+from workbench.survival_figures import survival_map
 
-__all__ = ["separation", "slopes_by_layer", "sweep_curves", "token_bars"]
+__all__ = [
+    "predicted_ceilings",
+    "separation",
+    "slopes_by_layer",
+    "survival_map",
+    "sweep_curves",
+    "token_bars",
+]
 
 MARKS: Mapping[str, str] = MappingProxyType(
     {"onset": ORANGE, "recommended": GREEN, "ceiling": VERMILLION}

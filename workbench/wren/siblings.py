@@ -35,7 +35,7 @@ from workbench.wren.recipe import (
 )
 from workbench.wren.train import HERE, language_hash, train
 
-SMALL = Recipe(width=96, layers=4, heads=3, intermediate=256, steps=6000, seed=1)
+SMALL = Recipe(width=96, layers=4, heads=3, intermediate=256, steps=3000, seed=1)
 
 
 def make_gpt2(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
@@ -88,7 +88,7 @@ SIBLINGS: Mapping[
     str, tuple[Callable[[Recipe, PreTrainedTokenizerFast], PreTrainedModel], Recipe]
 ] = MappingProxyType(
     {
-        "gpt2": (make_gpt2, replace(SMALL, intermediate=384, seed=2)),
+        "gpt2": (make_gpt2, replace(SMALL, intermediate=384, steps=6000, seed=2)),
         "gemma": (make_gemma, replace(SMALL, width=108, layers=3, intermediate=288, seed=3)),
         "llama": (make_model, SMALL),
     }

@@ -1,0 +1,152 @@
+"""The study's figures in words, and its sweep once more."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import workbench as wb
+from workbench import study, tables
+from workbench.figures import predicted_ceilings, survival_map
+
+ROOT = Path(__file__).resolve().parents[1] / "reports"
+
+
+def errors(share: float = 0.9) -> pd.DataFrame:
+    table = pd.DataFrame(
+        {
+            "rule": ["worse", "better"],
+            "other traits": [0.1, 0.1 * share],
+            "other traits, low": [0.05, 0.04],
+            "other traits, high": [0.2, 0.1],
+            "published": [np.nan, 0.08],
+            "published, low": [np.nan, 0.04],
+            "published, high": [np.nan, 0.1],
+        }
+    )
+    table.attrs = {
+        "sides": 110,
+        "without_ceiling": 2,
+        "models": 4,
+        "error": 0.1 * share,
+        "error_of_best_rival": share,
+        "rival": "worse",
+        "difference": 0.1 * (1 - share),
+        "difference_low": -0.01,
+        "difference_high": 0.03,
+        "noise_floor": 0.07,
+        "sha256": "0",
+        "versions": {},
+    }
+    return table
+
+
+def test_errors_are_shown_best_first_with_their_intervals() -> None:
+    shown = study.shown_errors(errors())
+    assert shown["rule"].tolist() == ["better", "worse"]
+    assert shown["threshold of other traits"].tolist()[1] == "0.100 [0.050, 0.200]"
+    assert shown["authors' threshold"].tolist() == ["0.080 [0.040, 0.100]", "–"]
+    assert "threshold of other models" not in shown
+
+
+def test_a_missed_aim_is_said() -> None:
+    found = study.findings(errors())
+    assert "sha256" not in found
+    missed = study.errors_verdict(found)
+    assert "108 sides of sweeps of 4 models" in missed
+    assert "0.90 of its error (not at most a half, which was the aim)" in missed
+    assert "not clear of zero" in missed
+    met = study.errors_verdict({**study.findings(errors(0.4)), "difference_low": 0.01})
+    assert "0.40 of its error (at most a half, which was the aim)" in met
+    assert "[+0.010, +0.030], clear of zero" in met
+
+
+def test_the_committed_study_fills_its_tables() -> None:
+    """What detector.py saved has all that the notebook asks of it."""
+    table = tables.load_table("detectors", directory=ROOT)
+    claims = study.claims(study.findings(table))
+    assert len(claims) == 9
+    assert claims["seen"].str.contains("%").all()
+    assert (claims["cases"] > 0).all()
+    assert study.names(ROOT)
+
+
+def test_a_study_of_other_weights_is_not_run_again(tmp_path: Path) -> None:
+    about = {"weights": "of another model", "settings": {}}
+    frame = pd.DataFrame({"trait": ["mood"]})
+    tables.save_table(frame, "study_ceilings_wren", directory=tmp_path, provenance=about)
+    assert study.rerun(wb.load("wren"), tmp_path) is None
+
+
+def test_its_true_ceiling_is_where_half_no_longer_hold() -> None:
+    grid = np.linspace(-1, 1, 21)
+    frame = pd.DataFrame(
+        {
+            "prompt_index": np.repeat(np.arange(10), len(grid)),
+            "coefficient_norm": np.tile(grid, 10),
+        }
+    )
+    frame["coherence"] = np.where(frame["coefficient_norm"] > 0.449, 0.2, 1.0)
+    assert study._ceiling(frame, 1) == pytest.approx(0.45, abs=0.06)
+    assert study._ceiling(frame, -1) == np.inf
+    assert np.isnan(study._ceiling(frame.assign(coherence=0.0), 1))
+
+
+def test_predictions_have_a_panel_a_rule_and_say_how_far_off_they_are() -> None:
+    frame = pd.DataFrame(
+        {
+            "rule": ["good", "good", "bad <b>", "bad <b>"],
+            "model": ["wren", "gpt2"] * 2,
+            "trait": ["mood"] * 4,
+            "true": [0.5, 0.8] * 2,
+            "predicted": [0.5, 0.8, 0.25, 1.6],
+        }
+    )
+    figure = predicted_ceilings(frame)
+    titles = [each.text for each in figure.layout.annotations]
+    assert titles == ["good<br>off by 0.000", "bad &lt;b&gt;<br>off by 0.693"]
+    named = [trace.name for trace in figure.data if trace.name]
+    assert named == ["mood", "wren", "gpt2"]
+    assert predicted_ceilings(frame, rules=["good"]).layout.annotations[0].text.startswith("good")
+
+
+def broken_at(prompts: int = 8) -> pd.DataFrame:
+    grid = np.linspace(-1, 1, 9)
+    rows = []
+    for prompt in range(prompts):
+        for c in grid:
+            ends = 10 if abs(c) > 0.6 else 40
+            rows.append(
+                {
+                    "prompt_index": prompt,
+                    "prompt": "p",
+                    "coefficient": c,
+                    "coefficient_norm": c,
+                    "vector": "vector",
+                    "text": "x" * 40,
+                    "tokens": 40,
+                    "excess": 3.0 if ends == 10 else 0.0,
+                    "drift": 90.0 if ends == 10 else 0.5,
+                    "drift_from": ends,
+                    "distinct_2": 1.0,
+                    "longest_repeat": 1,
+                    "repeat_from": 40,
+                    "trait": c * (1 + prompt / 50) / 2,
+                    "breaks_at": 10 if ends == 10 else np.nan,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def test_the_map_shows_what_is_seen_and_what_is_exact() -> None:
+    frame = broken_at()
+    figure = survival_map(frame, trait="mood <i>")
+    assert {trace.name for trace in figure.data if trace.showlegend} == {"mean", "seen", "exact"}
+    seen = [trace for trace in figure.data if trace.name == "seen"]
+    exact = [trace for trace in figure.data if trace.name == "exact"]
+    for one, other in zip(seen, exact, strict=True):
+        assert tuple(one.x) == tuple(other.x)
+    assert figure.layout.yaxis.title.text.startswith("mood &lt;i&gt;")
+    alone = survival_map(frame.drop(columns=["trait", "breaks_at"]))
+    assert {trace.name for trace in alone.data if trace.showlegend} == {"seen"}

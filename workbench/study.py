@@ -1,0 +1,193 @@
+"""What the study of ceilings found (benchmarks/study_ceilings.py and detector.py), in words and
+tables, and one of its sweeps once more.
+
+Reads saved tables; knows nothing of how rules work.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from workbench import judges, pairs, positions, tables
+from workbench.crossings import crossing, settled
+from workbench.extract import extract
+from workbench.sweep import sweep
+from workbench.wording import number
+
+if TYPE_CHECKING:
+    from workbench.models import LM
+
+_HOLDS = 0.5
+_KINDS = {
+    "other traits": "threshold of other traits",
+    "other models": "threshold of other models",
+    "published": "authors' threshold",
+}
+
+
+def names(directory: str | Path) -> list[str]:
+    """The study's tables of texts that are in a report's folder."""
+    return [name for name in tables.table_names(directory) if name.startswith("study_ceilings_")]
+
+
+def findings(errors: pd.DataFrame) -> dict[str, Any]:
+    """The figures that benchmarks/detector.py left beside its table of errors, by name."""
+    return {
+        key: value
+        for key, value in errors.attrs.items()
+        if isinstance(value, int | float | str) and key not in ("sha256", "rows")
+    }
+
+
+def shown_errors(errors: pd.DataFrame) -> pd.DataFrame:
+    """Mean |log(predicted / true)| of every rule with its interval in words, the best first."""
+    ordered = errors.sort_values("other traits")
+    shown = pd.DataFrame({"rule": ordered["rule"]})
+    for kind, words in _KINDS.items():
+        if kind in ordered:
+            ends = zip(*(ordered[c] for c in (kind, f"{kind}, low", f"{kind}, high")), strict=True)
+            shown[words] = [
+                "–" if pd.isna(value) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+                for value, low, high in ends
+            ]
+    return shown.reset_index(drop=True)
+
+
+def errors_verdict(found: Mapping[str, Any]) -> str:
+    """How far ahead of its best rival the shipped rule is, and how much could be won at all."""
+    half = found["error_of_best_rival"] <= 0.5
+    clear = found["difference_low"] > 0
+    return (
+        f"On {found['sides'] - found['without_ceiling']} sides of sweeps of {found['models']} "
+        f"model{'s' if found['models'] > 1 else ''}, `find_ceiling` is off by "
+        f"{found['error']:.3f} where its best rival, {found['rival']}, tuned in the same way, is "
+        f"off by {found['error'] / found['error_of_best_rival']:.3f}: "
+        f"{found['error_of_best_rival']:.2f} of its error "
+        f"({'' if half else 'not '}at most a half, which was the aim). The difference is "
+        f"{number(found['difference'], '+.3f')} [{number(found['difference_low'], '+.3f')}, "
+        f"{number(found['difference_high'], '+.3f')}], "
+        f"{'clear' if clear else 'not clear'} of zero. Resampling the prompts moves the true "
+        f"ceiling itself by {found['noise_floor']:.3f}."
+    )
+
+
+def claims(found: Mapping[str, Any]) -> pd.DataFrame:
+    """What else is claimed, with 95 % intervals over traits of models, and the aim."""
+
+    def stated(name: str) -> str:
+        low, high = found[f"{name}_low"], found[f"{name}_high"]
+        return f"{found[name]:.0%} [{low:.0%}, {high:.0%}]"
+
+    def row(claim: str, name: str, aim: str) -> dict[str, Any]:
+        cases, groups = found[f"{name}_of"], found[f"{name}_clusters"]
+        return {
+            "claim": claim,
+            "seen": stated(name),
+            "aim": aim,
+            "cases": cases,
+            "traits of models": groups,
+        }
+
+    def captured(claim: str, name: str, aim: str) -> dict[str, Any]:
+        return {
+            "claim": claim,
+            "seen": f"{found[name]:.0%}",
+            "aim": aim,
+            "cases": found["captured_apart_of" if "apart" in name else "captured_of"],
+            "traits of models": found["recommended_below_bar_clusters"],
+        }
+
+    return pd.DataFrame(
+        [
+            row("the ceiling's 90 % interval holds the true one", "covered", "90%"),
+            row("no collapse in range, rightly", "no_collapse", "95%"),
+            row("no effect of random and shuffled vectors", "no_effect", "95%"),
+            row("recommended, but most texts do not hold", "recommended_below_bar", "at most 10%"),
+            row("texts that hold at recommended", "recommended_texts_hold", "–"),
+            captured("recommended: share of the greatest gain", "captured", "90%"),
+            captured("… chosen on half of the prompts, seen on the other", "captured_apart", "–"),
+            captured("… what the exact scores would have chosen", "captured_apart_by_exact", "–"),
+            row("texts rightly told to break or not", "breaks_told", "–"),
+        ]
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Again:
+    """A sweep of the study and the same one made now: the share of texts that hold by coefficient,
+    and in words where both put the true ceiling."""
+
+    table: pd.DataFrame
+    said: str
+
+
+def rerun(lm: LM, directory: str | Path, trait: str = "mood", seed: int = 0) -> Again | None:
+    """One sweep of the study once more: difference of means, middle layer. None where the study is
+    of other weights."""
+    table = tables.load_table("study_ceilings_wren", directory=directory)
+    if table.attrs["weights"] != lm.fingerprint:
+        return None
+    settings, layer = table.attrs["settings"], lm.layers // 2
+    before = table[
+        (table["trait"] == trait)
+        & (table["layer"] == layer)
+        & (table["method"] == "mean_difference")
+        & (table["seed"] == seed)
+    ]
+    parts = pairs.load(f"wren-{trait}").split(seed=seed)
+    vector = extract(
+        lm, parts.extract, positions=positions.generated, held_out=0, layer=layer, quiet=True
+    )
+    now = sweep(
+        lm,
+        vector,
+        parts.select.prompts[: settings["prompts"]],
+        sorted(before["coefficient_norm"].astype(float).unique()),
+        new_tokens=settings["new_tokens"],
+        temperature=1.0,
+        seed=seed,
+        trait=trait,
+        judges=[judges.exact],
+        kl=False,
+        progress=False,
+    )
+    shares = {"study": _holding(before), "now": _holding(now)}
+    ceilings = {
+        name: {sign: _ceiling(frame, sign) for sign in (1, -1)}
+        for name, frame in (("study", before), ("now", now))
+    }
+    said = "; ".join(
+        f"{'+' if sign > 0 else '−'}: {ceilings['study'][sign]:.3f} in the study, "
+        f"{ceilings['now'][sign]:.3f} now"
+        for sign in (1, -1)
+    )
+    return Again(
+        pd.DataFrame(shares).round(2).reset_index(),
+        f"True ceiling of {trait} at layer {layer}, in residual norms: {said}.",
+    )
+
+
+def _holding(frame: pd.DataFrame) -> pd.Series:
+    size = frame["coefficient_norm"].astype(float).round(2)
+    holds = frame.assign(holds=frame["coherence"] >= _HOLDS, coefficient=size)
+    return holds.groupby("coefficient")["holds"].mean()
+
+
+def _ceiling(frame: pd.DataFrame, sign: int) -> float:
+    """Where the share that holds, of prompts whose unsteered text holds, falls below a half."""
+    side = frame.assign(
+        size=(sign * frame["coefficient_norm"]).astype(float).round(6),
+        holds=frame["coherence"] >= _HOLDS,
+    )
+    wide = side[side["size"] >= 0].pivot(index="prompt_index", columns="size", values="holds")
+    kept = wide[wide[0.0]].to_numpy(dtype=float)
+    if not len(kept):
+        return math.nan
+    return crossing(np.asarray(wide.columns, dtype=float), settled(kept, 0.5), 0.5)
