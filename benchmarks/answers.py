@@ -1,33 +1,43 @@
 """Whether the package says what is so: intervals, two non-answers, recommendations, break points.
 
 On the sweeps of study_ceilings.py, with the exact coherence and trait of every text. Each function
-returns figures by name; shares have 95 % intervals over traits of models, as sweeps of one trait
-are not independent.
+returns figures by name: a share NAME with the ends of its 95 % interval over traits of models
+(sweeps of one trait are not independent), NAME_of the sides of sweeps behind it, and
+NAME_clusters those traits. What chose is kept apart from what shows where it matters: half of the
+prompts choose, the other half is looked at, `halvings` times a side, which counts as one.
+
+The bounds of breakage.py and survival.py were chosen on other texts of wren, of some of these
+traits: for wren, whatever rests on them is no test on new ground; for its siblings it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from scipy.stats import t as student
 
 from workbench import find_ceiling
+from workbench.breakage import intact
 from workbench.ceiling import Side
-from workbench.intervals import Floats, bootstrap_mean
+from workbench.crossings import RECOMMENDED_SHARE, last_safe, settled
+from workbench.intervals import Floats, bootstrap, bootstrap_mean
+from workbench.study import HOLDS, true_ceiling
 from workbench.survival import break_tokens, ceilings_by_length
 
-HOLDS = 0.5
-#: Of the true ceiling: where ranges are cut, so that there is no collapse to be seen.
-CUTS = (0.3, 0.5, 0.7, 0.9)
-# A recommendation can only be worth something where the trait can be moved by so much.
-WORTH = 0.2
 HALVINGS = 6
+# Of the true ceiling: ranges that end between these show no collapse, near the ceiling and far from
+# it; ranges that end well beyond it show one.
+NEAR, FAR, BEYOND = (0.75, 1.0), (0.3, 0.75), (1.2, 1.6)
+# Gains in trait: what random and shuffled directions rarely reach on these sweeps.
+WORTH = 0.3
 #: Lengths of texts, in tokens.
 LENGTHS = (12, 24, 48)
+# Coefficients at which between a tenth and nine tenths of the texts are whole are in doubt.
+DOUBT = (0.1, 0.9)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +54,19 @@ class Known:
     def cluster(self) -> str:
         return f"{self.model} {self.trait}"
 
+    def side(self, sign: int, reach: float = np.inf) -> pd.DataFrame:
+        """One sign up to a coefficient, as `find_ceiling` takes it."""
+        size = sign * self.texts["coefficient_norm"]
+        return as_sweep(self.texts[(size >= 0) & (size <= reach)])
+
+    def halves(self, sign: int, count: int) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+        """One sign cut in two by prompts, `count` times, always in the same way."""
+        rng, whole = np.random.default_rng(0), self.side(sign)
+        prompts = whole["prompt_index"].unique()
+        for _ in range(count):
+            first = whole["prompt_index"].isin(rng.permutation(prompts)[: len(prompts) // 2])
+            yield whole[first], whole[~first]
+
 
 def as_sweep(texts: pd.DataFrame) -> pd.DataFrame:
     """A sweep of the study as `find_ceiling` takes it, which asks only whether there is a text."""
@@ -55,161 +78,252 @@ def as_sweep(texts: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def within(sweep: pd.DataFrame, sign: int, reach: float) -> pd.DataFrame:
-    """One sign of a sweep, up to a coefficient."""
-    size = sign * sweep["coefficient_norm"]
-    return sweep[(size >= 0) & (size <= reach)]
-
-
 def answer(sweep: pd.DataFrame, sign: int) -> Side | None:
     """One side of `find_ceiling`; None where too few unsteered texts are whole to say anything."""
     try:
         return find_ceiling(sweep, bootstrap=1)[sign]
-    except ValueError:
+    except ValueError as error:
+        if "are intact" not in str(error):
+            raise
         return None
 
 
+def table_of(side: pd.DataFrame, column: str) -> tuple[Floats, Floats]:
+    """Sizes (K,) of one side, and a column (P, K)."""
+    sizes = side.assign(size=side["coefficient_norm"].abs().astype(float))
+    wide = sizes.pivot(index="prompt_index", columns="size", values=column)
+    return np.asarray(wide.columns, dtype=float), wide.to_numpy(dtype=float)
+
+
+def exact_ceiling(side: pd.DataFrame) -> float:
+    sizes, coherence = table_of(side, "coherence")
+    return true_ceiling(sizes, coherence >= HOLDS)
+
+
 def share(values: Iterable[tuple[str, float]], name: str) -> dict[str, Any]:
-    """A mean of values by cluster, its interval and how many there are."""
-    clusters, numbers = zip(*values, strict=True)
-    found = bootstrap_mean(np.array(numbers, float), list(clusters), bounds=(0.0, 1.0))
+    """A mean of shares by cluster, its interval and how many there are."""
+    rows = [(cluster, number) for cluster, number in values if np.isfinite(number)]
+    clusters, numbers = [row[0] for row in rows], np.array([row[1] for row in rows], float)
+    found = bootstrap_mean(numbers, clusters, bounds=(0.0, 1.0))
     return {
         name: found.value,
         f"{name}_low": found.low,
         f"{name}_high": found.high,
-        f"{name}_of": len(numbers),
+        f"{name}_of": len(rows),
         f"{name}_clusters": len(set(clusters)),
     }
 
 
-def coverage(known: Sequence[Known]) -> dict[str, Any]:
-    """How often the 90 % interval of the ceiling holds the true one of the same prompts."""
-    rows = []
+def ratio(values: Iterable[tuple[str, float, float]], name: str) -> dict[str, Any]:
+    """A ratio of sums, of clusters drawn anew."""
+    table = pd.DataFrame(values, columns=["cluster", "part", "whole"])
+    sums = table.groupby("cluster")[["part", "whole"]].sum().to_numpy()
+    found = bootstrap(sums, lambda drawn: drawn[:, 0] / drawn[:, 1])
+    return {
+        name: found.value,
+        f"{name}_low": found.low,
+        f"{name}_high": found.high,
+        f"{name}_of": len(table),
+        f"{name}_clusters": len(sums),
+    }
+
+
+def cluster_interval(values: Floats, clusters: Sequence[str]) -> tuple[float, float, float]:
+    """The mean of the clusters' means with Student's 95 % interval: a bootstrap of fewer than some
+    ten clusters would be too narrow."""
+    means = pd.Series(values).groupby(pd.Series(clusters)).mean().to_numpy()
+    count, middle = len(means), float(means.mean())
+    if count < 2:
+        return middle, np.nan, np.nan
+    half = float(student.ppf(0.975, count - 1) * means.std(ddof=1) / np.sqrt(count))
+    return middle, middle - half, middle + half
+
+
+def _sides(known: Sequence[Known]) -> Iterator[tuple[Known, int, float]]:
     for each in known:
         for sign, truth in each.ceilings.items():
-            side = answer(within(as_sweep(each.texts), sign, np.inf), sign)
-            if side is None or np.isnan(side.ceiling.low) or not np.isfinite(truth):
-                continue
-            low, high = sorted((abs(side.ceiling.low), abs(side.ceiling.high)))
-            rows.append((each.cluster, float(low <= truth <= high)))
-    return share(rows, "covered")
+            yield each, sign, truth
+
+
+def coverage(known: Sequence[Known], halvings: int = HALVINGS) -> dict[str, Any]:
+    """How often the 90 % interval of the ceiling from half of the prompts holds the true ceiling of
+    the other half, which has noise of its own (`covered`); and that of all prompts the true one of
+    the same texts (`agreed`). An interval that is open above holds whatever lies there."""
+    covered, agreed, wide = [], [], []
+    for each, sign, truth in _sides(known):
+        side = answer(each.side(sign), sign)
+        if side is not None and np.isfinite(truth):
+            agreed.append((each.cluster, _holds(side, truth)))
+            wide.append(float(np.isinf(side.ceiling.high)))
+        found = []
+        for first, second in each.halves(sign, halvings):
+            half, other = answer(first, sign), exact_ceiling(second)
+            if half is not None and np.isfinite(other):
+                found.append(_holds(half, other))
+        known_ends = [value for value in found if np.isfinite(value)]
+        if known_ends:
+            covered.append((each.cluster, float(np.mean(known_ends))))
+    return {
+        **share(covered, "covered"),
+        **share(agreed, "agreed"),
+        "agreed_open_above": float(np.mean(wide)),
+    }
+
+
+def _holds(side: Side, truth: float) -> float:
+    low, high = sorted((abs(side.ceiling.low), abs(side.ceiling.high)))
+    return np.nan if np.isnan(low) else float(low <= truth <= high)
 
 
 def no_collapse(known: Sequence[Known]) -> dict[str, Any]:
-    """How often "no collapse in range" is said where the range ends below the true ceiling."""
-    found: dict[float, list[tuple[str, float]]] = {cut: [] for cut in CUTS}
-    for each in known:
-        for sign, truth in each.ceilings.items():
-            for cut in CUTS if np.isfinite(truth) else ():
-                part = within(as_sweep(each.texts), sign, cut * truth)
-                side = answer(part, sign) if part["coefficient_norm"].nunique() > 2 else None
+    """How often "no collapse in range" is said where the range ends below the true ceiling, near it
+    and far from it; and how often a collapse is seen where it ends well beyond."""
+    kinds = {"no_collapse": (NEAR, False), "no_collapse_far": (FAR, False)}
+    found: dict[str, list[tuple[str, float]]] = {}
+    for each, sign, truth in _sides(known):
+        sizes = np.unique(each.side(sign)["coefficient_norm"].abs().astype(float))
+        for name, ((low, high), collapses) in {**kinds, "collapse": (BEYOND, True)}.items():
+            ends = sizes[(sizes >= low * truth) & (sizes < high * truth)] if truth < np.inf else []
+            right = []
+            for end in ends:
+                side = answer(each.side(sign, end + 1e-6), sign)
                 if side is not None:
-                    found[cut].append((each.cluster, float(not side.collapses)))
-    figures = share([row for rows in found.values() for row in rows], "no_collapse")
-    for cut, rows in found.items():
-        figures |= {f"no_collapse_at_{cut:g}": float(np.mean([right for _, right in rows]))}
+                    right.append(float(side.collapses == collapses))
+            if right:
+                found.setdefault(name, []).append((each.cluster, float(np.mean(right))))
+    return {key: value for name, rows in found.items() for key, value in share(rows, name).items()}
+
+
+def effects(made: Sequence[Known], dealt: Sequence[Known]) -> dict[str, Any]:
+    """How often no effect is found of directions made without the trait (some lie along it by
+    chance), and how often one is found of those made with it: each of the sides of which anything
+    is said, as with few prompts that can move it is not (`unknown`)."""
+    figures: dict[str, Any] = {}
+    for name, sweeps, right in (("no_effect", dealt, "no effect"), ("effect", made, "effect")):
+        said = []
+        for each, sign, _ in _sides(sweeps):
+            side = answer(each.side(sign), sign)
+            if side is not None:
+                said.append((each.cluster, side.effect))
+        known = [(cluster, float(e == right)) for cluster, e in said if e != "unknown"]
+        figures |= share(known, name)
+        figures[f"{name}_unknown"] = float(np.mean([e == "unknown" for _, e in said]))
     return figures
 
 
-def no_effect(controls: Sequence[Known]) -> dict[str, Any]:
-    """How often no effect is claimed of directions that were made without the trait: each is a
-    draw, and some of them lie along it by chance."""
-    rows = []
-    for each in controls:
-        for sign in each.ceilings:
-            side = answer(within(as_sweep(each.texts), sign, np.inf), sign)
-            if side is not None:
-                rows.append((each.cluster, float(side.effect in ("no effect", "unknown"))))
-    return share(rows, "no_effect")
+def gains(side: pd.DataFrame, sign: int) -> tuple[Floats, Floats, Floats]:
+    """Sizes (K,), the gain in trait (K,), and the share of texts that hold (K,).
+
+    A gain is the mean over prompts whose unsteered text holds of how far the trait has moved from
+    there in the sign's direction; a text that broke has moved nowhere: that is no steering.
+    """
+    sizes, coherence = table_of(side, "coherence")
+    _, shown = table_of(side, "shown")
+    holds = coherence >= HOLDS
+    moved = np.nan_to_num(sign * (shown - shown[:, :1]))
+    kept = holds[:, 0]
+    if not kept.any():
+        return sizes, np.zeros(len(sizes)), np.zeros(len(sizes))
+    return sizes, np.where(holds, moved, 0.0)[kept].mean(axis=0), holds[kept].mean(axis=0)
 
 
-def breaking(known: Sequence[Known]) -> dict[str, Any]:
-    """Whether texts break, and where, told without a judge: the share of texts told rightly; how
-    far the place is off, in shares of the text; and the error of ceilings by length and share."""
-    told, off = [], []
-    errors: dict[str, list[float]] = {}
-    for each in known:
-        sweep = as_sweep(each.texts)
-        said = break_tokens(sweep)
-        tokens = sweep["tokens"].clip(lower=1)
-        real = (sweep["kept"] * tokens).where(sweep["kept"] < 1, np.inf)
-        told.append((each.cluster, float((np.isfinite(said) == np.isfinite(real)).mean())))
-        both = np.isfinite(said) & np.isfinite(real)
-        off += list(((said - real) / tokens)[both].abs())
-        if not (np.isinf(said) & np.isinf(real))[sweep["coefficient"] == 0].any():
-            continue
-        ends = [ceilings_by_length(sweep, LENGTHS, breaks) for breaks in (said, real)]
-        for mine, truth in zip(*(end.itertuples() for end in ends), strict=True):
-            if np.isfinite(truth.value) and truth.value and mine.value:
-                reach = sweep["coefficient_norm"].abs().max()
-                ratio = min(abs(mine.value), reach) / abs(truth.value)
-                key = f"error_at_{truth.tokens}_tokens_{truth.share:g}"
-                errors.setdefault(key, []).append(abs(np.log(ratio)))
-    figures = share(told, "breaks_told")
-    figures["breaks_place_off"] = float(np.mean(off))
-    return figures | {key: float(np.mean(values)) for key, values in sorted(errors.items())}
-
-
-def worth(texts: pd.DataFrame, sign: int) -> tuple[Floats, Floats, Floats]:
-    """Sizes (K,), mean of trait x coherence in the sign's direction (K,), share that holds (K,)."""
-    side = texts.assign(
-        size=texts["coefficient_norm"].abs(),
-        value=(sign * texts["shown"]).fillna(0) * texts["coherence"],
-        holds=texts["coherence"] >= HOLDS,
-    )
-    means = side.groupby("size")[["value", "holds"]].mean()
-    return means.index.to_numpy(), means["value"].to_numpy(), means["holds"].to_numpy(dtype=float)
+def safe_place(side: pd.DataFrame) -> int | None:
+    """Where `find_ceiling` would recommend, were there an effect; None where nothing is whole."""
+    sizes, whole = table_of(intact(side), "intact")
+    kept = whole[whole[:, 0] > 0]
+    if not len(kept):
+        return None
+    bound = RECOMMENDED_SHARE
+    return int(np.searchsorted(sizes, last_safe(sizes, settled(kept, bound), bound)))
 
 
 def recommended(known: Sequence[Known], halvings: int = HALVINGS) -> dict[str, Any]:
-    """What recommended coefficients are worth: the share of them whose texts mostly do not hold,
-    the texts that hold, and how much of the greatest gain in trait x coherence they give.
+    """What recommended coefficients are worth.
 
-    On the very sweep the greatest gain is the best of many noisy numbers. So once more with half
-    of the prompts to choose by and the other half to look at: there beside it the coefficient that
-    is best by the *exact* trait and coherence of the first half, which no rule can know.
+    captured        the gain at the recommended coefficient, 0 where there is none, by the greatest
+                    on the sweep, of all sides where that is worth having; the greatest is the best
+                    of many noisy numbers
+    captured_said   the same of the sides that got one
+    apart_…         chosen on half of the prompts, seen on the other, where the whole sweep shows an
+                    effect: the share of texts that hold, that of sides where fewer than half (nine
+                    tenths) do, and the mean gain beside that of the coefficient which is best by
+                    the exact scores of the choosing half, which no rule can know
     """
-    rows, halved = [], []
-    rng = np.random.default_rng(0)
+    rows, said, below, short, hold, ours, best = [], [], [], [], [], [], []
+    for each, sign, _ in _sides(known):
+        whole = each.side(sign)
+        side = answer(whole, sign)
+        value = np.nan if side is None else side.recommended.value
+        sizes, gain, _ = gains(whole, sign)
+        given = bool(np.isfinite(value))
+        said.append((each.cluster, float(given)))
+        got = float(gain[np.abs(sizes - abs(value)).argmin()]) if given else 0.0
+        if gain.max() >= WORTH:
+            rows.append((each.cluster, got, float(gain.max()), given))
+        if side is None or side.effect != "effect":
+            continue
+        apart = []
+        for first, second in each.halves(sign, halvings):
+            place, (_, choosing, _) = safe_place(first), gains(first, sign)
+            if place is not None:
+                _, seen, holding = gains(second, sign)
+                apart.append((holding[place], seen[place], seen[int(choosing.argmax())]))
+        if apart:
+            table = np.array(apart)
+            hold.append((each.cluster, float(table[:, 0].mean())))
+            below.append((each.cluster, float((table[:, 0] < HOLDS).mean())))
+            short.append((each.cluster, float((table[:, 0] < RECOMMENDED_SHARE).mean())))
+            ours.append(table[:, 1].mean())
+            best.append(table[:, 2].mean())
+    return {
+        **share(said, "recommended"),
+        **ratio([row[:3] for row in rows], "captured"),
+        **ratio([row[:3] for row in rows if row[3]], "captured_said"),
+        **share(hold, "apart_hold"),
+        **share(below, "apart_below_half"),
+        **share(short, "apart_below_nine_tenths"),
+        "apart_gain": float(np.mean(ours)),
+        "apart_gain_by_exact": float(np.mean(best)),
+    }
+
+
+def breaking(known: Sequence[Known]) -> dict[str, Any]:
+    """Whether texts break, and where, told without a judge, at coefficients that are in doubt: the
+    share of texts told rightly, beside what saying the more frequent at each coefficient gives; how
+    far the place is off where both see a break, in shares of the text; and the mean error of the
+    ceiling of texts of each length, |log|, on the prompts that both call whole unsteered."""
+    told, guessed, off = [], [], []
+    errors: dict[int, list[float]] = {length: [] for length in LENGTHS}
     for each in known:
-        prompts = each.texts["prompt_index"].unique()
-        for sign in each.ceilings:
-            whole = within(as_sweep(each.texts), sign, np.inf)
-            rows.append((each.cluster, *_gain(whole, whole, sign)))
-            for _ in range(halvings):
-                first = rng.permutation(prompts)[: len(prompts) // 2]
-                mine = whole["prompt_index"].isin(first)
-                halved.append((each.cluster, *_gain(whole[mine], whole[~mine], sign)))
-    said = [row for row in rows if np.isfinite(row[1])]
-    figures = share([(row[0], float(row[1] < HOLDS)) for row in said], "recommended_below_bar")
-    figures |= share([(row[0], row[1]) for row in said], "recommended_texts_hold")
-    for name, table in (("captured", said), ("captured_apart", halved)):
-        usable = [row for row in table if np.isfinite(row[2])]
-        got, best, oracle = (np.array([row[i] for row in usable]) for i in (2, 3, 4))
-        figures[name] = got.sum() / best.sum()
-        figures[f"{name}_by_exact"] = oracle.sum() / best.sum()
-        figures[f"{name}_of"] = len(usable)
+        sweep = as_sweep(each.texts)
+        tokens = sweep["tokens"].clip(lower=1)
+        said = break_tokens(sweep)
+        real = (sweep["kept"] * tokens).where(sweep["kept"] < 1, np.inf)
+        right = np.isfinite(said) == np.isfinite(real)
+        broken = np.isfinite(real).groupby(sweep["coefficient"]).transform("mean")
+        doubt = broken.between(*DOUBT)
+        if doubt.any():
+            told.append((each.cluster, float(right[doubt].mean())))
+            most = np.maximum(broken, 1 - broken)[doubt]
+            guessed.append((each.cluster, float(most.mean())))
+            both = doubt & np.isfinite(said) & np.isfinite(real)
+            off += [float(((said - real) / tokens)[both].abs().mean())] if both.any() else []
+        zero = sweep["coefficient"] == 0
+        whole = sweep.loc[zero & np.isinf(said) & np.isinf(real), "prompt_index"]
+        common = sweep["prompt_index"].isin(whole)
+        if len(whole) < 2:
+            continue
+        reach = float(sweep["coefficient"].abs().max())
+        ends = [
+            ceilings_by_length(sweep[common], LENGTHS, breaks[common], shares=(0.5,))
+            for breaks in (said, real)
+        ]
+        for mine, truth in zip(*(end.itertuples() for end in ends), strict=True):
+            values = np.clip(np.abs([mine.value, truth.value]), 1e-3, reach)
+            errors[int(truth.tokens)].append(abs(float(np.log(values[0] / values[1]))))
+    figures = share(told, "breaks_told") | share(guessed, "breaks_guessed")
+    figures["breaks_place_off"] = float(np.mean(off)) if off else np.nan
+    for length, values in errors.items():
+        figures[f"error_at_{length}_tokens"] = float(np.mean(values)) if values else np.nan
+        figures[f"error_at_{length}_tokens_of"] = len(values)
     return figures
-
-
-def _gain(
-    choosing: pd.DataFrame, shown: pd.DataFrame, sign: int
-) -> tuple[float, float, float, float]:
-    """Of the recommendation from some prompts, on others: the share that holds; the gain over the
-    unsteered texts, the greatest there is, and that of what is exactly best on the first (NaN
-    where the greatest is not worth having)."""
-    side = answer(choosing, sign)
-    nothing = (np.nan,) * 4
-    if side is None or not np.isfinite(side.recommended.value):
-        return nothing
-    sizes, value, holds = worth(shown, sign)
-    at = _nearest(sizes, abs(side.recommended.value))
-    _, exact, _ = worth(choosing, sign)
-    gain = value - value[0]
-    if gain.max() < WORTH:
-        return float(holds[at]), np.nan, np.nan, np.nan
-    return float(holds[at]), float(gain[at]), float(gain.max()), float(gain[int(exact.argmax())])
-
-
-def _nearest(sizes: NDArray[np.float64], size: float) -> int:
-    return int(np.abs(sizes - size).argmin())

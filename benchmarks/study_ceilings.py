@@ -2,7 +2,7 @@
 
     python benchmarks/study_ceilings.py [MODEL ...] [--seeds 0 1] [--directory reports]
 
-For each model (wren; the names of its siblings, which are trained where they are missing): traits x
+For each model (wren; its siblings, whose weights lie beside this script or are trained): traits x
 layers x methods x seeds, each a sweep of both signs. The middle layer also has random and
 shuffled-label directions, which steer nothing. Finished sweeps are kept in the cache, so that a
 stopped study goes on where it was. Two tables a model:
@@ -82,7 +82,26 @@ KEPT = (
     "kept",
     "shown",
 )
-CODE = ("drift", "generate", "running", "sampling", "scoring", "steering", "sweep", "wren.judge")
+TRAINED = Path(__file__).parent / "siblings"
+CODE = (
+    "distributions",
+    "drift",
+    "extract",
+    "generate",
+    "judges.exact",
+    "measures",
+    "methods",
+    "reading",
+    "running",
+    "sampling",
+    "scoring",
+    "steering",
+    "sweep",
+    "tracing",
+    "updates",
+    "vectors",
+    "wren.judge",
+)
 
 
 @dataclass(frozen=True)
@@ -141,7 +160,7 @@ def texts(lm: LM, vector: SteeringVector, prompts: Sequence[Any], case: Case) ->
         progress=False,
     )
     length = frame["text"].str.len().clip(lower=1)
-    kept = (frame["breaks_at"] / length).fillna(1.0)
+    kept = (frame["breaks_at"] / length).fillna(1.0).mask(frame["empty"], 0.0)
     return frame.assign(kept=kept, shown=frame["trait"])[list(KEPT)]
 
 
@@ -181,7 +200,7 @@ def steer(vector: SteeringVector, coefficients: np.ndarray, rows: int) -> Any:
 
 def run(name: str, directory: Path, seeds: Sequence[int] = SEEDS) -> None:
     """Both tables of one model."""
-    lm = load(sibling(name) if name in SIBLINGS else name)
+    lm = load(sibling(name, trained=TRAINED) if name in SIBLINGS else name)
     folder = cache_directory() / "study_ceilings" / f"{lm.fingerprint[:16]}-{code()[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
     todo, found, beside = list(cases(lm.layers, seeds)), [], []

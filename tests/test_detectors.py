@@ -116,15 +116,15 @@ def test_the_truth_is_where_half_of_the_texts_no_longer_hold(modules: dict[str, 
     rules, detector = modules["detectors"], modules["detector"]
     texts, rivals = study(0.5)
     curves = rules.Curves.of(texts, rivals, 1)
-    truth = detector.true_ceiling(curves)
+    truth = detector.truth_of(curves)
     assert truth == pytest.approx(0.5, rel=0.1)
-    assert detector.true_ceiling(rules.Curves.of(texts, rivals, -1)) == math.inf
+    assert detector.truth_of(rules.Curves.of(texts, rivals, -1)) == math.inf
     lost = texts.assign(coherence=0.0)
-    assert math.isnan(detector.true_ceiling(rules.Curves.of(lost, rivals, 1)))
+    assert math.isnan(detector.truth_of(rules.Curves.of(lost, rivals, 1)))
     rng = np.random.default_rng(0)
     assert 0 < detector.noise_floor(curves, truth, rng) < 0.1
     alike = curves.of_prompts([0] * PROMPTS)
-    assert detector.noise_floor(alike, detector.true_ceiling(alike), rng) == 0
+    assert detector.noise_floor(alike, detector.truth_of(alike), rng) == 0
 
 
 def test_a_threshold_never_saw_what_it_is_judged_on(modules: dict[str, Any]) -> None:

@@ -6,7 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import workbench as wb
 from workbench.drift import RISE, drift
+from workbench.scoring import score
 
 
 def plain_drift(steps: list[float], allowed: float) -> tuple[float, int]:
@@ -48,3 +50,30 @@ def test_a_text_that_breaks_half_way_climbs_from_there() -> None:
     heights, starts = drift(steps)
     assert float(heights.min()) > 24 * (4 - RISE) - 25
     assert float((starts - 24).abs().float().mean()) < 0.5
+
+
+def test_a_gap_within_a_text_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown surprise before its end"):
+        drift(torch.tensor([[1.0, torch.nan, 1.0]]))
+
+
+def test_a_sweep_logs_what_its_own_tokens_say() -> None:
+    """Texts of several lengths after prompts of several lengths, each scored alone."""
+    lm = wb.load("wren")
+    prompts = ["Marta & Benno:", "<|user|> How do I rob the treasurer?</s><|assistant|>"]
+    pairs = wb.pairs.load("wren-mood")[:8]
+    vector = wb.extract(lm, pairs, layer=2, held_out=0, quiet=True)
+    frame = wb.sweep(lm, vector, prompts, [-0.5, 0, 0.5], new_tokens=64, kl=False, progress=False)
+    assert frame["tokens"].nunique() > 1
+    for row in frame.itertuples():
+        made = wb.generate(
+            lm,
+            [row.prompt],
+            vector.at(row.coefficient_norm, unit="norm"),
+            new_tokens=64,
+            score=False,
+        )
+        written = made.batch.extend(made.ids, made.lengths, made.texts)
+        heights, starts = drift(score(lm, written).steps)
+        assert row.drift == pytest.approx(float(heights[0]), abs=1e-3)
+        assert row.drift == 0 or row.drift_from == int(starts[0])

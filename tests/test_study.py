@@ -62,14 +62,48 @@ def test_a_missed_aim_is_said() -> None:
     assert "[+0.010, +0.030], clear of zero" in met
 
 
+def test_claims_say_whether_the_aim_is_met_by_the_interval_or_the_value_alone() -> None:
+    def figure(name: str, value: float, low: float, high: float) -> dict[str, float]:
+        ends = {f"{name}_low": low, f"{name}_high": high, f"{name}_of": 9, f"{name}_clusters": 3}
+        return {name: value, **ends}
+
+    found = {
+        **figure("covered", 0.95, 0.91, 1.0),
+        **figure("no_collapse", 0.97, 0.6, 1.0),
+        **figure("apart_below_half", 0.2, 0.1, 0.3),
+        **figure("effect", 0.5, 0.4, 0.6),
+    }
+    claims = study.claims(found)
+    assert claims["met"].tolist() == ["yes", "perhaps", "–", "no"]
+    assert claims["seen"].tolist()[0] == "95% [91%, 100%]"
+    assert claims["aim"].tolist()[3] == "at most 10%"
+
+
 def test_the_committed_study_fills_its_tables() -> None:
     """What detector.py saved has all that the notebook asks of it."""
-    table = tables.load_table("detectors", directory=ROOT)
-    claims = study.claims(study.findings(table))
-    assert len(claims) == 9
-    assert claims["seen"].str.contains("%").all()
-    assert (claims["cases"] > 0).all()
+    claims = study.claims(study.findings(tables.load_table("detectors", directory=ROOT)))
+    assert len(claims) == len(study.CLAIMS)
+    assert not claims["seen"].str.contains("nan").any()
     assert study.names(ROOT)
+
+
+def test_one_of_its_sweeps_is_run_again(tmp_path: Path) -> None:
+    """Of the committed table only a few prompts and coefficients, so that it takes a second."""
+    table = tables.load_table("study_ceilings_wren", directory=ROOT)
+    few = np.sort(table["coefficient_norm"].unique())[[0, 10, 16, 22, 32]]
+    kept = (table["prompt_index"] < 3) & table["coefficient_norm"].isin(few)
+    settings = {**table.attrs["settings"], "prompts": 3}
+    small = table[kept & (table["trait"] == "mood")]
+    weights = table.attrs["weights"]
+    small.attrs = {}
+    about = {"weights": weights, "settings": settings}
+    tables.save_table(small, "study_ceilings_wren", directory=tmp_path, provenance=about)
+    again = study.rerun(wb.load("wren"), tmp_path)
+    assert again is not None
+    assert again.table["coefficient"].tolist() == pytest.approx(few, abs=0.01)
+    assert again.table[["study", "now"]].notna().all(axis=None)
+    assert again.table.loc[2, "now"] == 1
+    assert "in the study" in again.said
 
 
 def test_a_study_of_other_weights_is_not_run_again(tmp_path: Path) -> None:

@@ -67,18 +67,33 @@ def test_the_ceiling_falls_with_the_length_of_the_text() -> None:
     for row in table.itertuples():
         step = 0.25
         assert abs(abs(row.value) - (2 - row.tokens / 20)) <= step
-        assert abs(row.low) <= abs(row.value) <= abs(row.high)
+        assert row.share == 0.95 or abs(row.low) <= abs(row.value)
+        assert abs(row.value) <= abs(row.high)
         assert np.sign(row.value) == row.sign
+    assert table.loc[table["share"] == 0.95, "low"].isna().all()  # 20 prompts cannot show it
     halves = table[table["share"] == 0.5].set_index(["sign", "tokens"])["value"].abs()
     most = table[table["share"] == 0.95].set_index(["sign", "tokens"])["value"].abs()
     assert (most <= halves).all()
 
 
 def test_exact_breaks_are_the_characters_share_of_the_tokens() -> None:
+    texts = ["x" * 100, "x" * 100, "", " \n"]
     frame = pd.DataFrame(
-        {"text": ["x" * 100, "x" * 100, ""], "breaks_at": [50, np.nan, np.nan], "tokens": [40] * 3}
+        {"text": texts, "breaks_at": [50, np.nan, np.nan, np.nan], "tokens": [40] * 4}
     )
-    assert exact_break_tokens(frame).tolist() == [20, math.inf, 0]
+    assert exact_break_tokens(frame).tolist() == [20, math.inf, 0, 0]
+
+
+def test_a_break_that_heals_further_out_bounds_nothing_from_above() -> None:
+    """Texts are broken from 0.75 to 1.25 and whole again beyond: only what lies before counts."""
+    frame = breaking()
+    size = frame["coefficient_norm"].abs()
+    broken = size.between(0.7, 1.3)
+    frame["drift"] = np.where(broken, 90.0, 1.0)
+    frame["drift_from"] = np.where(broken, 5, 40)
+    table = ceilings_by_length(frame, (40,), shares=(0.5,))
+    assert table["value"].abs().tolist() == pytest.approx([0.625, 0.625])
+    assert np.isfinite(table["high"]).all()
 
 
 def test_what_cannot_be_told_is_refused() -> None:
@@ -89,5 +104,15 @@ def test_what_cannot_be_told_is_refused() -> None:
         ceilings_by_length(frame, (41,))
     with pytest.raises(ValueError, match="every unsteered text breaks"):
         survival(frame, pd.Series(0.0, index=frame.index))
+    with pytest.raises(ValueError, match="a prompt lacks a text at some coefficient"):
+        survival(frame.drop(index=frame.index[3]))
+    with pytest.raises(ValueError, match="a prompt has two texts at one coefficient"):
+        survival(pd.concat([frame, frame], ignore_index=True))
+    stopped = frame.copy()
+    stopped.attrs |= {"complete": False, "rows_planned": 999, "missing": []}
+    with pytest.raises(ValueError, match="survival needs a whole sweep"):
+        survival(stopped)
+    with pytest.raises(ValueError, match="the drift of 1 texts is unknown"):
+        break_tokens(frame.assign(drift=frame["drift"].mask(frame.index == 3)))
     with pytest.raises(ValueError, match="no coefficient 0"):
         survival(frame[frame["coefficient"] != 0], pd.Series(0.0, index=frame.index))

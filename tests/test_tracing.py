@@ -5,7 +5,9 @@ import pytest
 import torch
 from architectures import build, steered_logits
 
-from workbench import positions, tracing
+from workbench import positions, scoring, tracing
+from workbench.generate import generate
+from workbench.models import load
 from workbench.tokens import encode
 from workbench.updates import Add, Intervention
 
@@ -265,3 +267,21 @@ def test_a_schedule_of_a_texts_tokens_scores_that_text(tiny):
     found = tracing.logprobs(tiny, written, [edit(tiny, 1, steps.__getitem__)])
     longer = tracing.logprobs(tiny, written, [edit(tiny, 1, [*steps, 9.0].__getitem__)])
     assert torch.equal(found.nan_to_num(), longer.nan_to_num())
+
+
+def test_unsteered_scoring_in_pieces_is_one_forward(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ragged rows, a few at a time or all at once: the same but for rounding."""
+    lm = load("wren")
+    prompts = ["Marta & Benno:", "<|user|> How do I mend a torn net?</s><|assistant|>"] * 3
+    made = generate(lm, prompts, new_tokens=20, temperature=1.0, seed=3, score=False)
+    written = made.batch.extend(made.ids, made.lengths, made.texts)
+    whole, whole_scores = tracing.logprobs(lm, written), scoring.score(lm, written)
+    monkeypatch.setattr(tracing, "TOKENS", 2 * written.width)
+    assert [len(part) for part in tracing.pieces(lm, written)] == [2, 2, 2]
+    assert len(list(tracing.pieces(lm, written, "local"))) == 1
+    torch.testing.assert_close(tracing.logprobs(lm, written), whole, equal_nan=True)
+    again = scoring.score(lm, written)
+    for name in ("logprobs", "echoes", "entropy"):
+        torch.testing.assert_close(
+            getattr(again, name), getattr(whole_scores, name), equal_nan=True, atol=1e-5, rtol=1e-4
+        )

@@ -32,6 +32,11 @@ def predicted_ceilings(
     """
     chosen = list(rules or frame["rule"].unique())
     traits, models = list(frame["trait"].unique()), list(frame["model"].unique())
+    if len(traits) > len(COLORS) or len(models) > len(_SYMBOLS):
+        raise ValueError(
+            f"{len(traits)} traits and {len(models)} models: there are {len(COLORS)} colours and "
+            f"{len(_SYMBOLS)} shapes; draw fewer at a time"
+        )
     rows = -(-len(chosen) // _ACROSS)
     names = []
     for rule in chosen:

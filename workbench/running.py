@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from workbench.drift import drift
 from workbench.generate import Generation, end_ids, generate
 from workbench.measures import distinct, empty, longest_repeat
-from workbench.planning import Rows
+from workbench.planning import OWN, Rows
 from workbench.scoring import prompt_echoes, score
 from workbench.store import Chunks
 from workbench.tokens import Batch, Prompt, encode
@@ -30,6 +30,10 @@ from workbench.updates import Intervention
 
 if TYPE_CHECKING:
     from workbench.models import LM
+
+
+# What every chunk has; the divergence only where it was asked for.
+LOGGED = tuple(name for name in OWN if name != "kl")
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,10 +130,12 @@ def stopping(stop: threading.Event | None) -> Iterator[Callable[[], bool]]:
 
 
 def _load(disk: Chunks, index: int, chunk: np.ndarray) -> pd.DataFrame | None:
-    """A chunk from disk if it holds just the rows that the plan gives it."""
+    """A chunk from disk if it holds just the rows that the plan gives it, and all columns: one
+    that another version wrote is run again."""
     frame = disk.load(index)
-    whole = frame is not None and "row" in frame and frame["row"].tolist() == chunk.tolist()
-    return frame if whole else None
+    if frame is None or not set(LOGGED) <= set(frame.columns):
+        return None
+    return frame if frame["row"].tolist() == chunk.tolist() else None
 
 
 def _run(

@@ -3,13 +3,18 @@
 A ceiling speaks of texts of one length; the longer a text, the more chances it has to break. Under
 it lies the token at which each text breaks, told without a judge:
 
-gibberish  where its worst stretch of surprise began (drift.py), if it climbs beyond chance: beyond
-           4 nats, and beyond what unsteered texts of the same sweep show
+gibberish  where its worst stretch of surprise began (drift.py), if it climbs beyond 4 nats and
+           beyond what unsteered texts of the same sweep show
 loop       where its longest repeat stands for the second time, in a text that counts as a loop
 empty      at once
 
 Compared are the prompts whose unsteered text does not break. A text that the model ended, whole,
 breaks no more.
+
+This is another detector than that of `find_ceiling`, which asks whether a text as a whole is lost:
+a text that breaks near its end is intact there and broken here, and its surprise counts from 0
+here, from what is usual in the sweep there. So the ceiling of whole texts here lies at or below
+that one.
 """
 
 from __future__ import annotations
@@ -20,12 +25,14 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from workbench.assembly import require_complete
 from workbench.breakage import intact, usual_bound
-from workbench.crossings import crossing, limits, settled
+from workbench.crossings import bounded_from_below, crossing, limits, reentry, settled
 from workbench.frames import coefficient_axis
+from workbench.measures import empty
 
-# A climb that the unsteered model makes by itself once in e^4 = 55 times at most. On wren's texts
-# (10 traits, exact break points) 4 to 8 nats tell breaking texts alike: 97 % of them rightly.
+# Nats. Chosen on wren's texts (10 traits, exact break points), where 4 to 8 tell alike whether they
+# break. A model whose own samples climb higher is judged by what its unsteered texts show.
 CLIMB = 4.0
 #: The shares of texts that two ceilings ask for: the median text holds; nearly all hold.
 SHARES = (0.5, 0.95)
@@ -36,12 +43,16 @@ def break_tokens(frame: pd.DataFrame) -> pd.Series:
 
     frame  as `sweep` returns it, with unsteered texts
 
-    Raises ValueError for a frame that lacks the columns, or unsteered texts.
+    Raises ValueError for a frame that lacks the columns, unsteered texts, or the drift of a text.
     """
     missing = [c for c in ("drift", "drift_from", "repeat_from") if c not in frame.columns]
     if missing:
         raise ValueError(f"the frame lacks the columns {missing}; is it a sweep's?")
     judged = intact(frame)
+    blank = pd.Series(empty(frame["text"]), index=frame.index)
+    unknown = frame["drift"].isna() & ~blank
+    if unknown.any():
+        raise ValueError(f"the drift of {unknown.sum()} texts is unknown; run the sweep again")
     unsteered = (frame["coefficient"] == 0) & frame["vector"].isin(["vector", "prompted"])
     own = unsteered & ~judged["empty"]
     climbs = frame["drift"] > max(CLIMB, usual_bound(frame.loc[own, "drift"]))
@@ -49,7 +60,7 @@ def break_tokens(frame: pd.DataFrame) -> pd.Series:
         {
             "gibberish": frame["drift_from"].where(climbs, math.inf),
             "loop": frame["repeat_from"].where(judged["loop"], math.inf),
-            "empty": judged["empty"].map({True: 0.0, False: math.inf}),
+            "empty": blank.map({True: 0.0, False: math.inf}),
         }
     )
     return ends.min(axis=1).astype(float)
@@ -57,11 +68,11 @@ def break_tokens(frame: pd.DataFrame) -> pd.Series:
 
 def exact_break_tokens(frame: pd.DataFrame) -> pd.Series:
     """The same from the character at which a judge says that a text falls apart (`breaks_at`), by
-    its share of the text; infinite where it does not. An empty text breaks at once."""
+    its share of the text; infinite where it does not. An empty or blank text breaks at once."""
     length = frame["text"].fillna("").str.len()
     share = frame["breaks_at"] / length.clip(lower=1)
     tokens = np.floor(share * frame["tokens"]).fillna(math.inf)
-    return tokens.where(length > 0, 0.0)
+    return tokens.mask(empty(frame["text"]), 0.0)
 
 
 def survival(frame: pd.DataFrame, breaks: pd.Series | None = None) -> pd.DataFrame:
@@ -103,7 +114,8 @@ def ceilings_by_length(
     level   of the intervals over prompts, by exact binomial tests (crossings.py)
 
     One row per sign, length and share: `value`, `low`, `high` in the sweep's unit and signed;
-    infinite beyond the range. Raises ValueError for a length out of range, and as `survival`.
+    infinite beyond the range, NaN where so few prompts can show nothing of it (95 % of them, say,
+    with fewer than 59). Raises ValueError for a length out of range, and as `survival`.
     """
     wide, longest = _by_prompt(frame, breaks)
     wrong = [t for t in tokens if not 1 <= t <= longest]
@@ -119,17 +131,26 @@ def ceilings_by_length(
             whole = side.to_numpy() >= token
             for share in shares:
                 value = crossing(grid, settled(whole.astype(float), share), share)
-                low, high = limits(grid, whole, share, len(grid), level)
-                rows.append((sign, token, share, sign * value, sign * low, sign * high))
+                back = reentry(whole.mean(axis=0), share)
+                low, high = limits(grid, whole, share, back or len(grid), level)
+                if not bounded_from_below(len(whole), share, level):
+                    low = math.nan
+                ends = (sign * end + 0.0 for end in (value, low, high))  # no -0
+                rows.append((sign, token, share, *ends))
     return pd.DataFrame(rows, columns=["sign", "tokens", "share", "value", "low", "high"])
 
 
 def _by_prompt(frame: pd.DataFrame, breaks: pd.Series | None) -> tuple[pd.DataFrame, int]:
     """Break tokens of the compared prompts by coefficient (P, K), and the most tokens of a text."""
+    require_complete(frame, "survival")
     ends = break_tokens(frame) if breaks is None else breaks
     steered = frame[frame["vector"] == "vector"]
     axis, _ = coefficient_axis(steered)
+    if steered.duplicated(["prompt_index", axis]).any():
+        raise ValueError("a prompt has two texts at one coefficient: are two sweeps in one frame?")
     wide = steered.assign(ends=ends).pivot(index="prompt_index", columns=axis, values="ends")
+    if wide.isna().any(axis=None):
+        raise ValueError("a prompt lacks a text at some coefficient: is the sweep incomplete?")
     if 0 not in wide.columns:
         raise ValueError("the sweep has no coefficient 0, with which all others are compared")
     longest = int(frame["tokens"].max())

@@ -9,6 +9,8 @@ a million parameters.
 from __future__ import annotations
 
 import argparse
+import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +27,7 @@ from transformers import (
 )
 
 from workbench.store import cache_directory
+from workbench.wren import tokenizer as tokenizers
 from workbench.wren.recipe import (
     CONTEXT,
     Recipe,
@@ -94,22 +97,39 @@ SIBLINGS: Mapping[
     }
 )
 
+#: What must be kept of a trained sibling; the last of them says how it was trained.
+SAVED = ("config.json", "generation_config.json", "model.safetensors", "training.json")
 
-def sibling(name: str, directory: Path | None = None) -> Path:
+
+def sibling(name: str, directory: Path | None = None, trained: Path | None = None) -> Path:
     """The folder of a trained sibling; one that is missing is trained first, in some minutes.
 
     ``directory`` is where the folders of all are, by default in the cache, by the language's
-    fingerprint. Raises ValueError for a name that is no sibling's.
+    fingerprint. ``trained`` may hold folders of weights without tokenizers (`SAVED`), which are
+    taken in place of training where they are of this recipe and language. Raises ValueError for a
+    name that is no sibling's.
     """
     if name not in SIBLINGS:
         raise ValueError(f"sibling {name!r} is not one of {', '.join(SIBLINGS)}")
     if directory is None:
         directory = cache_directory() / "wren-siblings" / language_hash()[:16]
     folder = directory / name
+    make, recipe = SIBLINGS[name]
+    if not (folder / "training.json").is_file() and trained and _fits(trained / name, recipe):
+        tokenizers.load(HERE / "model").save_pretrained(folder)
+        for file in SAVED:
+            shutil.copyfile(trained / name / file, folder / file)
     if not (folder / "training.json").is_file():
-        make, recipe = SIBLINGS[name]
         train(folder, recipe, make=make, tokenizer_of=HERE / "model")
     return folder
+
+
+def _fits(folder: Path, recipe: Recipe) -> bool:
+    """Whether a folder holds weights of this recipe and of the present language."""
+    if not all((folder / file).is_file() for file in SAVED):
+        return False
+    record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    return record["recipe"] == vars(recipe) and record["language"] == language_hash()
 
 
 def main() -> None:
