@@ -184,10 +184,12 @@ def test_a_pdf_and_an_svg_lose_what_differs_between_runs() -> None:
     assert same == pdf.replace(b"20261121010948", b"20000101000000")
     svg = (
         b'<defs id="defs-0a1b2c"><clipPath id="clip0a1b2cxy"/><g class="trace scatter trace9f8e7d">'
+        b'<g class="cb9a8b7c colorbar" id="g0a1b2c-cb9a8b7c">'
     )
     same = images._same_every_time(svg, Path("a.svg"))
     assert same == (
         b'<defs id="defs-figure"><clipPath id="clipfigurexy"/><g class="trace scatter trace000000">'
+        b'<g class="cb000000 colorbar" id="gfigure-cb000000">'
     )
 
 

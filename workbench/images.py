@@ -113,7 +113,7 @@ def _same_every_time(content: bytes, file: Path) -> bytes:
     if file.suffix == ".svg":
         found = re.search(rb'id="defs-([0-9a-f]{6})"', content)
         content = content.replace(found[1], b"figure") if found else content
-        return re.sub(rb"\btrace[0-9a-f]{6}\b", b"trace000000", content)
+        return re.sub(rb"\b(trace|cb)[0-9a-f]{6}\b", rb"\g<1>000000", content)
     if file.suffix == ".pdf":
         return re.sub(
             rb"(/(?:Creation|Mod)Date \(D:)\d{14}", rb"\g<1>" + b"20000101000000", content
