@@ -25,7 +25,7 @@ from workbench.breakage import intact
 from workbench.ceiling import Side
 from workbench.crossings import RECOMMENDED_SHARE, last_safe, settled
 from workbench.intervals import Floats, bootstrap, bootstrap_mean
-from workbench.study import HOLDS, true_ceiling
+from workbench.study import HOLDS, ceiling_of
 from workbench.survival import break_tokens, ceilings_by_length
 
 HALVINGS = 6
@@ -95,11 +95,6 @@ def table_of(side: pd.DataFrame, column: str) -> tuple[Floats, Floats]:
     return np.asarray(wide.columns, dtype=float), wide.to_numpy(dtype=float)
 
 
-def exact_ceiling(side: pd.DataFrame) -> float:
-    sizes, coherence = table_of(side, "coherence")
-    return true_ceiling(sizes, coherence >= HOLDS)
-
-
 def share(values: Iterable[tuple[str, float]], name: str) -> dict[str, Any]:
     """A mean of shares by cluster, its interval and how many there are."""
     rows = [(cluster, number) for cluster, number in values if np.isfinite(number)]
@@ -157,7 +152,7 @@ def coverage(known: Sequence[Known], halvings: int = HALVINGS) -> dict[str, Any]
             wide.append(float(np.isinf(side.ceiling.high)))
         found = []
         for first, second in each.halves(sign, halvings):
-            half, other = answer(first, sign), exact_ceiling(second)
+            half, other = answer(first, sign), ceiling_of(second, sign)
             if half is not None and np.isfinite(other):
                 found.append(_holds(half, other))
         known_ends = [value for value in found if np.isfinite(value)]

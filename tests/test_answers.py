@@ -103,14 +103,17 @@ def test_one_that_sees_it_too_late_recommends_broken_texts(answers: Any) -> None
 
 
 def test_a_side_without_a_recommendation_captures_nothing(answers: Any) -> None:
-    """The trait moves, but in half of the prompts the other way: no effect is claimed."""
+    """The trait moves by much at the least coefficients, and the other way at all others: over the
+    whole curve there is no effect."""
     one, other = known(answers, effect=1.6), known(answers, effect=1.6)
-    odd = other.texts["prompt_index"] % 2 == 1
-    flipped = other.texts.assign(shown=other.texts["shown"].where(~odd, -other.texts["shown"] / 3))
-    other = answers.Known("wren", "power", "mean_difference", flipped, other.ceilings)
+    size = other.texts["coefficient_norm"].abs()
+    moved = np.sign(other.texts["coefficient_norm"]) * np.where(size < 0.09, 0.5, -0.3)
+    texts = other.texts.assign(shown=moved)
+    other = answers.Known("wren", "power", "mean_difference", texts, other.ceilings)
     both = answers.recommended([one, other], 1)
-    if both["recommended"] < 1:
-        assert both["captured"] < both["captured_said"]
+    assert both["recommended"] == 0.5
+    assert both["captured_of"] == 4
+    assert both["captured"] < both["captured_said"]
 
 
 def test_breaking_is_no_gain(answers: Any) -> None:

@@ -122,9 +122,9 @@ def test_its_true_ceiling_is_where_half_no_longer_hold() -> None:
         }
     )
     frame["coherence"] = np.where(frame["coefficient_norm"] > 0.449, 0.2, 1.0)
-    assert study._ceiling(frame, 1) == pytest.approx(0.45, abs=0.06)
-    assert study._ceiling(frame, -1) == np.inf
-    assert np.isnan(study._ceiling(frame.assign(coherence=0.0), 1))
+    assert study.ceiling_of(frame, 1) == pytest.approx(0.45, abs=0.06)
+    assert study.ceiling_of(frame, -1) == np.inf
+    assert np.isnan(study.ceiling_of(frame.assign(coherence=0.0), 1))
 
 
 def test_predictions_have_a_panel_a_rule_and_say_how_far_off_they_are() -> None:

@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from workbench.drift import RISE
+from workbench.frames import is_unsteered
 from workbench.measures import empty as empty_texts
 
 NEEDED = ("prompt_index", "vector", "text", "tokens", "excess", "distinct_2", "longest_repeat")
@@ -34,7 +35,7 @@ def intact(frame: pd.DataFrame, *, rise: float = RISE) -> pd.DataFrame:
     `distinct_2`. Raises ValueError for a frame without unsteered texts.
     """
     share = frame["longest_repeat"] / frame["tokens"].clip(lower=1)
-    unsteered = (frame["coefficient"] == 0) & frame["vector"].isin(["vector", "prompted"])
+    unsteered = is_unsteered(frame)
     if not unsteered.any():
         raise ValueError("the sweep has no coefficient 0, with which all others are compared")
     empty = _empty(frame)

@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 
 from workbench.bands import SCALES, band_over_prompts
 from workbench.detector_figures import predicted_ceilings
-from workbench.frames import coefficient_axis
+from workbench.frames import axis_title, coefficient_axis
 from workbench.intervals import bootstrap_mean
 from workbench.layer_figures import separation, slopes_by_layer
 from workbench.look import (
@@ -55,7 +55,6 @@ MARKS: Mapping[str, str] = MappingProxyType(
 # The pattern of a control's line, drawn in grey behind the others.
 CONTROLS: Mapping[str, str] = MappingProxyType({"random": "solid", "shuffled": "dashdot"})
 NEUTRAL = "dot"  # the pattern of a control of another name
-UNITS = {"norm": "residual-stream norms", "raw": "raw: multiples of the vector as it is"}
 TEXT, PROMPT = 140, 60  # letters of each that a hover label shows; the CSV beside has all
 FEWEST = 5  # prompts; the mean of fewer is not drawn
 
@@ -140,7 +139,7 @@ def sweep_curves(
         figure.update_yaxes(title_text=label, range=bounds, nticks=5, row=row, col=1)
     _dots(figure, steered, panels[0][1][0][0], axis)
     _draw_marks(figure, marks, above - 6)
-    figure.update_xaxes(title_text=f"Steering coefficient ({UNITS[unit]})", row=len(panels), col=1)
+    figure.update_xaxes(title_text=axis_title(unit), row=len(panels), col=1)
     figure.update_xaxes(nticks=10)
     return figure
 

@@ -173,7 +173,7 @@ def rerun(lm: LM, directory: str | Path, trait: str = "mood", seed: int = 0) -> 
     )
     shares = {"study": _holding(before), "now": _holding(now)}
     ceilings = {
-        name: {sign: _ceiling(frame, sign) for sign in (1, -1)}
+        name: {sign: ceiling_of(frame, sign) for sign in (1, -1)}
         for name, frame in (("study", before), ("now", now))
     }
     said = "; ".join(
@@ -193,8 +193,8 @@ def _holding(frame: pd.DataFrame) -> pd.Series:
     return holds.groupby("coefficient")["holds"].mean()
 
 
-def _ceiling(frame: pd.DataFrame, sign: int) -> float:
-    """Where the share that holds, of prompts whose unsteered text holds, falls below a half."""
+def ceiling_of(frame: pd.DataFrame, sign: int) -> float:
+    """The true ceiling of one sign of a sweep with exact coherence; see `true_ceiling`."""
     side = frame.assign(
         size=(sign * frame["coefficient_norm"]).astype(float).round(6),
         holds=frame["coherence"] >= HOLDS,

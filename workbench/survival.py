@@ -28,7 +28,7 @@ import pandas as pd
 from workbench.assembly import require_complete
 from workbench.breakage import intact, usual_bound
 from workbench.crossings import bounded_from_below, crossing, limits, reentry, settled
-from workbench.frames import coefficient_axis
+from workbench.frames import coefficient_axis, is_unsteered
 from workbench.measures import empty
 
 # Nats. Chosen on wren's texts (10 traits, exact break points), where 4 to 8 tell alike whether they
@@ -53,8 +53,7 @@ def break_tokens(frame: pd.DataFrame) -> pd.Series:
     unknown = frame["drift"].isna() & ~blank
     if unknown.any():
         raise ValueError(f"the drift of {unknown.sum()} texts is unknown; run the sweep again")
-    unsteered = (frame["coefficient"] == 0) & frame["vector"].isin(["vector", "prompted"])
-    own = unsteered & ~judged["empty"]
+    own = is_unsteered(frame) & ~judged["empty"]
     climbs = frame["drift"] > max(CLIMB, usual_bound(frame.loc[own, "drift"]))
     ends = pd.DataFrame(
         {

@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from workbench.bands import SCALES, band_over_prompts
-from workbench.frames import coefficient_axis
+from workbench.frames import axis_title, coefficient_axis
 from workbench.look import INK, LEGEND_ROW, PURPLE, VERMILLION, band, legend, redrawable, stack
 from workbench.slopes import slope_summary
 from workbench.survival import (
@@ -22,9 +22,8 @@ from workbench.survival import (
 
 # Where every text is whole the map is as good as white; where none is, dark.
 _SHADES = [[0, "#3B4A54"], [0.5, "#A9B8C2"], [1, "#F7F9FA"]]
-_PATTERNS = {0.5: "solid", 0.95: "dashed"}
-_DASHES = {0.5: "solid", 0.95: "dash"}
-_UNITS = {"norm": "residual-stream norms", "raw": "raw: multiples of the vector as it is"}
+# Of the lines, by share: as plotly calls them, and in words.
+_DASHES = {0.5: ("solid", "solid"), 0.95: ("dash", "dashed")}
 _STEP = 4  # tokens between the points of a line
 
 
@@ -55,10 +54,10 @@ def survival_map(frame: pd.DataFrame, *, trait: str = "trait", title: str = "") 
     for name, (breaks, color) in ends.items():
         _lines(figure, frame, breaks, name, color, rows)
     longest = int(frame["tokens"].max())
-    words = ", ".join(f"{_PATTERNS[share]}: {share:.0%} whole" for share in SHARES)
+    words = ", ".join(f"{_DASHES[share][1]}: {share:.0%} whole" for share in SHARES)
     figure.layout[legend(rows)].update(title={"text": f"{words}   ", "font": {"size": 12}})
     figure.update_yaxes(title_text="Token of the text", range=[0.5, longest + 0.5], row=rows, col=1)
-    figure.update_xaxes(title_text=f"Steering coefficient ({_UNITS[unit]})", row=rows, col=1)
+    figure.update_xaxes(title_text=axis_title(unit), row=rows, col=1)
     reach = float(steered[axis].abs().max())
     figure.update_xaxes(range=[-reach, reach])
     return figure
@@ -134,7 +133,7 @@ def _lines(
                 legendgroup=name,
                 legend=legend(row),
                 showlegend=sign == 1 and share == SHARES[0],
-                line={"color": color, "width": 2, "dash": _DASHES[share]},
+                line={"color": color, "width": 2, "dash": _DASHES[share][0]},
                 hovertemplate=f"{share:.0%} whole up to %{{x:.2f}} at token %{{y}}<extra></extra>",
                 row=row,
                 col=1,
