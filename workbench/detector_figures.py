@@ -104,5 +104,5 @@ def predicted_ceilings(
         words = "True ceiling (residual-stream norms)" if column == 2 else ""
         figure.update_xaxes(title_text=words, title_font={"size": 13}, row=rows, col=column)
     for row in range(1, rows + 1):
-        figure.update_yaxes(title_text="Predicted", title_font={"size": 13}, row=row, col=1)
+        figure.update_yaxes(title_text="Predicted (norms)", title_font={"size": 13}, row=row, col=1)
     return figure

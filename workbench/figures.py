@@ -38,15 +38,20 @@ from workbench.look import (
     stack,
     visible,
 )
+from workbench.metric_figures import metric_areas, metric_curves
 from workbench.survival_figures import survival_map
+from workbench.tradeoff_figures import trait_against_coherence
 
 __all__ = [
+    "metric_areas",
+    "metric_curves",
     "predicted_ceilings",
     "separation",
     "slopes_by_layer",
     "survival_map",
     "sweep_curves",
     "token_bars",
+    "trait_against_coherence",
 ]
 
 MARKS: Mapping[str, str] = MappingProxyType(
