@@ -17,6 +17,7 @@ from workbench.bands import SCALES, band_over_prompts
 from workbench.detector_figures import predicted_ceilings
 from workbench.frames import axis_title, coefficient_axis
 from workbench.intervals import bootstrap_mean
+from workbench.judge_figures import error_by_agreement, judge_agreement
 from workbench.layer_figures import separation, slopes_by_layer
 from workbench.look import (
     BELOW,
@@ -43,6 +44,8 @@ from workbench.survival_figures import survival_map
 from workbench.tradeoff_figures import trait_against_coherence
 
 __all__ = [
+    "error_by_agreement",
+    "judge_agreement",
     "metric_areas",
     "metric_curves",
     "predicted_ceilings",
