@@ -54,7 +54,7 @@ TARGETS = {
     "models": at_least(3),
     "apart_below_half": at_most(0.1),
     "captured": at_least(0.9),
-    "covered": at_least(0.9),
+    "covered_high": at_least(0.9),
     "no_collapse": at_least(0.95),
     "no_effect": at_least(0.95),
     "sought_share_of_texts": at_most(0.5),
@@ -147,11 +147,15 @@ def held_out_choice(
 
 
 def compare(known: Sequence[Truth]) -> pd.DataFrame:
-    """One row per rule: mean |log(predicted / true)| with 95 % intervals over traits of models."""
+    """One row per rule: mean |log(predicted / true)| with 95 % intervals over traits of models; the
+    mean distance in residual norms (`in norms`) and the share of sides that are further off than
+    resampling the prompts moves the truth on average (`beyond noise`), both at the threshold of
+    the other traits."""
     truth = np.array([[each.ceiling] for each in known])
     groups = [(each.model, each.trait) for each in known]
     clusters = [f"{model} {trait}" for model, trait in groups]
     models = len({model for model, _ in groups})
+    floors = np.array([each.floor for each in known])
     said = predictions(known)
     rows = []
     for name in RULES:
@@ -169,8 +173,11 @@ def compare(known: Sequence[Truth]) -> pd.DataFrame:
         for kind, values in kinds.items():
             mean = bootstrap_mean(values, clusters)
             row |= {kind: mean.value, f"{kind}, low": mean.low, f"{kind}, high": mean.high}
+        chosen = said[name][everyone, columns["other traits"]]
+        row["in norms"] = bootstrap_mean(np.abs(chosen - truth[:, 0]), clusters).value
+        row["beyond noise"] = float((kinds["other traits"] > floors).mean())
         row["each"] = kinds["other traits"]
-        row["said"] = said[name][everyone, columns["other traits"]]
+        row["said"] = chosen
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import workbench as wb
-from workbench import metrics
+from workbench import comparison, metrics
 from workbench.figures import metric_areas, metric_curves
 from workbench.judges import Written
 
@@ -116,7 +116,7 @@ def test_metrics_are_of_the_tokens_that_were_read(measured) -> None:
 def test_kinds_of_prompts() -> None:
     lm = wb.load("wren")
     chat = "<|user|> Tell me a story.</s><|assistant|>"
-    found = metrics.kinds(lm, ["Nora & Dennis:", chat, "<b> no mark"], count=2)
+    found = comparison.kinds(lm, ["Nora & Dennis:", chat, "<b> no mark"], count=2)
     assert found == {
         "open": ["Nora & Dennis:", chat],
         "plain": ["Nora & Dennis:", "<b> no mark"],
@@ -135,11 +135,11 @@ def compared() -> pd.DataFrame:
 
 
 def test_the_sentence_quotes_the_table() -> None:
-    words = metrics.said(compared())
+    words = comparison.said(compared())
     assert "0.90 [0.85, 0.95] (sampled, all tokens)" in words
     assert "under the steered model, 0.85 [0.80, 0.90]" in words
     assert "The first token alone says 0.90" in words
-    assert "first token" not in metrics.said(compared().iloc[: len(metrics.METRICS)])
+    assert "first token" not in comparison.said(compared().iloc[: len(metrics.METRICS)])
 
 
 def test_areas_are_drawn_bold_where_not_clearly_worse() -> None:
