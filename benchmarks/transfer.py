@@ -5,17 +5,17 @@
 MODEL is a model of children's stories in English, such as stories260K (Hugging Face format), which
 is no part of this project. Nothing is tuned: pairs from templates, the difference of means at the
 layer where the odds of held-out pairs move most, `sweep`, `find_ceiling`. The trait is told by
-counting words (`Words`); no judge knows whether these texts hold together, so that no figure here
-can say whether the ceilings are right: the table of texts is for a reader. `--quick` sweeps every
-fourth coefficient and saves nothing.
+counting words (`by_words`); no judge knows whether these texts hold together, so that no figure
+here can say whether the ceilings are right: the table of texts is for a reader. `--quick` sweeps
+every fourth coefficient and saves nothing.
 """
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -82,27 +82,23 @@ OPENINGS = (
     "One day, {0} and mom went for a walk.",
 )
 NEW_TOKENS, TEMPERATURE, COEFFICIENTS = 64, 0.7, np.linspace(-1, 1, 33)
-TARGETS = {"vectors": at_least(3), "with_a_ceiling": at_least(6)}
+TARGETS = {"with_a_ceiling": at_least(6)}
 
 
-@dataclass(frozen=True)
-class Words:
+def by_words(written: Sequence[Written], trait: str) -> pd.DataFrame:
     """A judge of the trait alone, by the words (or signs) that stand in a text: the share of those
     that show it minus that of those that show its opposite; where only one kind is looked for, -1
     without it. NaN where a text has neither."""
 
-    trait: str
-
-    def __call__(self, written: Sequence[Written], trait: str) -> pd.DataFrame:
-        shown, other = (set(words.split()) for words in SHOWN[self.trait])
-        scores = []
-        for each in written:
-            found = re.findall(r"[a-z]+|[\"“]", each.text.lower())
-            yes, no = sum(w in shown for w in found), sum(w in other for w in found)
-            alone = 1.0 if yes else -1.0
-            known = (yes - no) / (yes + no) if yes + no else float("nan")
-            scores.append(known if other else alone)
-        return pd.DataFrame({"trait": scores}, dtype=float)
+    shown, other = (set(words.split()) for words in SHOWN[trait])
+    scores = []
+    for each in written:
+        found = re.findall(r"[a-z]+|[\"“]", each.text.lower())
+        yes, no = sum(w in shown for w in found), sum(w in other for w in found)
+        alone = 1.0 if yes else -1.0
+        known = (yes - no) / (yes + no) if yes + no else float("nan")
+        scores.append(known if other else alone)
+    return pd.DataFrame({"trait": scores}, dtype=float)
 
 
 def pairs_of(trait: str) -> Pairs:
@@ -110,15 +106,26 @@ def pairs_of(trait: str) -> Pairs:
     positive, negative, prompts = [], [], []
     for opening in OPENINGS:
         for child in CHILDREN[:6]:
-            for glad, other in CONTRASTS[trait]:
+            for shown, other in CONTRASTS[trait]:
                 prompts.append(opening.format(child))
-                positive.append(f" {child} {glad.format(child)}")
+                positive.append(f" {child} {shown.format(child)}")
                 negative.append(f" {child} {other.format(child)}")
     return Pairs.from_lists(positive, negative, prompts=prompts, name=trait, trait=trait)
 
 
+def random_alone(frame: pd.DataFrame) -> pd.DataFrame:
+    """The control of a sweep as a sweep of its own, with the unsteered texts."""
+    still = (frame["vector"] == "vector") & (frame["coefficient"] == 0)
+    alone = frame[still | (frame["vector"] == "random")].assign(vector="vector")
+    alone.attrs = frame.attrs
+    return alone
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = timing.parser("The detector on a model that somebody else trained.")
+    parser = argparse.ArgumentParser(description="The detector on somebody else's model.")
+    parser.add_argument(
+        "--quick", action="store_true", help="every fourth coefficient; saves nothing"
+    )
     parser.add_argument("model", help="a model's name or path")
     parser.add_argument("--directory", type=Path, default=Path("reports"))
     args = parser.parse_args(argv)
@@ -140,13 +147,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             new_tokens=NEW_TOKENS,
             temperature=TEMPERATURE,
             trait=trait,
-            judges=[Words(trait)],
+            judges=[by_words],
             controls={"random": random_like(vector, 0)},
             progress=False,
         )
         ceilings[trait] = find_ceiling(frames[trait])
         found = findings.texts_around(frames[trait], ceilings[trait])
         texts.append(found.assign(vector=trait)[["vector", *found.columns]])
+    # What breaks under a random vector breaks by length alone.
+    trait = next(iter(CONTRASTS))
+    frames["random"] = random_alone(frames[trait])
+    ceilings["random"] = find_ceiling(frames["random"])
     marks = findings.marks_table(ceilings, frames).rename(columns={"trait": "vector"})
     timing.show("marks, in residual norms", list(marks), marks.values.tolist())
     every = pd.concat(texts, ignore_index=True)
@@ -156,9 +167,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         about |= {"prompts": len(prompts), "new_tokens": NEW_TOKENS, "temperature": TEMPERATURE}
         tables.save_table(marks, "transfer_marks", directory=args.directory, provenance=about)
         tables.save_table(every, "transfer_texts", directory=args.directory, provenance=about)
-    sides = [side for ceiling in ceilings.values() for side in ceiling.sides.values()]
+    sides = [side for name in CONTRASTS for side in ceilings[name].sides.values()]
     figures = {
-        "vectors": len(ceilings),
+        "vectors": len(CONTRASTS),
         "sides": len(sides),
         "with_a_ceiling": sum(side.collapses for side in sides),
         "with_an_effect": sum(side.effect == "effect" for side in sides),

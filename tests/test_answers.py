@@ -69,7 +69,7 @@ def test_a_detector_that_sees_what_is_so_is_right_in_all(answers: Any) -> None:
     assert covered["covered"] == covered["agreed"] == 1
     assert covered["covered_of"] == 2  # sides, however often they are halved
     silent = answers.no_collapse(right)
-    assert silent["no_collapse"] == silent["no_collapse_near"] == silent["collapse"] == 1
+    assert silent["no_collapse_short"] == silent["no_collapse_near"] == silent["collapse"] == 1
     broken = answers.breaking(right)
     assert broken["breaks_told"] == 1 > broken["breaks_guessed"]
     assert broken["breaks_place_off"] == 0
@@ -82,14 +82,14 @@ def test_one_that_sees_collapse_too_early_is_caught(answers: Any) -> None:
     assert answers.coverage(early, 2)["covered"] == 0
     silent = answers.no_collapse(early)
     assert silent["no_collapse_near"] == 0
-    assert 0 < silent["no_collapse"] < 1
+    assert 0 < silent["no_collapse_short"] < 1
     assert silent["collapse"] == 1
     assert answers.breaking(early)["error_at_48_tokens"] > 0.5
 
 
 def test_one_that_never_sees_a_collapse_is_caught_too(answers: Any) -> None:
     silent = answers.no_collapse([known(answers, seen=9.0, real=0.5)])
-    assert silent["no_collapse"] == 1
+    assert silent["no_collapse_short"] == 1
     assert silent["collapse"] == 0
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from workbench import fault_findings, faults, figures, tables
-from workbench.study import HOLDS
+from workbench.judges import HOLDS
 
 ROOT = Path(__file__).resolve().parents[1] / "reports"
 SIDE = (0.1, 0.2, 0.4, 0.8, 1.6)
@@ -53,7 +53,7 @@ def measured(studied: faults.Studied, fault: str, strength: float) -> dict:
 
 def test_the_study_is_read_without_its_controls(studied: faults.Studied) -> None:
     assert [(side.sign, side.cluster) for side in studied.sides] == [
-        (1, "a mood"), (-1, "a mood"), (1, "a power"), (-1, "a power"),
+        (1, "mood"), (-1, "mood"), (1, "power"), (-1, "power"),
     ]  # fmt: skip
     assert np.allclose(studied.true, 0.6)  # between 0.4, where all hold, and 0.8, where none does
     assert studied.texts["cut"].all()
@@ -62,7 +62,7 @@ def test_the_study_is_read_without_its_controls(studied: faults.Studied) -> None
 def test_sides_without_a_ceiling_are_left_out(tmp_path: Path) -> None:
     study(tmp_path, "whole", coherence=1.0)
     study(tmp_path, "b")
-    assert {side.cluster for side in faults.load(tmp_path).sides} == {"b mood", "b power"}
+    assert {side.cluster for side in faults.load(tmp_path).sides} == {"mood", "power"}
 
 
 def test_without_a_study_the_command_is_named(tmp_path: Path) -> None:
@@ -152,6 +152,7 @@ def rows(**changes: object) -> pd.DataFrame:
             "kappa": [1.0, 0.95, 0.5, 0.7],
             "error": [0.0, 0.1, 0.1, 0.1],
             "own_error": [0.0, 0.1, 0.1, 0.1],
+            "own_lost": 0.0,
             "toward": np.log(0.5),
             "away": 0.0,
             "lost": 0.0,
@@ -165,8 +166,8 @@ def rows(**changes: object) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("alone", "own", "answer"),
     [
-        (0.2, 0.1, "Yes, for each of these faults; if coherent is what scores above a bound of the "
-         "judge's own, yes, for each of these faults."),
+        (0.2, 0.1, "Not clearly worse, for any of these faults; if coherent is what scores above a "
+         "bound of the judge's own, not clearly worse, for any of these faults."),
         (0.05, 0.1, "No, for none of these faults; if coherent is what scores above a bound of the "
          "judge's own, no, for none of these faults."),
         (0.05, [0.0, 0.1, 0.01, 0.1], "judge's own, that depends on the fault."),
@@ -190,13 +191,6 @@ def test_what_is_not_clearly_worse_is_not_said_to_be() -> None:
     shown = fault_findings.shown_faults(table)
     assert shown["error"].tolist()[1] == "0.100 [0.080, 0.120]"
     assert shown["strength"].tolist()[:2] == ["–", "0.6: standard deviation of what is added"]
-
-
-def test_the_order_of_errors_by_kappa() -> None:
-    assert faults.order(rows(error=[0.0, 0.1, 0.3, 0.2])) == pytest.approx(1)
-    assert faults.order(rows(error=[0.0, 0.3, 0.1, 0.2])) == pytest.approx(-1)
-    assert np.isnan(faults.order(rows()))
-    assert "too much alike" in fault_findings.faults_said(rows(), rows().iloc[1:], 0.1)
 
 
 # Figure

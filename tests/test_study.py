@@ -69,7 +69,7 @@ def test_claims_say_whether_the_aim_is_met_by_the_interval_or_the_value_alone() 
 
     found = {
         **figure("covered", 0.95, 0.91, 1.0),
-        **figure("no_collapse", 0.97, 0.6, 1.0),
+        **figure("no_collapse_short", 0.97, 0.6, 1.0),
         **figure("apart_below_half", 0.2, 0.1, 0.3),
         **figure("effect", 0.5, 0.4, 0.6),
     }

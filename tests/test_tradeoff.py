@@ -16,7 +16,7 @@ def texts(prompts: int = 6) -> pd.DataFrame:
             "prompt_index": prompt,
             "vector": "vector",
             "coefficient_norm": c,
-            "trait": np.nan if c == 0 else 1.0,
+            "trait": -0.5 if c == 0 else 1.0,
             "coherence": 0.2 if c == 1.0 else 1.0,
         }
         for prompt in range(prompts)
@@ -25,16 +25,50 @@ def texts(prompts: int = 6) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def test_broken_texts_show_no_trait() -> None:
-    table = tradeoff.curve(tradeoff._counted(texts()), "a way", 0.5).set_index("coefficient")
-    assert table["trait"].tolist() == [0.0, 1.0, 0.0]
+def gained(frame: pd.DataFrame | None = None, sign: int = 1) -> pd.DataFrame:
+    frame = texts() if frame is None else frame
+    return tradeoff.gains(frame, frame, sign)
+
+
+def test_broken_texts_gain_nothing() -> None:
+    table = tradeoff.curve(gained(), "a way", 0.5).set_index("coefficient")
+    assert table["gain"].tolist() == [0.0, 1.5, 0.0]
     assert table["coherence"].tolist() == [1.0, 1.0, 0.2]
-    assert table["product"].tolist() == [0.0, 1.0, 0.0]
+    assert table["product"].tolist() == [0.0, 1.5, 0.0]
     assert table["recommended"].tolist() == [False, True, False]
 
 
+def test_gains_are_counted_the_way_the_sign_says() -> None:
+    table = tradeoff.curve(gained(sign=-1), "a way").set_index("coefficient")
+    assert table["gain"].tolist() == [0.0, -1.5, 0.0]
+
+
+def test_prompts_that_break_unsteered_are_left_out_and_so_are_unknown_texts() -> None:
+    frame = texts()
+    frame.loc[(frame["prompt_index"] == 0) & (frame["coefficient_norm"] == 0), "coherence"] = 0.1
+    frame.loc[(frame["prompt_index"] == 1) & (frame["coefficient_norm"] == 0.5), "coherence"] = None
+    table = tradeoff.curve(gained(frame), "a way").set_index("coefficient")
+    assert table["prompts"].tolist() == [5, 4, 5]
+
+
+def test_other_prompts_gain_over_the_mean_unsteered_text() -> None:
+    own = texts()
+    own.loc[(own["prompt_index"] == 0) & (own["coefficient_norm"] == 0), "trait"] = 0.1
+    asked = own[own["coefficient_norm"] == 0.5].assign(coefficient_norm=0.0, prompt_index=99)
+    found = tradeoff.gains(asked, own, 1, same=False)
+    assert np.allclose(found["gain"], 1.0 - (0.1 - 5 * 0.5) / 6)
+
+
+def test_the_best_in_hindsight_is_best_for_the_sign() -> None:
+    """An unsteered trait of the other kind, however strong, is not what steering gives."""
+    frame = texts().assign(coefficient_norm=lambda f: -f["coefficient_norm"])
+    frame["trait"] = np.where(frame["coefficient_norm"] == 0, 1.0, -0.5)
+    words = tradeoff.said(tradeoff.curve(gained(frame, -1), "a way").assign(trait_name="x"))
+    assert words["best gain × coherence, in hindsight"].tolist() == ["1.50 at -0.50"]
+
+
 def test_a_method_without_a_recommendation_has_no_point() -> None:
-    assert not tradeoff.curve(tradeoff._counted(texts()), "a way")["recommended"].any()
+    assert not tradeoff.curve(gained(), "a way")["recommended"].any()
 
 
 def test_every_way_is_measured_on_prompts_that_chose_nothing() -> None:
@@ -50,26 +84,29 @@ def test_every_way_is_measured_on_prompts_that_chose_nothing() -> None:
         provenance={"trait": "mood"},
     )
     choosing = ["Marta & Benno:", "Kaspar & Felix:", "Nora & Dennis:"]
-    settings = {"judge": wb.judges.exact, "new_tokens": 16}
+    settings = {"judge": wb.judges.exact, "new_tokens": 40}
     found = tradeoff.tradeoff(
         lm,
         {"one": vector, "same": vector},
         choosing,
         ["Greta & Selma:", "Petra & Carmen:", "Nestor & Pascal:"],
-        [0.0, 0.3],
+        [0.0, 0.15, 0.3],
         asking=["<|user|> Tell me a story about Petra, Vera and the letter.</s><|assistant|>"],
         **settings,
     )
     methods = found.groupby("method")["coefficient"].apply(list).to_dict()
     assert methods == {
-        "one": [0.0, 0.3],
-        "same": [0.0, 0.3],
-        tradeoff.RANDOM: [0.0, 0.3],
+        "one": [0.0, 0.15, 0.3],
+        "same": [0.0, 0.15, 0.3],
+        tradeoff.RANDOM: [0.0, 0.15, 0.3],
         tradeoff.PROMPTED: [0.0],
-        tradeoff.BOTH: [0.0, 0.3],
+        tradeoff.BOTH: [0.0, 0.15, 0.3],
     }
     one, same = (found[found["method"] == name] for name in ("one", "same"))
-    assert np.allclose(one["trait"], same["trait"])
+    assert np.allclose(one["gain"], same["gain"])
+    for wrong in ([0.3, 0.5], [-0.3, 0.0, 0.3]):
+        with pytest.raises(ValueError, match="one sign and 0"):
+            tradeoff.tradeoff(lm, {"one": vector}, choosing, choosing, wrong, **settings)
     with pytest.raises(ValueError, match="share 3 text"):
         tradeoff.tradeoff(lm, {"one": vector}, choosing, choosing, [0.0, 0.3], **settings)
 
@@ -77,19 +114,20 @@ def test_every_way_is_measured_on_prompts_that_chose_nothing() -> None:
 def drawn() -> pd.DataFrame:
     rows = []
     for method, recommended in (("one", 0.5), (tradeoff.RANDOM, np.nan), ("<b>two</b>", np.nan)):
-        rows.append(tradeoff.curve(tradeoff._counted(texts()), method, recommended))
-    asked = tradeoff._counted(texts())
-    rows.append(tradeoff.curve(asked[asked["coefficient_norm"] == 0.5], tradeoff.PROMPTED))
+        rows.append(tradeoff.curve(gained(), method, recommended))
+    asked = gained()
+    asked = asked[asked["coefficient_norm"] == 0.5].assign(coefficient_norm=0.0)
+    rows.append(tradeoff.curve(asked, tradeoff.PROMPTED))
     return pd.concat(rows, ignore_index=True).assign(trait_name="mood")
 
 
 def test_table_in_words() -> None:
     words = tradeoff.said(drawn()).set_index("method")
     assert words.loc["one", "recommended"] == "0.50"
-    assert words.loc["one", "trait there"].startswith("+1.00 [")
-    assert words.loc["<b>two</b>", "recommended"] == "–"
+    assert words.loc["one", "gain there"].startswith("+1.50 [")
+    assert words.loc["<b>two</b>", "gain there"] == "–"
     assert words.loc[tradeoff.PROMPTED, "coherence there"].startswith("1.00 [")
-    assert words.loc["one", "best trait × coherence"] == "1.00 at 0.50"
+    assert words.loc["one", "best gain × coherence, in hindsight"] == "1.50 at 0.50"
 
 
 def test_figure_marks_recommended_points_and_escapes_names() -> None:
@@ -97,6 +135,6 @@ def test_figure_marks_recommended_points_and_escapes_names() -> None:
     assert not any("<b>" in (trace.name or "") for trace in figure.data)
     points = [trace for trace in figure.data if trace.mode == "markers"]
     names = {trace.name: list(trace.x) for trace in points}
-    assert names["one"] == [1.0]
+    assert names["one"] == [1.5]
     assert names["unsteered"] == [0.0]
     assert "&lt;b&gt;two&lt;/b&gt;" not in names

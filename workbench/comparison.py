@@ -94,10 +94,10 @@ def compare(
     The rows of `areas`, with the setting's name first as `setting`. Settings that differ only in
     how much is read share their texts.
     """
-    kinds = set.intersection(*(set(kinds) for kinds in prompts.values()))
+    common = set.intersection(*(set(own) for own in prompts.values()))
     groups: dict[Setting, list[Setting]] = {}
     for setting in settings:
-        if setting.prompts in kinds:
+        if setting.prompts in common:
             texts = Setting("", setting.prompts, setting.temperature, setting.repetition_penalty)
             groups.setdefault(texts, []).append(setting)
     found = {}
@@ -118,26 +118,38 @@ def compare(
                 reads=reads,
                 seed=seed,
             )
-            frames.append(frame.assign(prompt_index=trait + frame["prompt_index"].astype(str)))
+            frames.append(
+                frame.assign(
+                    prompt_index=trait + frame["prompt_index"].astype(str),
+                    stratum=trait + frame["coefficient"].astype(str),
+                )
+            )
         everything = pd.concat(frames, ignore_index=True)
         for member, read in zip(members, reads, strict=True):
             found[member.name] = areas(everything[everything["read"] == read], seed=seed)
-    return pd.concat(
-        [found[each.name].assign(setting=each.name) for each in settings if each.name in found],
-        ignore_index=True,
-    )[["setting", "metric", "area", "low", "high", "texts", "prompts"]]
+    rows = [found[each.name].assign(setting=each.name) for each in settings if each.name in found]
+    table = pd.concat(rows, ignore_index=True)
+    return table[["setting", *table.columns.drop("setting")]]
 
 
 def _openings(lm: LM) -> tuple[str, ...]:
-    """How the model's chat template begins a system and a user message; none without a template."""
+    """How the model's chat template begins a message, of the user or of another role; none without
+    a template. Templates that refuse a system message, or add one of their own, are no obstacle:
+    a role's mark is what stands before the first message's content."""
     if not getattr(lm.tokenizer, "chat_template", None):
         return ()
-    found = []
-    for role in ("system", "user"):
-        message = [{"role": role, "content": "\x00"}]
-        text = str(lm.tokenizer.apply_chat_template(message, tokenize=False))
-        found.append(text.split("\x00")[0].removeprefix(str(lm.tokenizer.bos_token or "")).strip())
-    return tuple(opening for opening in found if opening)
+    first, second = "\x00one\x00", "\x00two\x00"
+    found = set()
+    for roles in (("user", "assistant"), ("system", "user")):
+        chat = [{"role": r, "content": c} for r, c in zip(roles, (first, second), strict=True)]
+        try:
+            text = str(lm.tokenizer.apply_chat_template(chat, tokenize=False))
+        except Exception:  # whatever a template raises for a role that it does not know
+            continue
+        before = text.partition(first)[0].removeprefix(str(lm.tokenizer.bos_token or ""))
+        if before.strip():
+            found.add(before.strip())
+    return tuple(found)
 
 
 def said(table: pd.DataFrame) -> str:
@@ -148,12 +160,14 @@ def said(table: pd.DataFrame) -> str:
         row = table[(table["metric"] == metric) & (table["setting"] == setting)].iloc[0]
         return f"{row['area']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
 
+    row = table[(table["metric"] == "surprisal_unsteered") & (table["setting"] == first)].iloc[0]
     lines = (
-        f"Of two texts, one that holds and one that does not, the log-probability per token under "
-        f"the unsteered model names the right one with probability "
-        f"{words('surprisal_unsteered')} ({first}); under the steered model, "
+        f"Of two texts at the same coefficient, one that holds and one that does not, the "
+        f"log-probability per token under the unsteered model names the right one with probability "
+        f"{words('surprisal_unsteered')} ({first}, {row['pairs']} pairs); under the steered model, "
         f"{words('surprisal_steered')}; the steered model's entropy, {words('entropy_steered')}; "
-        f"repeated 3-grams, {words('repetition')}."
+        f"repeated 3-grams, {words('repetition')}. Across coefficients the first of these reaches "
+        f"{row['pooled']:.2f}, but the size of the coefficient alone {row['pooled_size']:.2f}."
     )
     alone = [each.name for each in SETTINGS if each.read == 1]
     if alone and alone[0] in set(table["setting"]):

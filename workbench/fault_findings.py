@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbench.faults import ENOUGH, FAULTS, TRAIT, order
+from workbench.faults import ENOUGH, FAULTS, TRAIT
 
 HIGH = 0.9  # a kappa that few judges reach
 
@@ -26,9 +26,9 @@ def shown_faults(table: pd.DataFrame) -> pd.DataFrame:
             if row["fault"] in means
             else "–",
             "kappa": f"{row['kappa']:.3f} [{row['kappa_low']:.3f}, {row['kappa_high']:.3f}]",
-            "error": _error(row, "error"),
+            "error": _off(row, "error", "lost"),
             "no ceiling seen": f"{row['lost']:.0%}",
-            "error, own bound": _error(row, "own_error"),
+            "error, own bound": _off(row, "own_error", "own_lost"),
         }
         for row in table.to_dict("records")
     )
@@ -45,14 +45,17 @@ def faults_said(table: pd.DataFrame, same: pd.DataFrame, alone: float) -> str:
     said = (
         _at_enough(same, alone),
         " ".join(_extremes(own, alone)),
-        f"{_of_trait(own)} {_order(own)}".strip(),
+        _of_trait(own),
     )
     return "\n\n".join(filter(None, said))
 
 
 def _at_enough(same: pd.DataFrame, alone: float) -> str:
+    if same.empty:
+        return f"None of these faults brings kappa down to {ENOUGH:g}."
     each = "; ".join(
-        f"*{row['fault']}* {_error(row, 'error')}, with its own bound {_error(row, 'own_error')}"
+        f"*{row['fault']}* {_off(row, 'error', 'lost')}, with its own bound "
+        f"{_off(row, 'own_error', 'own_lost')}"
         for row in same.to_dict("records")
     )
     worse, own_worse = (int((same[f"{name}_low"] > alone).sum()) for name in ("error", "own_error"))
@@ -68,7 +71,7 @@ def _at_enough(same: pd.DataFrame, alone: float) -> str:
 
 def _answer(worse: int, of: int) -> str:
     if worse == 0:
-        return "Yes, for each of these faults"
+        return "Not clearly worse, for any of these faults"
     return "No, for none of these faults" if worse == of else "That depends on the fault"
 
 
@@ -107,14 +110,10 @@ def _of_trait(own: pd.DataFrame) -> str:
     )
 
 
-def _order(own: pd.DataFrame) -> str:
-    half, their = order(own), order(own, "own_error")
-    if np.isnan([half, their]).any():
-        return "These judges are too much alike to be put in order."
-    return (
-        "Over all of these judges, a lower kappa goes with a larger error with a rank correlation "
-        f"of {half:.2f} at the bound of a half, {their:.2f} with bounds of their own."
-    )
+def _off(row: Mapping[str, Any] | pd.Series, name: str, lost: str) -> str:
+    """The error, unless most ceilings are lost: then it says how far the sweeps reach, and no
+    more."""
+    return "most ceilings lost" if row[lost] > 0.5 else _error(row, name)
 
 
 def _error(row: Mapping[str, Any] | pd.Series, name: str) -> str:

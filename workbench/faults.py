@@ -9,12 +9,12 @@ error  mean |log(found / true)| over signs of sweeps: how far the ceiling that i
 
 so that the error is the judge's alone. A text counts as coherent from a score of a half on, or from
 a bound *of the judge's own*: midway between its mean score of unsteered texts and of those steered
-furthest, which needs no other judge. Intervals are 95 %, over traits of models.
+furthest, which needs no other judge. Intervals are 95 %, over traits. Strengths are made up, and
+some were placed where an error jumps: they show that it may, not how often it does.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +27,12 @@ from numpy.typing import NDArray
 
 from workbench import study, tables
 from workbench.intervals import Floats, bootstrap_mean
+from workbench.judges import HOLDS
 from workbench.judges.agreement import weighted_kappa
-from workbench.study import HOLDS, true_ceiling
+from workbench.study import true_ceiling
 
-#: Where agreement begins to be called substantial (Landis & Koch 1977).
+#: Where agreement begins to be called substantial (Landis & Koch 1977, of an unweighted kappa; it
+#: is quoted of weighted ones as well).
 ENOUGH = 0.6
 #: Exact scores, columns `coherence`, `shown`, `cut` (N rows), strength, chance -> scores (N,).
 Change: TypeAlias = Callable[[pd.DataFrame, float, np.random.Generator], Floats]
@@ -113,7 +115,7 @@ class Side:
 @dataclass(frozen=True, eq=False)
 class Studied:
     """The study's texts, one row each: `coherence`, `shown` (of the trait, -1 to 1), `cut`,
-    `cluster` (trait and model); its sides that have a true ceiling, and these ceilings (S,)."""
+    `cluster` (the trait); its sides that have a true ceiling, and these ceilings (S,)."""
 
     texts: pd.DataFrame
     sides: tuple[Side, ...]
@@ -132,7 +134,7 @@ def load(directory: str | Path) -> Studied:
         table = table[~table["method"].isin(_CONTROLS)]
         model = name.removeprefix("study_ceilings_")
         about = {"cut": table["tokens"] >= longest, "sweep": model + " " + table["sweep"].map(str)}
-        parts.append(table.assign(**about, cluster=model + " " + table["trait"].astype(str)))
+        parts.append(table.assign(**about, cluster=table["trait"].astype(str)))
     if not parts:
         raise FileNotFoundError(f"no study of ceilings in {directory}: `make study` makes it")
     texts = pd.concat(parts, ignore_index=True)
@@ -174,10 +176,11 @@ def degrade(studied: Studied, fault: str, strength: float, seed: int = 0) -> Flo
     return np.clip(changed, 0, 1)
 
 
-def own_bound(studied: Studied, scores: Floats) -> float:
-    """Midway between the mean score of unsteered texts and of those at the largest coefficients."""
-    size = studied.texts["coefficient_norm"].abs().to_numpy(dtype=float)
-    return float((scores[size == 0].mean() + scores[size >= size.max() - 1e-6].mean()) / 2)
+def own_bound(scores: Floats, size: Floats) -> float:
+    """Midway between the mean score of unsteered texts and of those at the largest size of the
+    coefficient; scores and sizes are (N,), a NaN score counts for nothing."""
+    ends = (size == 0, size >= size.max() - 1e-6)
+    return float(np.mean([np.nanmean(scores[end]) for end in ends]))
 
 
 def measure(studied: Studied, scores: Floats) -> dict[str, Any]:
@@ -193,7 +196,8 @@ def measure(studied: Studied, scores: Floats) -> dict[str, Any]:
     kappa = weighted_kappa(_exact(studied.texts), scores, groups)
     row: dict[str, Any] = {"kappa": kappa.value, "kappa_low": kappa.low, "kappa_high": kappa.high}
     signs = np.array([side.sign for side in studied.sides])
-    for name, bound in (("", HOLDS), ("own_", own_bound(studied, scores))):
+    size = studied.texts["coefficient_norm"].abs().to_numpy(dtype=float)
+    for name, bound in (("", HOLDS), ("own_", own_bound(scores, size))):
         found = ceilings(studied.sides, scores, bound)
         off = _log_off(studied, found)
         error = bootstrap_mean(np.abs(off), [side.cluster for side in studied.sides])
@@ -240,10 +244,3 @@ def at_kappa(studied: Studied, wanted: float = ENOUGH, seed: int = 0) -> pd.Data
 def _kappa(studied: Studied, scores: Floats) -> float:
     one = np.zeros(len(scores))
     return weighted_kappa(_exact(studied.texts), scores, one, size=1).value
-
-
-def order(table: pd.DataFrame, error: str = "error") -> float:
-    """Spearman's rank correlation of disagreement (1 - kappa) and error over degraded judges: 1
-    where a lower kappa always means a larger error, NaN where either is constant."""
-    own = table.loc[table["fault"] != "none", ["kappa", error]]
-    return math.nan if (own.nunique() < 2).any() else float(-own.rank().corr().iloc[0, 1])

@@ -15,9 +15,10 @@ import pandas as pd
 
 from workbench import judges
 from workbench.breakage import intact
+from workbench.faults import own_bound
 from workbench.frames import coefficient_axis
-from workbench.judges import Judge
-from workbench.study import HOLDS, ceiling_of
+from workbench.judges import HOLDS, Judge
+from workbench.study import ceiling_of
 from workbench.wording import number, signed
 
 UNJUDGED = "without a judge: intact or broken"
@@ -171,9 +172,8 @@ def ceilings_by_judge(frame: pd.DataFrame, graded: Mapping[str, pd.DataFrame]) -
         score = own["coherence"].to_numpy(dtype=float)
         if np.isnan(score).all():
             continue
-        own_bound = np.nanmean([np.nanmean(score[size == end]) for end in (0, size.max())])
         row: dict[str, Any] = {"judge": name}
-        for words, bound in (("", HOLDS), (", own bound", own_bound)):
+        for words, bound in (("", HOLDS), (", own bound", own_bound(score, size))):
             holds = pd.Series(np.where(score >= bound, 1.0, 0.0), index=frame.index)
             held = frame.assign(coherence=holds, coefficient_norm=frame[axis])
             row |= {f"{signed(sign)}{words}": ceiling_of(held, sign) for sign in (1, -1)}

@@ -19,6 +19,7 @@ from workbench.look import (
     TEMPLATE,
     WIDTH,
     align_legend,
+    error_bars,
     legend_rows,
     redrawable,
     stack,
@@ -53,7 +54,7 @@ def judge_agreement(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
         figure.add_scatter(
             x=own["kappa"],
             y=[places[pair] + offset for pair in zip(own["judge"], own["other"], strict=True)],
-            error_x=_bars(own, "kappa", "low", "high", color),
+            error_x=error_bars(own, "kappa", color, low="low", high="high"),
             mode="markers",
             name=measure,
             marker={"color": color, "symbol": symbol, "size": 8},
@@ -117,13 +118,14 @@ def error_by_agreement(
     for row, (column, words) in enumerate(_PANELS, start=1):
         for index, name in enumerate(names):
             part = own[own["fault"] == name].sort_values("kappa", ascending=False)
-            part = part.assign(**{end: part[end].clip(lower=_LEAST) for end in _ends(column)})
+            ends = (column, f"{column}_low", f"{column}_high")
+            part = part.assign(**{end: part[end].clip(lower=_LEAST) for end in ends})
             color, label = COLORS[index % len(COLORS)], html.escape(name)
             figure.add_scatter(
                 x=part["kappa"],
                 y=part[column],
-                error_x=_bars(part, "kappa", "kappa_low", "kappa_high", color),
-                error_y=_bars(part, *_ends(column), color),
+                error_x=error_bars(part, "kappa", color),
+                error_y=error_bars(part, column, color),
                 customdata=part[["strength"]],
                 mode="lines+markers",
                 name=label,
@@ -169,19 +171,3 @@ def _level(figure: go.Figure, row: int, value: float, dash: str, words: str, yan
         row=row,
         col=1,
     )
-
-
-def _ends(column: str) -> tuple[str, str, str]:
-    return column, f"{column}_low", f"{column}_high"
-
-
-def _bars(part: pd.DataFrame, column: str, low: str, high: str, color: str) -> dict[str, object]:
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": part[high] - part[column],
-        "arrayminus": part[column] - part[low],
-        "color": color,
-        "thickness": 1,
-        "width": 0,
-    }

@@ -14,6 +14,7 @@ from workbench.look import (
     LEGEND_ROW,
     align_legend,
     band,
+    error_bars,
     legend_rows,
     redrawable,
     stack,
@@ -105,19 +106,9 @@ def _offsets(count: int) -> Iterator[float]:
 
 
 def _bars(group: pd.DataFrame, column: str, color: str) -> dict[str, object] | None:
-    """Error bars from an interval's ends, where the frame has them."""
-    low, high = f"{column}_low", f"{column}_high"
-    if not {low, high} <= set(group.columns):
-        return None
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": group[high] - group[column],
-        "arrayminus": group[column] - group[low],
-        "color": color,
-        "thickness": 1,
-        "width": 0,
-    }
+    """Error bars where the frame has the ends of an interval."""
+    known = {f"{column}_low", f"{column}_high"} <= set(group.columns)
+    return error_bars(group, column, color) if known else None
 
 
 def _layer_axis(

@@ -142,6 +142,23 @@ def band(
     )
 
 
+def error_bars(
+    part: pd.DataFrame, column: str, color: str, *, low: str = "", high: str = "", width: int = 0
+) -> dict[str, Any]:
+    """Bars from `column` to the ends of its interval, the columns COLUMN_low and COLUMN_high unless
+    they are named; `width` is that of the strokes across their tips, in pixels."""
+    low, high = low or f"{column}_low", high or f"{column}_high"
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": part[high] - part[column],
+        "arrayminus": part[column] - part[low],
+        "color": color,
+        "thickness": 1,
+        "width": width,
+    }
+
+
 def stack(rows: int, above: int, title: str, panel: int = PANEL) -> go.Figure:
     """Empty panels above each other on one horizontal axis, each with a legend at its upper right.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -40,11 +39,11 @@ _SCALE = [[0, VERMILLION], [0.5, "#FFFFFF"], [1, BLUE]]
 
 @redrawable
 def metric_curves(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
-    """Metrics over the coefficient, read by the unsteered and by the steered model, above the exact
+    """Metrics over the coefficient, read by the unsteered and by the steered model, above the
     coherence of the same texts.
 
     Args:
-        frame: one row per text, as `metrics.measured` gives it.
+        frame: one row per text, as `metrics.measured` gives it for one read.
         title: above the figure.
 
     Lines are means over prompts, bands 95 % bootstrap intervals over prompts.
@@ -58,7 +57,7 @@ def metric_curves(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
         figure.update_yaxes(title_text=words, row=row, col=1)
     for row, words, column, color in (
         (len(_PANELS) + 1, "Repeated<br>3-grams (share)", "repetition", VERMILLION),
-        (len(_PANELS) + 2, "Coherence<br>(exact, 0 to 1)", "coherence", GREEN),
+        (len(_PANELS) + 2, "Coherence<br>(0 to 1)", "coherence", GREEN),
     ):
         line = band_over_prompts(frame, column, axis="coefficient")
         band(figure, row, line, column, color, named=False)
@@ -69,40 +68,36 @@ def metric_curves(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
 
 
 @redrawable
-def metric_areas(
-    frame: pd.DataFrame, *, names: Mapping[str, str] | None = None, title: str = ""
-) -> go.Figure:
+def metric_areas(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
     """How well each metric tells texts that hold, setting by setting.
 
     Args:
-        frame: as `metrics.compare` gives it.
-        names: metric -> what it is called; by default as `metrics.METRICS` has it.
+        frame: as `comparison.compare` gives it.
         title: above the figure.
 
-    Numbers are areas under the curve, in hundredths: 50 is chance. Bold: its 95 % interval overlaps
-    that of the setting's best metric. The intervals are in the hover label and in the data.
+    Numbers are areas under the curve among texts at the same coefficient, in hundredths: 50 is
+    chance. Bold: not shown to lie behind the setting's best metric (the 95 % interval of the paired
+    difference holds 0). Intervals are in the hover label and in the data.
     """
-    names = dict(METRICS if names is None else names)
     settings = list(dict.fromkeys(frame["setting"]))
     wide = {
         column: frame.pivot(index="metric", columns="setting", values=column)
-        .reindex(index=list(names), columns=settings)
+        .reindex(index=list(METRICS), columns=settings)
         .to_numpy(dtype=float)
-        for column in ("area", "low", "high")
+        for column in ("area", "low", "high", "behind_low")
     }
-    best = wide["low"][np.nanargmax(wide["area"], axis=0), np.arange(len(settings))]
     written = [
         [
-            "–" if np.isnan(value) else f"<b>{value:.0%}</b>" if high >= least else f"{value:.0%}"
-            for value, high, least in zip(values, highs, best, strict=True)
+            "–" if np.isnan(value) else f"<b>{value:.0%}</b>" if low <= 0 else f"{value:.0%}"
+            for value, low in zip(values, behind, strict=True)
         ]
-        for values, highs in zip(wide["area"], wide["high"], strict=True)
+        for values, behind in zip(wide["area"], wide["behind_low"], strict=True)
     ]
     figure = go.Figure(
         go.Heatmap(
             z=wide["area"],
             x=[html.escape(setting) for setting in settings],
-            y=[html.escape(name) for name in names.values()],
+            y=[html.escape(name) for name in METRICS.values()],
             zmin=0,
             zmax=1,
             colorscale=_SCALE,
@@ -121,7 +116,7 @@ def metric_areas(
     figure.update_layout(
         template=TEMPLATE,
         width=WIDTH + 60,
-        height=len(names) * _ROW + 190 + (30 if title else 0),
+        height=len(METRICS) * _ROW + 190 + (30 if title else 0),
         margin={"l": _LABELS, "t": 160 + (30 if title else 0), "b": 24, "r": 40},
         title={"text": html.escape(title)},
     )

@@ -10,11 +10,12 @@ entropy       of the next-token distribution, mean over tokens
 repetition    1 - distinct 3-grams over all of them
 + entropy     surprisal plus entropy (the logarithm of perplexity, made worse by doubt)
 + repetition  surprisal plus repetition
-echo          -log P(next token = this token), mean over tokens: ALERT's score as its code has it
+echo          log P(next token = this token), mean over tokens: ALERT's score as its code has it,
+              and as that reads it: the closer to 0, the worse
 
-All but the last two can be read under the unsteered model or under the steered one that wrote the
-text. These are the metrics that the reference report compares (Steering Vector Coefficient
-Selection, 2025); comparison.py varies its settings.
+Repetition and echo are read off the text and the unsteered model, all others under the unsteered
+model or under the steered one that wrote the text. These are the metrics that the reference report
+compares (Steering Vector Coefficient Selection, 2025); comparison.py varies its settings.
 """
 
 from __future__ import annotations
@@ -26,16 +27,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 
 from workbench import judges, scoring
 from workbench.checks import check_whole
-from workbench.generate import generate
+from workbench.generate import end_ids, generate
 from workbench.intervals import Floats, percentiles, resamples
-from workbench.judges import Judge
+from workbench.judges import HOLDS, Judge
 from workbench.measures import distinct
-from workbench.study import HOLDS
 from workbench.tokens import Prompt
 from workbench.vectors import SteeringVector
 
@@ -108,8 +107,14 @@ def measured(
         longest = int(made.lengths.max())
         written = made.batch.extend(made.ids[:, :longest], made.lengths, made.texts)
         scores = scoring.score(lm, written)
+        final = made.ids.gather(1, made.lengths[:, None] - 1)[:, 0]
+        ended = torch.isin(final, torch.tensor(end_ids(lm), dtype=torch.long))
         verdict = judges.score(
-            made.texts, [prompt.text for prompt in made.batch.prompts], trait, by=judge
+            made.texts,
+            [prompt.text for prompt in made.batch.prompts],
+            trait,
+            by=judge,
+            finish=np.where(ended, "end", "length").tolist(),
         )
         for read in reads:
             seen = slice(0, read)
@@ -131,7 +136,7 @@ def measured(
                         for reader in ("unsteered", "steered")
                     },
                     "repetition": again,
-                    "echo": -scores.echoes[:, seen].double().nanmean(dim=1).numpy(),
+                    "echo": scores.echoes[:, seen].double().nanmean(dim=1).numpy(),
                     "coherence": verdict["coherence"].to_numpy(),
                 }
             )
@@ -141,45 +146,90 @@ def measured(
 
 
 def areas(frame: pd.DataFrame, *, seed: int = 0, size: int = 400) -> pd.DataFrame:
-    """For each metric the area under the curve: how often a text that does not hold scores worse
-    than one that holds, ties counted half. 0.5: no better than chance; below: the wrong way.
+    """How often each metric calls a text that does not hold worse than one that holds *at the same
+    coefficient*, ties counted half: the area under the curve, stratified. 0.5: no better than
+    chance; below: the wrong way.
 
-    frame  as `measured` gives it
+    Across coefficients nearly everything that grows with |coefficient| ranks texts well, the
+    coefficient itself among them (`pooled`, `pooled_size`): that says little of the metric.
+
+    frame  as `measured` gives it, of one `read`; with a column `stratum` where several traits are
+           together, else the coefficient is the stratum
 
     One row per metric: `metric`, `area`, `low` and `high` (95 %, a bootstrap over prompts),
-    `texts`, `prompts`.
+    `behind_low` (the lower end of the 95 % interval of how far it lies behind the best metric: not
+    above 0 where that is not shown), `pairs` (of texts compared), `texts`, `prompts`, `pooled` (the
+    area across coefficients), `pooled_size` (that of |coefficient| alone). Raises ValueError for
+    texts that are there once for each of several reads.
     """
+    if "read" in frame and frame["read"].nunique() > 1:
+        raise ValueError(
+            f"the frame holds reads of {sorted(frame['read'].unique())} tokens: give one of them, "
+            "frame[frame['read'] == …]"
+        )
     names, code = np.unique(frame["prompt_index"].astype(str), return_inverse=True)
     weights = resamples(len(names), size, np.random.default_rng(seed))[:, code]
+    weights = np.vstack([np.ones(len(frame)), weights])  # the first row is the data as they are
     broken = ~frame["holds"].to_numpy(dtype=bool)
+    column = "stratum" if "stratum" in frame else "coefficient"
+    strata = list(frame.groupby(column).indices.values())
+    drawn = {
+        metric: _within(frame[metric].to_numpy(dtype=float), broken, weights, strata)
+        for metric in METRICS
+    }
+    best = max(drawn, key=lambda metric: np.nan_to_num(drawn[metric][0], nan=-1))
+    pairs = sum(int(broken[each].sum() * (~broken[each]).sum()) for each in strata)
+    by_size = area(frame["coefficient"].abs().to_numpy(dtype=float), broken)
     rows = []
     for metric in METRICS:
-        values = frame[metric].to_numpy(dtype=float)
-        low, high = _ends(values, broken, weights)
-        rows.append((metric, area(values, broken), low, high, len(frame), len(names)))
-    return pd.DataFrame(rows, columns=["metric", "area", "low", "high", "texts", "prompts"])
+        low, high = _percentiles(drawn[metric][1:])
+        rows.append(
+            {
+                "metric": metric,
+                "area": drawn[metric][0],
+                "low": low,
+                "high": high,
+                "behind_low": _percentiles(drawn[best][1:] - drawn[metric][1:])[0],
+                "pairs": pairs,
+                "texts": len(frame),
+                "prompts": len(names),
+                "pooled": area(frame[metric].to_numpy(dtype=float), broken),
+                "pooled_size": by_size,
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def area(values: Floats, broken: np.ndarray) -> float:
     """The share of pairs (broken, whole) of texts (N,) whose broken one has the larger value, ties
     counted half; NaN where all are of one kind. Mann & Whitney 1947."""
-    some = int(broken.sum())
-    if some in (0, len(broken)):
-        return float("nan")
-    ranks = rankdata(values)[broken].sum()
-    return float((ranks - some * (some + 1) / 2) / (some * (len(broken) - some)))
+    right, pairs = _counts(values, broken, np.ones((1, len(values))))
+    return float(right[0] / pairs[0]) if pairs[0] else float("nan")
 
 
-def _ends(values: Floats, broken: np.ndarray, weights: Floats) -> tuple[float, float]:
-    """The ends of the 95 % interval of `area`; weights (R, N): how often each text is drawn."""
+def _within(
+    values: Floats, broken: np.ndarray, weights: Floats, strata: Sequence[np.ndarray]
+) -> Floats:
+    """`area` over the pairs within strata, for weights (R, N), how often each text is drawn: (R,);
+    NaN where there are none."""
+    parts = [_counts(values[i], broken[i], weights[:, i]) for i in strata]
+    right, pairs = (np.sum(part, axis=0) for part in zip(*parts, strict=True))
+    return np.where(pairs > 0, right / np.where(pairs > 0, pairs, 1), np.nan)
+
+
+def _counts(values: Floats, broken: np.ndarray, weights: Floats) -> tuple[Floats, Floats]:
+    """Of weighted texts (R, N): pairs (broken, whole) in the right order, ties half, and all: (R,)
+    each."""
     order = np.argsort(values, kind="stable")
     places = np.unique(values[order], return_inverse=True)[1]
     starts = np.flatnonzero(np.diff(places, prepend=-1))
     bad = np.add.reduceat((weights * broken)[:, order], starts, axis=1)
     good = np.add.reduceat((weights * ~broken)[:, order], starts, axis=1)
     below = np.cumsum(good, axis=1) - good / 2
-    with np.errstate(invalid="ignore", divide="ignore"):
-        drawn = (bad * below).sum(axis=1) / (bad.sum(axis=1) * good.sum(axis=1))
+    return (bad * below).sum(axis=1), bad.sum(axis=1) * good.sum(axis=1)
+
+
+def _percentiles(drawn: Floats) -> tuple[float, float]:
     known = drawn[np.isfinite(drawn)]
     return percentiles(known, 0.95) if len(known) else (np.nan, np.nan)
 

@@ -19,7 +19,7 @@ from workbench.breakage import NEEDED, intact
 from workbench.effects import Effect, judge_effect
 from workbench.frames import coefficient_axis
 from workbench.intervals import NOTHING, Interval, bootstrap_mean, wilson
-from workbench.rules import COHERENT
+from workbench.judges import HOLDS
 from workbench.wording import interval, number
 
 LEVEL = 0.95
@@ -49,7 +49,7 @@ def holding(frame: pd.DataFrame) -> pd.Series:
     """Whether each text of a sweep holds: 1, 0, or NaN where nothing is known of it."""
     if "coherence" in frame.columns:
         known = frame["coherence"].astype(float)
-        return (known >= COHERENT).astype(float).where(known.notna())
+        return (known >= HOLDS).astype(float).where(known.notna())
     if all(name in frame.columns for name in NEEDED):
         return intact(frame)["intact"].astype(float)
     return pd.Series(math.nan, index=frame.index)

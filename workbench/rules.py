@@ -23,6 +23,7 @@ from workbench.crossings import CEILING_SHARE, RECOMMENDED_SHARE, crossing, sett
 from workbench.curves import Floats
 from workbench.frames import coefficient_axis
 from workbench.intervals import percentiles
+from workbench.judges import HOLDS
 from workbench.marks import UNITS, Ceiling, Estimate
 from workbench.tables import markdown_table
 from workbench.wording import signed
@@ -34,8 +35,6 @@ TUNED = "ALERT as meant, interpolated, fall of other traits"
 RULES = ("this package", "ALERT as meant", INTERPOLATED, TUNED, "ALERT as coded", CONSTANT)
 # A safe end instead: where coherence falls to nine tenths, beside what stops short of the ceiling.
 SAFE = "coherence at nine tenths (exact)"
-# The least exact coherence of a text that counts as coherent.
-COHERENT = 0.5
 # Of the prompts, for the interval (at this level) and the noise of the exact column.
 RESAMPLES, LEVEL = 200, 0.9
 # ALERT stops where its score has fallen by this share of its value at 0; others it might have.
@@ -254,9 +253,9 @@ def flags_table(frame: pd.DataFrame, *, doubtful: bool = False) -> pd.DataFrame:
     judged = intact(frame)
     known = judged[(judged["vector"] == "vector") & judged["coherence"].notna()]
     if doubtful:
-        share = (known["coherence"] >= COHERENT).groupby(known["coefficient"]).transform("mean")
+        share = (known["coherence"] >= HOLDS).groupby(known["coefficient"]).transform("mean")
         known = known[share.between(0.1, 0.9)]
-    kept, good = known["intact"], known["coherence"] >= COHERENT
+    kept, good = known["intact"], known["coherence"] >= HOLDS
     return pd.DataFrame(
         {
             name: [int((whole & right).sum()) for whole in (kept, ~kept)]

@@ -19,18 +19,18 @@ from workbench import judges, pairs, positions, tables
 from workbench.crossings import Bools, crossing, settled
 from workbench.extract import extract
 from workbench.intervals import Floats
+from workbench.judges import HOLDS
 from workbench.sweep import sweep
 from workbench.wording import number
 
 if TYPE_CHECKING:
     from workbench.models import LM
 
-#: The least exact coherence of a text that holds.
-HOLDS = 0.5
 _KINDS = {
     "other traits": "threshold of other traits",
     "other models": "threshold of other models",
     "published": "authors' threshold",
+    "other prompts": "other traits, seen on other prompts",
 }
 
 
@@ -69,12 +69,7 @@ def shown_errors(errors: pd.DataFrame) -> pd.DataFrame:
                 "–" if pd.isna(value) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
                 for value, low, high in ends
             ]
-    for kind, words, spec in (
-        ("in norms", "in residual norms", ".3f"),
-        ("beyond noise", "sides beyond the noise", ".0%"),
-    ):
-        if kind in ordered:
-            shown[words] = [format(value, spec) for value in ordered[kind]]
+    shown["in residual norms"] = [f"{value:.3f}" for value in ordered["in norms"]]
     return shown.reset_index(drop=True)
 
 
@@ -92,7 +87,8 @@ def errors_verdict(found: Mapping[str, Any]) -> str:
         f"{number(found['difference'], '+.3f')} [{number(found['difference_low'], '+.3f')}, "
         f"{number(found['difference_high'], '+.3f')}], "
         f"{'clear' if clear else 'not clear'} of zero. Resampling the prompts moves the true "
-        f"ceiling itself by {found['noise_floor']:.3f}."
+        f"ceiling itself by {found['noise_floor']:.3f}. Rule and truth read the same texts, so "
+        "this limits what an error means for other prompts, not how small it can be."
     )
 
 
@@ -100,15 +96,22 @@ def errors_verdict(found: Mapping[str, Any]) -> str:
 CLAIMS: tuple[tuple[str, str, float | None, int], ...] = (
     ("covered", "the ceiling's 90 % interval holds the true one of other prompts", 0.9, 1),
     ("agreed", "… the true one of the same texts", None, 1),
-    ("no_collapse", "no collapse in range, said of ranges that end at .3 to .9 of it", 0.95, 1),
-    ("no_collapse_near", "… at .9 to 1 of it", None, 1),
+    (
+        "no_collapse_short",
+        "no collapse in range, said of ranges that end at .3 to .9 of it",
+        0.95,
+        1,
+    ),
+    ("no_collapse_far", "… of those, to .3 to .75", None, 1),
+    ("no_collapse_middle", "… of those, to .75 to .9", None, 1),
+    ("no_collapse_near", "… ranges to .9 to 1 of it", None, 1),
     ("collapse", "collapse seen, in ranges that end well beyond", 0.95, 1),
     ("no_effect", "no effect, of random and shuffled-label directions", 0.95, 1),
     ("effect", "an effect, of directions made with the trait", None, 1),
     ("recommended", "signs that get a recommended coefficient", None, 1),
     ("captured", "gain in trait there (0 where there is none), by the greatest", 0.9, 1),
     ("captured_said", "… where there is one", None, 1),
-    ("captured_apart", "… chosen and seen on different prompts, by choosing with a judge", None, 1),
+    ("captured_apart", "… seen on prompts that did not choose, by the greatest there", None, 1),
     ("apart_hold", "texts that hold there, on other prompts", None, 1),
     ("apart_below_half", "… fewer than half of them hold", 0.1, -1),
     ("apart_below_nine_tenths", "… fewer than nine tenths", None, -1),
@@ -118,7 +121,7 @@ CLAIMS: tuple[tuple[str, str, float | None, int], ...] = (
 
 
 def claims(found: Mapping[str, Any]) -> pd.DataFrame:
-    """What else is claimed, with 95 % intervals over traits of models, and whether the aim is met:
+    """What else is claimed, with 95 % intervals over traits, and whether the aim is met:
     "yes" by the whole interval, "perhaps" by the value alone. Claims that were not measured are
     left out."""
     rows = []
@@ -134,7 +137,7 @@ def claims(found: Mapping[str, Any]) -> pd.DataFrame:
             met = "yes" if way * (worst - aim) >= 0 else "perhaps"
             row["aim"] = f"at {'least' if way > 0 else 'most'} {aim:.0%}"
             row["met"] = met if way * (value - aim) >= 0 else "no"
-        row |= {"sides": found[f"{name}_of"], "traits of models": found[f"{name}_clusters"]}
+        row |= {"sides": found[f"{name}_of"], "traits": found[f"{name}_clusters"]}
         rows.append(row)
     return pd.DataFrame(rows)
 

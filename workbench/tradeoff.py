@@ -1,12 +1,17 @@
-"""What steering gives and what it costs, on prompts that chose nothing: trait against coherence.
+"""What steering gives and what it costs, on prompts that chose nothing: gain in trait against
+coherence.
 
-Each way of steering is a curve traced by the coefficient. A broken text shows no trait: it counts
-as 0 of it, so that a curve bends back where texts fall apart. Where to stand on the curve is chosen
-on other prompts (`find_ceiling`), and asking in the prompt stands beside it, alone and steered.
+The *gain* of a text is how far its trait has moved from the unsteered text of the same prompt (of
+a prompt that asks for the trait: from the mean unsteered text of those that do not), 0 where the
+text broke: breaking is no gain. Each way of steering is a curve traced by the coefficient, which
+bends back where texts fall apart. Where to stand on it is chosen on other prompts
+(`find_ceiling`), and asking in the prompt stands beside it, alone and steered. Prompts whose
+unsteered text does not hold are left out, as in `find_ceiling`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,8 +21,7 @@ import pandas as pd
 from workbench.bands import band_over_prompts
 from workbench.ceiling import find_ceiling
 from workbench.frames import is_random
-from workbench.judges import Judge
-from workbench.study import HOLDS
+from workbench.judges import HOLDS, Judge
 from workbench.sweep import sweep
 from workbench.tokens import Prompt
 from workbench.vectors import SteeringVector, random_like
@@ -25,9 +29,10 @@ from workbench.vectors import SteeringVector, random_like
 if TYPE_CHECKING:
     from workbench.models import LM
 
-RANDOM = "random vector"
+RANDOM = "random vectors"
 PROMPTED = "asking in the prompt"
 BOTH = "asking and steering"
+DRAWS = 3  # random vectors
 
 
 def tradeoff(
@@ -44,47 +49,51 @@ def tradeoff(
 ) -> pd.DataFrame:
     """Trait and coherence at every coefficient, for each way of steering.
 
-    vectors       method -> vector; the random one is as long as the first
+    vectors       method -> vector; the random ones are as long as the first
     choosing      prompts on which the recommended coefficient is chosen
     reporting     others, on which everything in the table is measured
     coefficients  of one sign, in residual norms, 0 among them
     judge         knows trait and coherence
     asking        prompts of the role "report" that ask for the trait
 
-    One row per method and coefficient: `method`, `coefficient`, `trait` and `coherence` (means over
-    prompts), each with `_low` and `_high` (95 % bootstrap over prompts), `prompts`, and
-    `recommended`: whether the method's own coefficient lies here. Trait x coherence, averaged over
-    prompts, is `product`.
+    One row per method and coefficient: `method`, `coefficient`, `gain` (-2 to 2, counted in the
+    sign's direction) and `coherence` (means over prompts), each with `_low` and `_high` (95 %
+    bootstrap over prompts), `prompts`, and `recommended`: whether the method's own coefficient lies
+    here. Gain x coherence, averaged over prompts, is `product`. Raises ValueError for coefficients
+    of both signs or without 0, and as `sweep`.
     """
+    sign = 1 if max(coefficients) > 0 else -1
+    if 0 not in coefficients or min(sign * c for c in coefficients) < 0:
+        raise ValueError(f"coefficients {list(coefficients)}: give those of one sign and 0")
     settings = {"new_tokens": new_tokens, "temperature": 1.0, "judges": [judge], "kl": False}
     rows = []
     for method, vector in vectors.items():
         first = sweep(lm, vector, choosing, coefficients, seed=seed, progress=False, **settings)
-        sign = 1 if max(coefficients) > 0 else -1
         chosen = find_ceiling(first, seed=seed)[sign].recommended.value
         main = method == next(iter(vectors))
+        draws = {f"random {i}": random_like(vector, seed, draw=i) for i in range(1, DRAWS + 1)}
         frame = sweep(
             lm,
             vector,
             reporting,
             coefficients,
             seed=seed + 1,
-            controls={"random": random_like(vector, seed)} if main else (),
+            controls=draws if main else (),
             prompted=asking if main else (),
             apart_from=first,
             progress=False,
             **settings,
         )
-        counted = _counted(frame)
-        still = counted[(counted["vector"] == "vector") & (counted["coefficient_norm"] == 0)]
-        for kind, part in counted.groupby("vector", sort=False):
-            name = RANDOM if is_random(kind) else PROMPTED if kind == "prompted" else method
-            if name == PROMPTED:  # nothing is steered, whatever its rows say
-                part = part.assign(coefficient_norm=0.0)
-            elif name == RANDOM:  # at 0 it is the unsteered model, which has its rows already
-                part = pd.concat([still, part])
-            rows.append(curve(part, name, chosen if name == method else np.nan))
-        if main and len(asking):
+        own = frame[frame["vector"] == "vector"]
+        rows.append(curve(gains(own, own, sign), method, chosen))
+        if not main:
+            continue
+        random = frame[frame["vector"].map(is_random)]
+        still = own[own["coefficient_norm"] == 0]
+        rows.append(curve(gains(pd.concat([still, random]), own, sign), RANDOM))
+        if len(asking):
+            asked = frame[frame["vector"] == "prompted"].assign(coefficient_norm=0.0)
+            rows.append(curve(gains(asked, own, sign, same=False), PROMPTED))
             both = sweep(
                 lm,
                 vector,
@@ -95,30 +104,49 @@ def tradeoff(
                 progress=False,
                 **settings,
             )
-            rows.append(curve(_counted(both), BOTH, chosen))
+            rows.append(curve(gains(both, own, sign, same=False), BOTH, chosen))
     return pd.concat(rows, ignore_index=True)
 
 
-def curve(frame: pd.DataFrame, method: str, recommended: float = np.nan) -> pd.DataFrame:
-    """The rows of one method; see `tradeoff`. `frame` has a row per text."""
-    frame = frame.assign(product=frame["trait"] * frame["coherence"])
-    table = None
-    for column in ("trait", "coherence"):
-        found = band_over_prompts(frame, column).rename(
+def gains(
+    frame: pd.DataFrame, unsteered: pd.DataFrame, sign: int, *, same: bool = True
+) -> pd.DataFrame:
+    """The rows of a sweep with their `gain`; see above.
+
+    unsteered  the sweep whose rows at coefficient 0 are the unsteered texts
+    sign       that of the coefficients: 1 or -1
+    same       whether both are of the same prompts; otherwise gains are counted from the mean
+
+    Texts whose coherence is not known are left out. A text that holds and says nothing of the trait
+    either way has not moved.
+    """
+    still = unsteered[unsteered["coefficient_norm"] == 0].set_index("prompt_index")
+    start = still.loc[still["coherence"] >= HOLDS, "trait"]
+    known = frame[frame["coherence"].notna()]
+    if same:
+        known = known[known["prompt_index"].isin(start.index)]
+        origin = known["prompt_index"].map(start)
+    else:
+        origin = pd.Series(start.mean(), index=known.index)
+    moved = (sign * (known["trait"] - origin)).fillna(0.0)
+    return known.assign(gain=moved.where(known["coherence"] >= HOLDS, 0.0))
+
+
+def curve(frame: pd.DataFrame, method: str, chosen: float = math.nan) -> pd.DataFrame:
+    """The rows of one method; see `tradeoff`. `frame` is one of `gains`, `chosen` the recommended
+    coefficient."""
+    frame = frame.assign(product=frame["gain"] * frame["coherence"])
+    gain, coherence = (
+        band_over_prompts(frame, column).rename(
             columns={"mean": column, "low": f"{column}_low", "high": f"{column}_high"}
         )
-        table = found if table is None else table.merge(found.drop(columns="prompts"), on="x")
-    assert table is not None
+        for column in ("gain", "coherence")
+    )
+    table = gain.merge(coherence.drop(columns="prompts"), on="x")
     product = frame.groupby("coefficient_norm")["product"].mean()
     table["product"] = product.reindex(table["x"]).to_numpy()
-    at = np.isclose(table["x"].astype(float), recommended, atol=1e-6)
+    at = np.isclose(table["x"].astype(float), chosen, atol=1e-6)
     return table.rename(columns={"x": "coefficient"}).assign(method=method, recommended=at)
-
-
-def _counted(frame: pd.DataFrame) -> pd.DataFrame:
-    """Texts that do not hold show nothing; nor do those in which no sentence says either."""
-    shown = frame["trait"].where(frame["coherence"] >= HOLDS, 0.0).fillna(0.0)
-    return frame.assign(trait=shown, coherence=frame["coherence"].fillna(0.0))
 
 
 def said(table: pd.DataFrame) -> pd.DataFrame:
@@ -126,30 +154,20 @@ def said(table: pd.DataFrame) -> pd.DataFrame:
     best one in hindsight would. `table` holds several of `tradeoff`, with a column `trait_name`."""
     rows = []
     for (trait, method), part in table.groupby(["trait_name", "method"], sort=False):
-        best = part.loc[part["product"].abs().idxmax()]
-        own = part[part["recommended"]]
+        best = part.loc[part["product"].idxmax()]
+        steers = method != PROMPTED
+        own = part[part["recommended"]] if steers else part
         here = own.iloc[0] if len(own) else None
-        row = {"trait": trait, "method": method}
-        if here is None and method not in (PROMPTED, RANDOM):
-            row |= {"recommended": "–", "trait there": "–", "coherence there": "–"}
-        elif method == PROMPTED:
-            row |= {"recommended": "–", **_words(best)}
-        elif here is not None:
-            row |= {"recommended": f"{here['coefficient']:.2f}", **_words(here)}
-        else:
-            row |= {"recommended": "–", "trait there": "–", "coherence there": "–"}
-        row["best trait × coherence"] = (
-            "–" if method == PROMPTED else f"{best['product']:.2f} at {best['coefficient']:.2f}"
-        )
-        rows.append(row)
+        row = {"trait": trait, "method": method, "recommended": "–"}
+        if here is not None and steers:
+            row["recommended"] = f"{here['coefficient']:.2f}"
+        row["gain there"] = "–" if here is None else _words(here, "gain", "+.2f")
+        row["coherence there"] = "–" if here is None else _words(here, "coherence", ".2f")
+        best_words = f"{best['product']:.2f} at {best['coefficient']:.2f}"
+        rows.append({**row, "best gain × coherence, in hindsight": best_words if steers else "–"})
     return pd.DataFrame(rows)
 
 
-def _words(row: pd.Series) -> dict[str, str]:
-    return {
-        f"{column} there": f"{row[column]:+.2f} [{row[f'{column}_low']:+.2f}, "
-        f"{row[f'{column}_high']:+.2f}]"
-        if column == "trait"
-        else f"{row[column]:.2f} [{row[f'{column}_low']:.2f}, {row[f'{column}_high']:.2f}]"
-        for column in ("trait", "coherence")
-    }
+def _words(row: pd.Series, column: str, spec: str) -> str:
+    value, low, high = (format(row[f"{column}{end}"], spec) for end in ("", "_low", "_high"))
+    return f"{value} [{low}, {high}]"

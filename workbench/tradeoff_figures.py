@@ -3,35 +3,45 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from workbench.look import BLUE, GREEN, GREY, INK, PURPLE, TEMPLATE, VERMILLION, WIDTH, redrawable
+from workbench.look import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    SKY,
+    TEMPLATE,
+    VERMILLION,
+    WIDTH,
+    error_bars,
+    redrawable,
+)
 from workbench.tradeoff import BOTH, PROMPTED, RANDOM
 
-_METHODS = (BLUE, VERMILLION, GREEN)
+_METHODS = (BLUE, VERMILLION, GREEN, ORANGE, SKY)
 _PANEL = 215  # pixels of height
 
 
 @redrawable
-def trait_against_coherence(
-    frame: pd.DataFrame, *, traits: Sequence[str] | None = None, title: str = ""
-) -> go.Figure:
+def trait_against_coherence(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
     """What steering gives against what it costs, traced by the coefficient.
 
     Args:
-        frame: rows of `tradeoff.tradeoff` for each trait, with its name as `trait_name`.
-        traits: which of them, in this order; all by default, at most three a row.
+        frame: rows of `tradeoff.tradeoff` for each trait, with its name as `trait_name`; a panel
+            each, three a row.
         title: above the figure.
 
     Filled points, with 95 % intervals over prompts both ways, are the recommended coefficients,
     chosen on other prompts. The open square is the unsteered model.
     """
-    chosen = list(traits or dict.fromkeys(frame["trait_name"]))
+    chosen = list(dict.fromkeys(frame["trait_name"]))
     across = min(len(chosen), 3)
     rows = -(-len(chosen) // across)
     figure = make_subplots(
@@ -66,10 +76,10 @@ def trait_against_coherence(
         legend={"orientation": "h", "y": -0.2 / rows, "x": 0, "yanchor": "top"},
     )
     figure.update_annotations(font={"size": 13})
-    figure.update_xaxes(range=[-0.75, 1.08])
+    figure.update_xaxes(range=[-0.5, 1.75])
     figure.update_yaxes(range=[-0.04, 1.08])
     middle = (across + 1) // 2
-    figure.update_xaxes(title_text="Trait (−1 to 1; 0 where the text broke)", row=rows, col=middle)
+    figure.update_xaxes(title_text="Gain in trait (0 where the text broke)", row=rows, col=middle)
     for row in range(1, rows + 1):
         figure.update_yaxes(title_text="Coherence (0 to 1)", row=row, col=1)
     return figure
@@ -88,14 +98,14 @@ def _curve(
     group = {"legendgroup": name, "name": html.escape(name)}
     if name != PROMPTED:
         figure.add_scatter(
-            x=part["trait"],
+            x=part["gain"],
             y=part["coherence"],
             mode="lines+markers",
             line={"color": color, "width": 1.6, "dash": dash},
             marker={"size": 3, "color": color},
             customdata=part[["coefficient"]],
             hovertemplate=(
-                "trait %{x:.2f}, coherence %{y:.2f} at %{customdata[0]:.2f} norms"
+                "gain %{x:.2f}, coherence %{y:.2f} at %{customdata[0]:.2f} norms"
                 f"<extra>{html.escape(name)}</extra>"
             ),
             showlegend=first,
@@ -105,7 +115,7 @@ def _curve(
     marked = part if name == PROMPTED else part[part["recommended"]]
     if len(marked):
         figure.add_scatter(
-            x=marked["trait"],
+            x=marked["gain"],
             y=marked["coherence"],
             mode="markers",
             marker={
@@ -114,36 +124,24 @@ def _curve(
                 "symbol": "diamond" if name == PROMPTED else "circle",
                 "line": {"color": "white", "width": 1},
             },
-            error_x=_arms(marked, "trait", color),
-            error_y=_arms(marked, "coherence", color),
-            hovertemplate="trait %{x:.2f}, coherence %{y:.2f}"
+            error_x=error_bars(marked, "gain", color, width=3),
+            error_y=error_bars(marked, "coherence", color, width=3),
+            hovertemplate="gain %{x:.2f}, coherence %{y:.2f}"
             f"<extra>{html.escape(name)}{'' if name == PROMPTED else ', recommended'}</extra>",
             showlegend=first and name == PROMPTED,
             **group,
             **place,
         )
-    if name == RANDOM and len(part):
-        start = part.iloc[[0]]
+    if name == RANDOM:
+        start = part[part["coefficient"] == 0]
         figure.add_scatter(
-            x=start["trait"],
+            x=start["gain"],
             y=start["coherence"],
             mode="markers",
             marker={"size": 8, "symbol": "square-open", "color": INK, "line": {"width": 2}},
             name="unsteered",
             legendgroup="unsteered",
             showlegend=first,
-            hovertemplate="unsteered: trait %{x:.2f}, coherence %{y:.2f}<extra></extra>",
+            hovertemplate="unsteered: gain %{x:.2f}, coherence %{y:.2f}<extra></extra>",
             **place,
         )
-
-
-def _arms(marked: pd.DataFrame, column: str, color: str) -> dict[str, Any]:
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": marked[f"{column}_high"] - marked[column],
-        "arrayminus": marked[column] - marked[f"{column}_low"],
-        "color": color,
-        "thickness": 1.2,
-        "width": 3,
-    }

@@ -18,11 +18,12 @@ from workbench.judges.anthropic_batches import AnthropicBatches
 from workbench.judges.budget import Estimate, Prices, Spent
 from workbench.judges.exact import exact
 from workbench.judges.hosted import HostedJudge
-from workbench.judges.interface import Judge, Written, check_listed, judge, name, score
+from workbench.judges.interface import HOLDS, Judge, Written, check_listed, judge, name, score
 from workbench.judges.local import LocalJudge
 from workbench.judges.openai_chat import OpenAIChat
 
 __all__ = [
+    "HOLDS",
     "AnthropicBatches",
     "Estimate",
     "HostedJudge",

@@ -16,6 +16,8 @@ Finish: TypeAlias = Literal["end", "length"]
 
 # What every judge is asked for, and the range of each.
 RANGES = {"trait": (-1.0, 1.0), "coherence": (0.0, 1.0)}
+#: The least coherence of a text that holds together.
+HOLDS = 0.5
 
 
 @dataclass(frozen=True)
