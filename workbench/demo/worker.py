@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 
 Task = Callable[[threading.Event], None]
 
@@ -16,11 +18,15 @@ class Worker:
     """A background thread that does the latest task.
 
     A task gets an event that is set when it shall stop, and looks at it often. What it raises goes
-    to `failed`, in the thread of the worker.
+    to `failed`; `changed` is called when a task begins and when nothing runs any more. Both in the
+    thread of the worker.
     """
 
-    def __init__(self, failed: Callable[[Exception], None]) -> None:
+    def __init__(
+        self, failed: Callable[[Exception], None], changed: Callable[[], None] = lambda: None
+    ) -> None:
         self._failed = failed
+        self._changed = changed
         self._change = threading.Condition()
         self._waiting: Task | None = None
         self._running: threading.Event | None = None
@@ -83,14 +89,20 @@ class Worker:
                     return
                 task, self._waiting = self._waiting, None
                 stop = self._running = threading.Event()
-            try:
-                if task is not None:
-                    task(stop)
-            except Exception as error:
+            self._guarded(self._changed)
+            if task is not None:
+                self._guarded(partial(task, stop))
+            # Nothing of a finished task is kept alive while the thread waits.
+            task = None
+            with self._change:
+                self._running = None
+                self._change.notify_all()
+            self._guarded(self._changed)
+
+    def _guarded(self, act: Callable[[], None]) -> None:
+        """Whatever a task or a listener raises, the thread lives on."""
+        try:
+            act()
+        except Exception as error:
+            with suppress(Exception):
                 self._failed(error)
-            finally:
-                # Nothing of a finished task is kept alive while the thread waits.
-                task = None
-                with self._change:
-                    self._running = None
-                    self._change.notify_all()
