@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 from workbench import figures, report, tables
 from workbench.demo import controls, page, work, zones
 from workbench.demo.clipboard import Clipboard
-from workbench.demo.plots import LivePlot
+from workbench.demo.plots import LivePlot, separation
 from workbench.demo.session import Session
 from workbench.store import write_atomically
 
@@ -37,7 +37,7 @@ class Demo(ipw.VBox):
         self.buttons = controls.buttons()
         self.slider = controls.slider("Steering coefficient")
         self.second = controls.slider("Coefficient of the second vector")
-        self.layers = LivePlot(330)
+        self.layers = LivePlot(280)
         self.curves = LivePlot(520, clicked=self._pick)
         self.progress = ipw.FloatProgress(
             max=1.0, description="Sweep", layout=ipw.Layout(flex="1 1 200px", min_width="160px")
@@ -85,6 +85,8 @@ class Demo(ipw.VBox):
             self.status.value = page.say(str(error))
 
     def _choose(self, name: str, value: Any) -> None:
+        if name == "layer" and value == controls.AUTO:
+            value = None
         if value == getattr(self.session.state, name):
             return
         self._try(lambda: self.session.change(**{name: value}))
@@ -139,10 +141,7 @@ class Demo(ipw.VBox):
         elif kind in ("text", "trained", "sweep"):
             if kind == "trained" and session.trained is not None:
                 found = session.trained.vector
-                self.layers.show(
-                    None if found.separation is None
-                    else figures.separation(found.separation, layer=found.layer)
-                )  # fmt: skip
+                self.layers.show(separation(found))
             if kind == "sweep":
                 self.curves.show(self.figure())
                 self._fill()
@@ -156,7 +155,8 @@ class Demo(ipw.VBox):
         if len(self.fields["layer"].options) != len(options):
             self.fields["layer"].options = options
         for name, box in self.fields.items():
-            box.value = getattr(state, name)
+            value = getattr(state, name)
+            box.value = controls.AUTO if value is None else value
         own = state.source == "own"
         for name in ("positive", "negative", "template"):
             self.fields[name].layout.display = "flex" if own else "none"
@@ -176,9 +176,9 @@ class Demo(ipw.VBox):
         session = self.session
         coefficient = session.state.coefficient
         zone = zones.color(session.ceiling, coefficient)
-        said = f"coefficient {coefficient:+.3f}".replace("-", "−")
+        said = f"{coefficient:+.3f}".replace("-", "−")
         return (
-            page.column("Unsteered", "coefficient 0", session.written.baseline),
+            page.column("Unsteered", "", session.written.baseline),
             page.column("Steered", said, session.written.steered, mark=zone),
         )
 

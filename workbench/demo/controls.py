@@ -16,7 +16,7 @@ from workbench.demo.slider import ZoneSlider
 from workbench.methods import METHODS
 
 _WIDE = {"description_width": "108px"}
-_AUTO = "found by itself"
+AUTO = -1  # a dropdown takes None for nothing chosen
 
 
 def _layout(grow: str = "1 1 250px", **more: str) -> ipw.Layout:
@@ -29,30 +29,37 @@ def fields(layers: int) -> dict[str, Any]:
     layers  of the model
     """
     sets = catalogue.bundled()
-    style: dict[str, Any] = {"style": _WIDE, "layout": _layout()}
-    late = {"continuous_update": False}
+
+    def like(words: str, grow: str = "1 1 250px", **more: Any) -> dict[str, Any]:
+        return {"description": words, "style": _WIDE, "layout": _layout(grow), **more}
+
+    def typed(words: str, grow: str = "1 1 250px", **more: Any) -> dict[str, Any]:
+        """Told when it is left or Enter is pressed, not at every letter."""
+        return like(words, grow, continuous_update=False, **more)
+
     boxes: dict[str, Any] = {
-        "model": ipw.Text(description="Model", placeholder="wren, a hub id or a path",
-                          **late, **style),
-        "style": ipw.Dropdown(description="Prompt style",
-                              options=[("text to continue", "base"), ("chat", "chat")], **style),
-        "source": ipw.Dropdown(description="Contrast",
-                               options=[("data set", "data"), ("two personas", "own")], **style),
-        "data": ipw.Dropdown(description="Data set", options=sets, **style),
-        "positive": ipw.Textarea(description="Positive", rows=2, **late, **style),
-        "negative": ipw.Textarea(description="Negative", rows=2, **late, **style),
-        "template": ipw.Text(description="Template", **late, **style),
-        "method": ipw.Dropdown(description="Method", options=list(METHODS), **style),
-        "layer": ipw.Dropdown(description="Layer", options=layer_options(layers), **style),
-        "reach": ipw.FloatText(description="Reach (norms)", step=0.25, **late, **style),
-        "prompt": ipw.Textarea(description="Prompt", rows=2, **late,
-                               style=_WIDE, layout=_layout("1 1 100%")),
-        "second": ipw.Dropdown(description="Second vector",
-                               options=[("none", ""), *((name, name) for name in sets)], **style),
-        "temperature": ipw.FloatText(description="Temperature", step=0.1, **late, **style),
-        "text_seed": ipw.IntText(description="Seed", **late, **style),
-        "new_tokens": ipw.IntText(description="Length (tokens)", **late, **style),
-    }  # fmt: skip
+        "model": ipw.Text(**typed("Model", placeholder="wren, a hub id or a path")),
+        "style": ipw.Dropdown(
+            **like("Prompt style", options=[("text to continue", "base"), ("chat", "chat")])
+        ),
+        "source": ipw.Dropdown(
+            **like("Contrast", options=[("data set", "data"), ("two personas", "own")])
+        ),
+        "data": ipw.Dropdown(**like("Data set", options=sets)),
+        "positive": ipw.Textarea(**typed("Positive", rows=2)),
+        "negative": ipw.Textarea(**typed("Negative", rows=2)),
+        "template": ipw.Text(**typed("Template", "1 1 100%")),
+        "method": ipw.Dropdown(**like("Method", options=list(METHODS))),
+        "layer": ipw.Dropdown(**like("Layer", options=layer_options(layers))),
+        "reach": ipw.FloatText(**typed("Reach (norms)", step=0.25)),
+        "prompt": ipw.Textarea(**typed("Prompt", "1 1 100%", rows=2)),
+        "second": ipw.Dropdown(
+            **like("Second vector", options=[("none", ""), *((name, name) for name in sets)])
+        ),
+        "temperature": ipw.FloatText(**typed("Temperature", step=0.1)),
+        "text_seed": ipw.IntText(**typed("Seed")),
+        "new_tokens": ipw.IntText(**typed("Length (tokens)")),
+    }
     for name, said in HINTS.items():
         boxes[name].tooltip = said
     return boxes
@@ -67,9 +74,9 @@ HINTS: Mapping[str, str] = {
 }
 
 
-def layer_options(layers: int) -> list[tuple[str, int | None]]:
-    """Choices of a layer for a model that has so many."""
-    return [(_AUTO, None), *((str(layer), layer) for layer in range(layers))]
+def layer_options(layers: int) -> list[tuple[str, int]]:
+    """Choices of a layer for a model that has so many; AUTO leaves it to the pairs."""
+    return [("found by itself", AUTO), *((str(layer), layer) for layer in range(layers))]
 
 
 def _button(words: str, icon: str, hint: str, style: str = "") -> ipw.Button:
@@ -120,7 +127,7 @@ def slider(label: str) -> ZoneSlider:
 def heading(number: int, words: str) -> ipw.HTML:
     """A numbered heading."""
     return ipw.HTML(
-        f'<h3 class="wb-say" style="margin:10px 0 2px;font-size:16px">{number} · {words}</h3>'
+        f'<h3 class="wb-say" style="margin:10px 0 2px;font-size:16px;font-weight:600">{number} · {words}</h3>'
     )
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from workbench import figures
 from workbench.look import INK
+from workbench.vectors import SteeringVector
 
 _LIGHT_INK, _DARK_GRID = "#E0E0E0", "#3A3A3A"
 
@@ -22,6 +24,7 @@ class LivePlot:
         self._figure: go.Figure | None = None
         self._dark = False
         self.widget.update_layout(height=height, autosize=True)
+        self.widget._config = {"displayModeBar": False, "responsive": True}
 
     def show(self, figure: go.Figure | None) -> None:
         """Take on a figure; None leaves an empty one."""
@@ -56,6 +59,17 @@ class LivePlot:
     def _on_click(self, trace: Any, points: Any, state: Any) -> None:
         if points.xs and self._clicked is not None:
             self._clicked(float(points.xs[0]))
+
+
+def separation(vector: SteeringVector) -> go.Figure | None:
+    """How well each layer tells held-out pairs apart, and where the vector steers; None where no
+    pairs were held out."""
+    if vector.separation is None:
+        return None
+    figure = figures.separation(vector.separation)
+    figure.add_vline(x=vector.layer, line={"color": INK, "width": 1.2, "dash": "dash"})
+    figure.update_xaxes(title_text="Layer (dashed: the vector steers here)", row=2, col=1)
+    return figure
 
 
 def themed(figure: go.Figure, *, dark: bool) -> None:

@@ -51,12 +51,13 @@ def _marks(ceiling: Ceiling | None, reach: float) -> list[dict[str, float | str]
     if ceiling is not None:
         places += [
             abs(estimate.value) * sign
+            for mark in ("recommended", "ceiling")
             for sign, side in ceiling.sides.items()
-            for estimate in (side.ceiling, side.recommended)
+            for estimate in (getattr(side, mark),)
         ]
     shown: list[float] = []
     for place in places:
-        apart = all(abs(place - other) >= 0.1 * reach for other in shown)
+        apart = all(abs(place - other) >= 0.15 * reach for other in shown)
         if abs(place) <= reach and apart:
             shown.append(place)
     return [
