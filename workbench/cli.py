@@ -54,7 +54,12 @@ def demo(
     """Serve the live demo as a page without code, to this machine only."""
     from workbench.demo.serve import serve
 
-    raise typer.Exit(serve(model, port=port, browser=browser))
+    try:
+        status = serve(model, port=port, browser=browser)
+    except (ValueError, RuntimeError) as error:
+        typer.echo(f"{error}", err=True)
+        raise typer.Exit(1) from None
+    raise typer.Exit(status)
 
 
 @app.command()

@@ -37,7 +37,7 @@ class Demo(ipw.VBox):
         self.buttons = controls.buttons()
         self.slider = controls.slider("Steering coefficient")
         self.second = controls.slider("Coefficient of the second vector")
-        self.layers = LivePlot(280)
+        self.layers = LivePlot(260)
         self.curves = LivePlot(520, clicked=self._pick)
         self.progress = ipw.FloatProgress(
             max=1.0, description="Sweep", layout=ipw.Layout(flex="1 1 200px", min_width="160px")

@@ -24,7 +24,7 @@ class LivePlot:
         self._figure: go.Figure | None = None
         self._dark = False
         self.widget.update_layout(height=height, autosize=True)
-        self.widget._config = {"displayModeBar": False, "responsive": True}
+        self.widget._config = {"displayModeBar": False}
 
     def show(self, figure: go.Figure | None) -> None:
         """Take on a figure; None leaves an empty one."""

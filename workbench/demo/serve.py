@@ -21,7 +21,8 @@ def notebook(model: str) -> nbformat.NotebookNode:
     """A notebook that shows the demo of a model. A name is a literal there, never code."""
     known = Path(model)
     name = str(known.resolve()) if known.exists() else model
-    source = f"from workbench import widgets\nwidgets.demo({name!r})"
+    quiet = "from transformers.utils import logging\nlogging.disable_progress_bar()"
+    source = f"{quiet}\nfrom workbench import widgets\nwidgets.demo({name!r})"
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     return new_notebook(cells=[new_code_cell(source)], metadata={"kernelspec": kernel})
 
