@@ -11,6 +11,8 @@ from typing import Any
 
 import ipywidgets as ipw
 import plotly.graph_objects as go
+from IPython.core.getipython import get_ipython
+from IPython.display import HTML, display
 
 from workbench import figures, report, tables
 from workbench.demo import controls, page, work, zones
@@ -206,18 +208,27 @@ class Demo(ipw.VBox):
         trait = str(trained.vector.provenance.get("trait") or "trait") if trained else "trait"
         return figures.sweep_curves(frame, ceiling=self.session.ceiling, trait=trait)
 
-    def snapshot(self) -> ipw.HTML | Any:
-        """Both texts as they stand, as HTML that shows without widgets; trains first if nothing is
-        trained, and waits for what runs. Raises RuntimeError for what went wrong meanwhile."""
-        from IPython.display import HTML
+    def snapshot(self, folder: str | Path) -> None:
+        """Put both texts and the sweep below a cell, as output that shows without widgets.
 
-        if self.session.trained is None and not self.session.busy:
-            self.session.train()
-        self.session.wait()
-        if self.session.trained is None:
-            raise RuntimeError(self.session.message)
+        Where nobody watches (see `watched`) this trains first if nothing is trained, and waits; a
+        reader's page it must not freeze, so there it shows what there is. The figure is also
+        written to the `folder` of a report, as "03_demo_sweep". Raises RuntimeError for what went
+        wrong in training.
+        """
+        if not watched():
+            if self.session.trained is None and not self.session.busy:
+                self.session.train()
+            self.session.wait()
+            if self.session.trained is None:
+                raise RuntimeError(self.session.message)
+        if self.session.frame is None:
+            display(HTML(page.say("Nothing to show yet. Press 'Train and sweep', then run this.")))
+            return
         words = zones.words(self.session.ceiling, self.session.state.coefficient)
-        return HTML(page.side_by_side(self._columns()) + page.say(words) + page.legend())
+        display(HTML(page.side_by_side(self._columns()) + page.say(words) + page.legend()))
+        frame = self.session.frame
+        display(report.export(self.figure(), "03_demo_sweep", data=frame, directory=folder))
 
     def close(self) -> None:
         """End the session and all widgets."""
@@ -269,6 +280,11 @@ class Demo(ipw.VBox):
             controls.row(curves, steer),
             controls.row(keep),
         )
+
+
+def watched() -> bool:
+    """Whether a reader runs this cell: only then may a kernel ask for input."""
+    return bool(getattr(getattr(get_ipython(), "kernel", None), "_allow_stdin", False))
 
 
 def demo(lm: Any, *, seed: int = 0, folder: str | Path = "kept") -> Demo:
