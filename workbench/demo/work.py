@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 # A sweep: so many tokens a text, so many steps to either end. Prompts where a judge measures the
 # trait, and where the divergence beyond a random control does, which doubles the texts.
-TOKENS, STEPS = 28, 8
+TOKENS, STEPS = 32, 8
 JUDGED, CONTROLLED = 32, 16
 _ENDINGS = 24  # texts that own personas are read with
 _JUDGES = 12  # held-out pairs that choose a layer: every layer reads them twice
