@@ -5,6 +5,7 @@ import io
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -66,7 +67,7 @@ def test_a_sweep_in_rounds_is_a_sweep(wren: LM, state: State, tmp_path: Path) ->
     assert [(done, count) for _, done, count in grown] == [(1, 2), (2, 2)]
     assert len(grown[0][0]) < len(grown[1][0])
     whole = wb.sweep(
-        wren, trained.vector, trained.prompts, sorted(sum(steps(state.reach, 2), [])),
+        wren, trained.vector, trained.prompts, sorted(chain(*steps(state.reach, 2))),
         new_tokens=6, temperature=1.0, seed=0, judges=trained.judges, kl=False, progress=False,
     )  # fmt: skip
     pd.testing.assert_frame_equal(grown[-1][0], whole, atol=1e-4)
@@ -128,7 +129,7 @@ def test_a_stop_in_training_leaves_no_vector(session: Session) -> None:
         {"style": "chat", "prompt": "Tell me a story about Linda.", "coefficient": 0.2,
          "history": (("user", "Hello."), ("assistant", "Hey."))},
         {"source": "own", "positive": "glad", "negative": "sad", "coefficient": 0.4,
-         "prompt": "x'\"\n<b>\u202e"},
+         "prompt": "x'\"\n<b>\u202e Nestor & Roland:"},
     ],
 )  # fmt: skip
 def test_the_copied_code_writes_the_same_text(session: Session, changes: dict) -> None:
@@ -220,6 +221,6 @@ def test_the_page_is_for_this_machine_and_holds_a_name_as_a_literal(tmp_path: Pa
     command = serve.command(tmp_path / "x.ipynb", port=8866, browser=False)
     assert "--Voila.ip=127.0.0.1" in command
     (cell,) = serve.notebook("x'); import os  # ").cells
-    assert cell.source.endswith("widgets.demo(\"x'); import os  # \")")
+    assert cell.source.endswith('widgets.demo("x\'); import os  # ")')
     with pytest.raises(ValueError, match="port 0"):
         serve.command(tmp_path, port=0, browser=False)

@@ -19,7 +19,7 @@ HOSTILE = "<script>alert(1)</script>\u202e\x00\x1b[2J'\"\\{}%"
     layer=st.none() | st.integers(0, 200),
     history=st.lists(st.tuples(st.sampled_from(["user", "assistant"]), st.text(max_size=50))),
 )
-def test_a_saved_state_comes_back_the_same(prompt, coefficient, layer, history) -> None:  # noqa: ANN001
+def test_a_saved_state_comes_back_the_same(prompt, coefficient, layer, history) -> None:
     state = State(prompt=prompt, coefficient=coefficient, layer=layer, history=tuple(history))
     assert from_json(state.to_json()) == state
     assert state.to_json().isascii()

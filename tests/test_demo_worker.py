@@ -15,7 +15,7 @@ def errors() -> list[Exception]:
 
 
 @pytest.fixture
-def worker(errors: list[Exception]):  # noqa: ANN201
+def worker(errors: list[Exception]):
     made = Worker(errors.append)
     yield made
     made.close()
@@ -25,7 +25,7 @@ def test_thirty_tasks_in_a_row_leave_the_first_stopped_and_the_last_done(worker:
     begun, done, together = [], [], []
     first = threading.Event()
 
-    def task(number: int):  # noqa: ANN202
+    def task(number: int):
         def run(stop: threading.Event) -> None:
             begun.append(number)
             together.append(number)

@@ -3,6 +3,7 @@
 import math
 import threading
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -82,8 +83,11 @@ def test_a_text_that_ends_stays_ended(tiny: LM) -> None:
             assert text.finish == ("end" if ended[-1] else "length")
             assert len(text.ids) == 40 or ended[-1]
         apart += found.baseline.finish == "end" and len(found.baseline.ids) < len(found.steered.ids)
-        for before, after in zip(seen, seen[1:], strict=False):
-            for one, next_one in ((before.baseline, after.baseline), (before.steered, after.steered)):
+        for before, after in pairwise(seen):
+            for one, next_one in (
+                (before.baseline, after.baseline),
+                (before.steered, after.steered),
+            ):
                 assert next_one.text.startswith(one.text)
                 assert next_one == one or not one.finish
     assert apart > 0, "no baseline ended first: the test shows nothing"

@@ -51,7 +51,7 @@ class Flag(Protocol):
 class Piece:
     """A token's text and log P(token) under the unsteered model, in nats.
 
-    A letter whose bytes lie in several tokens is one piece, with the sum of their log-probabilities.
+    A letter whose bytes lie in several tokens is one piece, with the sum of their scores.
     """
 
     text: str
@@ -155,9 +155,7 @@ class Follower:
     `heard` gets the tokens of baseline and steered, and their unsteered log-probabilities.
     """
 
-    def __init__(
-        self, chooser: Chooser, heard: Callable[[list[int], list[float]], None]
-    ) -> None:
+    def __init__(self, chooser: Chooser, heard: Callable[[list[int], list[float]], None]) -> None:
         self.chooser = chooser
         self.heard = heard
 

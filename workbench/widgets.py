@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench import models
-from workbench.demo.app import Demo, demo as _demo
+from workbench.demo.app import Demo
+from workbench.demo.app import demo as _demo
 
 if TYPE_CHECKING:
     from workbench.models import LM

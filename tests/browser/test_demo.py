@@ -19,7 +19,7 @@ pytestmark = [
 WAIT = 120_000
 ZONES = """() => [...document.querySelectorAll('.wb-slider-words')]
     .some(each => /^(Green|Amber|Red)/.test(each.textContent))"""
-HOSTILE = "Nestor & Roland: <img src=x onerror=\"window.hacked=1\"><script>window.hacked=1</script>"
+HOSTILE = 'Nestor & Roland: <img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
 
 
 @pytest.fixture
@@ -173,7 +173,8 @@ def test_in_jupyterlab_from_run_all_to_copied_code(tmp_path: Path, shots: Path) 
         assert told.stdout == face.text("Steered") + "\n"
 
         unnamed = page.evaluate(
-            """() => [...document.querySelectorAll('.widget-vbox :is(input, select, textarea, button)')]
+            """() => [...document.querySelectorAll(
+              '.widget-vbox :is(input, select, textarea, button)')]
             .filter(each => each.offsetParent && !(each.labels?.[0]?.textContent.trim()
               || each.getAttribute('aria-label') || each.textContent.trim()))
             .map(each => each.outerHTML)"""

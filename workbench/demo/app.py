@@ -206,7 +206,9 @@ class Demo(ipw.VBox):
             raise ValueError("there is no sweep yet: press 'Train and sweep' first")
         trained = self.session.trained
         trait = str(trained.vector.provenance.get("trait") or "trait") if trained else "trait"
-        return figures.sweep_curves(frame, ceiling=self.session.ceiling, trait=trait)
+        ceiling = self.session.ceiling
+        marks = None if ceiling is None else ceiling.marks()
+        return figures.sweep_curves(frame, ceiling=marks, trait=trait)
 
     def snapshot(self, folder: str | Path) -> None:
         """Put both texts and the sweep below a cell, as output that shows without widgets.

@@ -127,7 +127,8 @@ def slider(label: str) -> ZoneSlider:
 def heading(number: int, words: str) -> ipw.HTML:
     """A numbered heading."""
     return ipw.HTML(
-        f'<h3 class="wb-say" style="margin:10px 0 2px;font-size:16px;font-weight:600">{number} · {words}</h3>'
+        f'<h3 class="wb-say" style="margin:10px 0 2px;font-size:16px;font-weight:600">'
+        f"{number} · {words}</h3>"
     )
 
 

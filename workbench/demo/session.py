@@ -154,7 +154,11 @@ class Session:
         try:
             with work.interruptible(self._model(state.model), stop):
                 wanted = _key(state)
-                if self.trained is None or self.trained_as is None or wanted != _key(self.trained_as):
+                if (
+                    self.trained is None
+                    or self.trained_as is None
+                    or wanted != _key(self.trained_as)
+                ):
                     self.progress = (0.0, float("nan"))
                     self._note("Reading the pairs and choosing a layer …", "progress")
                     self.trained, self.trained_as = work.train(self.lm, state), state
@@ -187,9 +191,7 @@ class Session:
             pace = (time.monotonic() - began) / max(1, done - known)
             self._swept = (digest, done)
             self.frame = frame
-            self.ceiling = work.ceiling_of(
-                frame, seed=state.seed, bootstrap=1000 if last else 200
-            )
+            self.ceiling = work.ceiling_of(frame, seed=state.seed, bootstrap=1000 if last else 200)
             self.progress = (done / count, pace * (count - done))
             self._tell("sweep")
             if last:

@@ -127,7 +127,9 @@ def from_json(text: str) -> State:
     known = {field.name for field in fields(State)}
     unknown = sorted(set(found) - known)
     if unknown:
-        raise ValueError(f"unknown key {_short(unknown[0])}: a state has {', '.join(sorted(known))}")
+        raise ValueError(
+            f"unknown key {_short(unknown[0])}: a state has {', '.join(sorted(known))}"
+        )
     return State(**found)
 
 

@@ -63,7 +63,11 @@ def spans(ceiling: Ceiling | None, reach: float) -> list[Span]:
         cuts: list[tuple[float, float, Color]] = [
             (0.0, green, "green"), (green, red, "amber"), (red, reach, "red"),
         ]  # fmt: skip
-        side = [Span(*sorted((sign * a, sign * b)), each) for a, b, each in cuts if b > a]
+        side = [
+            Span(min(sign * a, sign * b), max(sign * a, sign * b), each)
+            for a, b, each in cuts
+            if b > a
+        ]
         found += side if sign > 0 else side[::-1]
     return found
 
@@ -85,7 +89,9 @@ def words(ceiling: Ceiling | None, coefficient: float) -> str:
         return f"Amber: {why} on this side" + _until(sign, red)
     if zone == "amber":
         return f"Amber: beyond the recommended {_signed(sign * green)}" + _until(sign, red)
-    return f"Red: beyond the ceiling {_signed(sign * red)}, where more than half of the texts break."
+    return (
+        f"Red: beyond the ceiling {_signed(sign * red)}, where more than half of the texts break."
+    )
 
 
 def _until(sign: int, red: float) -> str:
