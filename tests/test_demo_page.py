@@ -17,7 +17,8 @@ from workbench.marks import Ceiling, Estimate, Side
 
 HOSTILE = [
     "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "\u202egnirts\u202c",
-    "a\x00\x1b[2J", "&lt;b&gt;", "\"'><b>", "</div></span><style>*{display:none}</style>", "日本語 עברית\n\ttab",
+    "a\x00\x1b[2J", "&lt;b&gt;", "\"'><b>", "</div></span><style>*{display:none}</style>",
+    "日本語 עברית\n\ttab",
 ]  # fmt: skip
 
 

@@ -12,10 +12,7 @@ from typing import Any
 import pages
 import pytest
 
-pytestmark = [
-    pytest.mark.skipif(bool(pages.missing()), reason=pages.missing() or "all there"),
-    pytest.mark.xdist_group("browser"),
-]
+pytestmark = pytest.mark.skipif(bool(pages.missing()), reason=pages.missing() or "all there")
 WAIT = 120_000
 ZONES = """() => [...document.querySelectorAll('.wb-slider-words')]
     .some(each => /^(Green|Amber|Red)/.test(each.textContent))"""
