@@ -253,8 +253,6 @@ class Demo(ipw.VBox):
         )
         layers = controls.stack(self.layers.widget, grow="1 1 380px")
         curves = controls.stack(self.curves.widget, grow="1 1 500px")
-        layers.add_class("wb-low")
-        curves.add_class("wb-tall")
         more = ("style", "temperature", "text_seed", "new_tokens", "second")
         for each in self.texts.values():
             each.layout = ipw.Layout(flex="1 1 260px", min_width="0", margin="0 8px 0 0")

@@ -38,8 +38,6 @@ STYLE = """<style>
 .wb-zone { display: inline-block; width: 11px; height: 11px; border-radius: 50%;
   margin-right: 7px; }
 .wb-say { line-height: 1.5; font-size: 14px; overflow-wrap: anywhere; white-space: pre-wrap; }
-/* A page may give a figure less room than it asks for. */
-.wb-tall .js-plotly-plot { height: 520px; } .wb-low .js-plotly-plot { height: 260px; }
 .wb-turn { margin: 2px 0; unicode-bidi: isolate; overflow-wrap: anywhere; white-space: pre-wrap; }
 </style>"""
 
