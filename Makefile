@@ -9,7 +9,7 @@ RUN := $(VENV)/bin/python -m
 STAMP := $(VENV)/.pins
 QUIET := -qq --disable-pip-version-check
 # numpy 1, which repeng needs, has no wheels from Python 3.13 on.
-EXTRAS := import sys; print("notebooks,judges,test" + ",repeng" * (sys.version_info < (3, 13)))
+EXTRAS := import sys; print("notebooks,demo,judges,test" + ",repeng" * (sys.version_info < (3, 13)))
 
 # Another Python than that of .venv, asked for by name: .venv is made anew.
 ifeq ($(origin PYTHON),command line)
@@ -19,7 +19,7 @@ ifeq ($(origin PYTHON),command line)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help results test lab figures study clean pins FORCE
+.PHONY: help results test lab demo figures study clean pins FORCE
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.12]"
@@ -36,6 +36,9 @@ test: $(STAMP)  ## lint, types, tests
 
 lab: $(STAMP)  ## open the notebooks in JupyterLab
 	@$(RUN) jupyterlab --notebook-dir=notebooks
+
+demo: $(STAMP)  ## the live demo as a page without code, for this machine only [MODEL=name or path]
+	@$(RUN) workbench.cli demo $(if $(MODEL),--model "$(MODEL)")
 
 figures: $(STAMP)  ## export every report figure again from its saved data, without a model
 	@$(RUN) workbench.cli figures

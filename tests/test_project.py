@@ -18,7 +18,7 @@ import workbench
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-TARGETS = ["results", "test", "lab", "figures", "study", "clean", "help"]
+TARGETS = ["results", "test", "lab", "demo", "figures", "study", "clean", "help"]
 
 
 def normal(name: str) -> str:
@@ -133,7 +133,7 @@ def test_every_target_exists_and_is_listed() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("target", ["results", "test", "lab", "figures", "study"])
+@pytest.mark.parametrize("target", ["results", "test", "lab", "demo", "figures", "study"])
 def test_every_target_sets_up_its_environment(target: str, tmp_path: Path) -> None:
     plan = _make("-n", target, f"VENV={tmp_path}/none")
     assert f"{tmp_path}/none/.pins" in plan

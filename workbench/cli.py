@@ -1,4 +1,4 @@
-"""The command line: `workbench results`, `workbench figures`, `workbench study`.
+"""The command line: `workbench results`, `workbench demo`, `workbench figures`, `workbench study`.
 
 Run in the project's folder; `make` does so after setting up an environment.
 """
@@ -43,6 +43,23 @@ def results(
         raise typer.Exit(1) from None
     for page in pages:
         typer.echo(f"report: {page}")
+
+
+@app.command()
+def demo(
+    model: Annotated[str, typer.Option(help="A model's name or path.")] = "wren",
+    port: Annotated[int, typer.Option(help="On this machine alone.")] = 8866,
+    browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
+) -> None:
+    """Serve the live demo as a page without code, to this machine only."""
+    from workbench.demo.serve import serve
+
+    try:
+        status = serve(model, port=port, browser=browser)
+    except (ValueError, RuntimeError) as error:
+        typer.echo(f"{error}", err=True)
+        raise typer.Exit(1) from None
+    raise typer.Exit(status)
 
 
 @app.command()

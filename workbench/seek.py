@@ -85,7 +85,7 @@ def seek(
                 **options,
             )
         )
-        frame = _joined(frames, rounds)
+        frame = joined(frames, rounds)
         if not frames[-1].attrs["complete"]:
             return frame
         wanted = refinements(frame, reach, tolerance)
@@ -132,7 +132,7 @@ def next_sizes(grid: Floats, whole: Bools, reach: float, tolerance: float) -> se
     return sizes
 
 
-def _joined(frames: Sequence[pd.DataFrame], rounds: Sequence[Sequence[float]]) -> pd.DataFrame:
+def joined(frames: Sequence[pd.DataFrame], rounds: Sequence[Sequence[float]]) -> pd.DataFrame:
     """The rounds as one sweep."""
     frame = pd.concat(frames, ignore_index=True)
     frame.attrs = {

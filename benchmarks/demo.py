@@ -1,0 +1,230 @@
+"""How quickly the demo answers, and what an hour of it leaves behind.
+
+    python benchmarks/demo.py [--quick] [--model wren] [--threads 1]
+
+The first steered token against transformers' own `generate` under the same hook by hand; from a
+move of the slider to the first new text that is handed to the page; from the stop to idle, in
+tokens; thirty moves in three seconds; and an hour's use in fast motion: texts and sweeps without
+growth in memory, no thread left behind. Without a browser: what the page itself adds to the second
+figure is not in it. `--quick`: 60 texts and 6 sweeps in place of 500 and 50.
+"""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import sys
+import threading
+import time
+from dataclasses import replace
+from typing import Any
+
+import timing
+import torch
+from timing import Contestant, Target, at_least, at_most
+
+TARGETS: dict[str, Target] = {
+    "first_token_over_by_hand": at_most(1.3),
+    "settled_to_text_ms": at_most(150),
+    "stop_to_idle_tokens": at_most(1),
+    "moves_leave_the_last_alone": at_least(1),
+    "memory_growth_percent": at_most(5),
+    "threads_left": at_most(0),
+}
+
+
+class Halt(Exception):
+    """The first token is there."""
+
+
+def first_token(lm: Any, vector: Any, state: Any) -> None:
+    """Our first token, of both texts and the reader."""
+    from workbench.demo import work
+
+    stop = threading.Event()
+    work.write(lm, vector, state, on_token=lambda _: stop.set(), stop=stop)
+
+
+def by_hand(model: Any, tokenizer: Any, vector: Any, state: Any) -> None:
+    """The same token from transformers alone, a forward hook adding the vector: the two texts that
+    the page shows, as a batch of two."""
+    step = vector.at(state.coefficient)[0]
+    added = torch.zeros(2, 1, vector.width)
+    added[1] = state.coefficient * step.update.direction
+    block = model.get_submodule(f"model.layers.{step.layer}")
+
+    def hook(_: Any, __: Any, output: Any) -> Any:
+        if isinstance(output, tuple):
+            return (output[0] + added, *output[1:])
+        return output + added
+
+    handle = block.register_forward_hook(hook)
+    try:
+        batch = tokenizer([state.prompt] * 2, return_tensors="pt")
+        with torch.no_grad():
+            model.generate(**batch, max_new_tokens=1, do_sample=False)
+    finally:
+        handle.remove()
+
+
+def settle(session: Any, moves: int) -> list[float]:
+    """Milliseconds from a move of the slider, another text running, to the first new text told."""
+    heard = threading.Event()
+    wanted: list[float] = [0.0]
+
+    def listen(kind: str) -> None:
+        if kind == "text" and session.written.steered.ids and wanted[0] == session.shown_as:
+            heard.set()
+
+    session.shown_as = None
+    own = session._stream
+
+    def stream(state: Any, stop: threading.Event) -> None:
+        session.shown_as = state.coefficient
+        own(state, stop)
+
+    session._stream = stream
+    session.listen(listen)
+    found = []
+    for move in range(moves):
+        session.change(coefficient=0.1 + 0.01 * move)
+        session.steer()
+        time.sleep(0.12)  # the former text is being written
+        heard.clear()
+        wanted[0] = 0.11 + 0.01 * move
+        session.change(coefficient=wanted[0])
+        began = time.perf_counter()
+        session.steer()
+        heard.wait(20)
+        found.append(1000 * (time.perf_counter() - began))
+    session.wait()
+    session._listeners.remove(listen)
+    session._stream = own
+    return found
+
+
+def tokens_after_stop(lm: Any, vector: Any, state: Any) -> int:
+    """How many tokens come after the event is set, from another thread, in the worst of ten."""
+    from workbench.demo import work
+
+    worst = 0
+    for after in range(1, 11):
+        stop, seen, at = threading.Event(), [0], [0]
+
+        def count(_: Any, seen: list[int] = seen) -> None:
+            seen[0] += 1
+
+        def press(
+            stop: threading.Event = stop, seen: list[int] = seen, at: list[int] = at,
+            after: int = after,
+        ) -> None:  # fmt: skip
+            while seen[0] < after:
+                time.sleep(0.0005)
+            at[0] = seen[0]
+            stop.set()
+
+        presser = threading.Thread(target=press)
+        presser.start()
+        work.write(lm, vector, replace(state, new_tokens=64), on_token=count, stop=stop)
+        presser.join()
+        worst = max(worst, seen[0] - at[0])
+    return worst
+
+
+def thirty_moves(session: Any) -> bool:
+    """30 moves in 3 s: whether the text at the end is that of the last, and nothing runs."""
+    whole: list[float] = []
+    own = session._stream
+
+    def stream(state: Any, stop: threading.Event) -> None:
+        own(state, stop)
+        if not stop.is_set():
+            whole.append(state.coefficient)
+
+    session._stream = stream
+    state = replace(session.state, new_tokens=200)
+    session.change(new_tokens=200)
+    for move in range(30):
+        session.change(coefficient=round(-0.3 + 0.02 * move, 3))
+        session.steer()
+        time.sleep(0.1)
+    session.wait()
+    session._stream = own
+    alone = session.written_as == replace(state, coefficient=session.state.coefficient)
+    session.change(new_tokens=32)
+    return whole == [session.state.coefficient] and alone and not session.busy
+
+
+def long_use(session: Any, texts: int, sweeps: int, warm: int) -> float:
+    """Percent by which memory has grown between the first `warm` rounds and the last."""
+    before = 0.0
+    every = max(1, texts // max(1, sweeps))
+    for count in range(texts):
+        session.change(coefficient=round(-0.5 + (count % 100) / 100, 3), text_seed=count)
+        session.steer()
+        session.wait()
+        if count % every == 0:
+            session.change(seed=count // every % 7)
+            session.train()
+            session.wait()
+        if count + 1 == warm:
+            before = resident()
+    return 100 * (resident() - before) / before
+
+
+def resident() -> float:
+    """KiB that this process holds."""
+    gc.collect()
+    timing._give_back()
+    return float(timing._status("VmRSS"))
+
+
+def main() -> int:
+    arguments = timing.parser(__doc__ or "").parse_args()
+    import workbench as wb
+    from workbench.demo import work
+    from workbench.demo.session import Session
+
+    torch.set_num_threads(arguments.threads)
+    lm = wb.load(arguments.model)
+    state = replace(work.initial(lm), coefficient=0.2, layer=lm.layers // 2, new_tokens=32)
+    small = (4, 8, 2)  # prompts, tokens, steps of the sweeps in fast motion
+    work.JUDGED = work.CONTROLLED = small[0]
+    work.TOKENS, work.STEPS = small[1], small[2]
+    threads = set(threading.enumerate())
+    session = Session(lm, state)
+    session.train()
+    session.wait()
+    vector = session.vector()
+    plain = wb.load(arguments.model)
+    rounds = 15 if arguments.quick else 40
+    times = timing.interleave(
+        {
+            "ours": Contestant(lambda: first_token(lm, vector, session.state)),
+            "by hand": Contestant(
+                lambda: by_hand(plain.model, plain.tokenizer, vector, session.state)
+            ),
+        },
+        rounds + 3,
+    )
+    timing.show_times("first token", times, {"by hand": "transformers, two rows, a forward hook"})
+    moves = settle(session, 20)
+    figures: dict[str, Any] = {
+        "first_token_over_by_hand": timing.ratio(times, "ours", "by hand"),
+        "settled_to_text_ms": statistics.median(moves),
+        "settled_to_text_ms_worst": max(moves),
+        "stop_to_idle_tokens": tokens_after_stop(lm, vector, session.state),
+        "moves_leave_the_last_alone": thirty_moves(session),
+    }
+    texts, sweeps, warm = (60, 6, 20) if arguments.quick else (500, 50, 50)
+    figures["memory_growth_percent"] = long_use(session, texts, sweeps, warm)
+    session.close()
+    left = [t for t in set(threading.enumerate()) - threads if not t.name.startswith("tqdm")]
+    figures["threads_left"] = len([thread for thread in left if "TMonitor" not in repr(thread)])
+    settings = {"model": arguments.model, "quick": arguments.quick, "texts": texts,
+                "sweeps": sweeps, "threads": arguments.threads}  # fmt: skip
+    return timing.finish("demo", figures, TARGETS, settings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

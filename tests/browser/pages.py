@@ -1,0 +1,122 @@
+"""JupyterLab and voila started for a test, on loopback, and Debian's Chromium to look at them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOK = "03_interactive_demo.ipynb"
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+def missing() -> str:
+    """What a browser test lacks here, "" if nothing."""
+    if chromium() is None:
+        return "no chromium in the path"
+    for name in ("playwright", "jupyterlab", "voila"):
+        try:
+            __import__(name)
+        except ImportError:
+            return f"{name} is not installed"
+    return ""
+
+
+def chromium() -> str | None:
+    """The path of Chromium or Chrome."""
+    return shutil.which("chromium") or shutil.which("google-chrome")
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+@contextmanager
+def served(command: Sequence[str], port: int, folder: Path, log: Path) -> Iterator[str]:
+    """Run a server until the block ends; its address, once it answers.
+
+    Raises RuntimeError with the end of its log if it does not within a minute.
+    """
+    own = {
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+        "OMP_NUM_THREADS": "1",
+        "JUPYTER_CONFIG_DIR": str(folder / "config"),
+        "JUPYTER_DATA_DIR": str(folder / "data"),
+        "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
+        "IPYTHONDIR": str(folder / "ipython"),
+    }
+    with log.open("w") as out:
+        server = subprocess.Popen(
+            [sys.executable, "-m", *command], cwd=folder, env={**os.environ, **own},
+            stdout=out, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        address = f"http://127.0.0.1:{port}"
+        try:
+            for _ in range(240):
+                if server.poll() is not None:
+                    break
+                try:
+                    urllib.request.urlopen(address, timeout=60).close()
+                    yield address
+                    return
+                except OSError:
+                    time.sleep(0.25)
+            raise RuntimeError(f"{command[0]} does not answer:\n{log.read_text()[-3000:]}")
+        finally:
+            server.terminate()
+            try:
+                server.wait(15)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+
+
+@contextmanager
+def lab(folder: Path, theme: str = "JupyterLab Light") -> Iterator[str]:
+    """JupyterLab over a copy of the notebook, quiet and in a theme."""
+    (folder / "notebooks").mkdir(parents=True, exist_ok=True)
+    shutil.copy(ROOT / "notebooks" / NOTEBOOK, folder / "notebooks" / NOTEBOOK)
+    settings = folder / "config" / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True, exist_ok=True)
+    (settings / "themes.jupyterlab-settings").write_text(json.dumps({"theme": theme}))
+    (settings / "notification.jupyterlab-settings").write_text(
+        json.dumps({"fetchNews": "false", "checkForUpdates": False})
+    )
+    port = free_port()
+    command = [
+        "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", "--allow-root",
+        f"--notebook-dir={folder / 'notebooks'}", "--IdentityProvider.token=",
+        "--ServerApp.password=", "--ServerApp.open_browser=False",
+    ]  # fmt: skip
+    with served(command, port, folder, folder / "lab.log") as address:
+        yield address
+
+
+@contextmanager
+def browser(width: int = 1280, height: int = 900) -> Iterator[Any]:
+    """A page of Chromium; whatever its console says in error is in `page.errors`."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as player:
+        opened = player.chromium.launch(executable_path=chromium(), args=FLAGS)
+        page = opened.new_page(viewport={"width": width, "height": height})
+        try:
+            yield page
+        finally:
+            opened.close()

@@ -1,0 +1,199 @@
+"""The demo in a real browser: JupyterLab and voila, started here, driven as a reader would."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pages
+import pytest
+
+pytestmark = pytest.mark.skipif(bool(pages.missing()), reason=pages.missing() or "all there")
+WAIT = 120_000
+ZONES = """() => [...document.querySelectorAll('.wb-slider-words')]
+    .some(each => /^(Green|Amber|Red)/.test(each.textContent))"""
+HOSTILE = 'Nestor & Roland: <img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
+
+
+@pytest.fixture
+def shots(tmp_path: Path) -> Path:
+    """Where pictures go: a folder of choice, or a temporary one."""
+    folder = Path(os.environ.get("WORKBENCH_SHOTS", tmp_path / "shots"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def until(true: Callable[[], bool], what: str, seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"waited in vain: {what}"
+        time.sleep(0.05)
+
+
+class Face:
+    """What a reader sees and touches."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.slider = page.locator(".wb-slider-input").first
+        self.errors: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def button(self, words: str) -> Any:
+        return self.page.get_by_role("button", name=words)
+
+    def words(self) -> str:
+        return self.page.locator(".wb-slider-words").first.text_content()
+
+    def text(self, which: str) -> str:
+        found = self.page.get_by_label(f"{which} text, scrollable", exact=True)
+        return re.sub(r" (■.*|… \(length reached\))$", "", found.text_content())
+
+    def done(self) -> bool:
+        found = self.page.get_by_label("Steered text, scrollable", exact=True)
+        return "length reached" in found.text_content()
+
+    def value(self) -> float:
+        return float(self.slider.input_value())
+
+    def drag_to(self, target: float) -> None:
+        """Move the thumb with the mouse."""
+        self.slider.scroll_into_view_if_needed()
+        box, least, most = (
+            self.slider.bounding_box(), float(self.slider.get_attribute("min")),
+            float(self.slider.get_attribute("max")),
+        )  # fmt: skip
+
+        def place(value: float) -> float:
+            return box["x"] + 9 + (box["width"] - 18) * (value - least) / (most - least)
+
+        middle = box["y"] + box["height"] / 2
+        self.page.mouse.move(place(self.value()), middle)
+        self.page.mouse.down()
+        self.page.mouse.move(place(target), middle, steps=8)
+        self.page.mouse.up()
+        until(lambda: abs(self.value() - target) < 0.02, f"the slider at {target}")
+        until(self.done, "the text")
+
+    def zone(self) -> str:
+        dot = self.page.locator(".wb-zone").first
+        return dot.evaluate("each => getComputedStyle(each).backgroundColor")
+
+
+def test_in_jupyterlab_from_run_all_to_copied_code(tmp_path: Path, shots: Path) -> None:
+    with pages.lab(tmp_path) as address, pages.browser(1280, 1500) as page:
+        face = Face(page)
+        page.goto(f"{address}/lab/tree/{pages.NOTEBOOK}")
+        page.get_by_text("(ipykernel) | Idle").wait_for(timeout=WAIT)
+        page.wait_for_timeout(1500)  # JupyterLab drops cells that are run before it has settled
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        page.get_by_text("Press 'Train and sweep', then run this").wait_for(timeout=WAIT)
+        assert face.words().startswith("No sweep yet")
+
+        # Stop in the middle of the training; then all of it.
+        face.button("Train and sweep").click()
+        face.button("Stop").click()
+        until(lambda: face.button("Stop").is_disabled(), "an end after the stop")
+        face.button("Train and sweep").click()
+        page.wait_for_function(ZONES, timeout=WAIT)
+        until(lambda: face.button("Stop").is_disabled(), "the end of the sweep", 90)
+        until(face.done, "the texts at the recommended coefficient")
+        recommended, beyond = float(re.findall(r"Green: up to (\+0\.\d+)", face.words())[0]), 0.6
+        page.screenshot(path=shots / "lab-light-1280.png")
+
+        # To 0, where both are the same, to recommended, and beyond the ceiling.
+        face.drag_to(0.0)
+        face.slider.focus()
+        page.keyboard.press("Home")
+        until(lambda: face.value() < -0.7 and face.words().startswith("Red"), "the left end")
+        face.drag_to(recommended)
+        green, unsteered, steered = face.zone(), face.text("Unsteered"), face.text("Steered")
+        assert unsteered != steered
+        face.drag_to(beyond)
+        assert face.text("Steered") != steered
+        assert face.text("Unsteered") == unsteered
+        assert face.zone() != green
+        assert face.words().startswith("Red: beyond the ceiling")
+        page.screenshot(path=shots / "lab-red-1280.png")
+
+        # A dot of the first panel.
+        dots = page.locator(".js-plotly-plot").nth(1).locator(".scatterlayer .points path")
+        before = face.value()
+        dots.nth(2).scroll_into_view_if_needed()
+        place = dots.nth(2).bounding_box()
+        page.mouse.move(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+        page.locator(".hoverlayer .hovertext").first.wait_for(timeout=10_000)
+        page.mouse.click(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+        until(lambda: face.value() != before, "a slider that follows the click")
+
+        # A hostile prompt changes nothing on the page but itself.
+        face.drag_to(recommended)
+        prompt = page.get_by_label("Prompt", exact=True)
+        prompt.fill(HOSTILE)
+        prompt.blur()
+        until(lambda: face.text("Unsteered") != unsteered, "another text")
+        assert page.evaluate("window.hacked") is None
+        prompt.fill("Nestor & Roland:")
+        prompt.blur()
+        until(lambda: face.done() and face.text("Steered") == steered, "the former text")
+
+        # Stop in mid-text.
+        length = page.get_by_label("Length (tokens)")
+        length.fill("400")
+        length.press("Enter")
+        until(lambda: len(face.text("Steered")) > 20 and not face.done(), "a long text begun")
+        face.button("Stop").click()
+        page.get_by_text("■ stopped").first.wait_for(timeout=10_000)
+        cut = face.text("Steered")
+        page.wait_for_timeout(500)
+        assert face.text("Steered") == cut
+        assert len(cut) < 1500
+        length.fill("24")
+        length.press("Enter")
+        until(lambda: face.done() and len(face.text("Steered")) < len(steered), "a short text")
+
+        # The copied code writes the same text.
+        face.button("Copy as Python").click()
+        box = page.get_by_label("Code or JSON")
+        until(lambda: "live.stream" in box.input_value(), "the code")
+        script = tmp_path / "copied.py"
+        script.write_text(box.input_value())
+        told = subprocess.run(
+            [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=True,
+            env={**os.environ, "PYTHONPATH": str(pages.ROOT), "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert told.stdout == face.text("Steered") + "\n"
+
+        unnamed = page.evaluate(
+            """() => [...document.querySelectorAll(
+              '.widget-vbox :is(input, select, textarea, button)')]
+            .filter(each => each.offsetParent && !(each.labels?.[0]?.textContent.trim()
+              || each.getAttribute('aria-label') || each.textContent.trim()))
+            .map(each => each.outerHTML)"""
+        )
+        assert unnamed == []
+        assert face.errors == []
+
+
+def test_as_a_page_without_code(tmp_path: Path, shots: Path) -> None:
+    port = pages.free_port()
+    command = ["workbench.cli", "demo", f"--port={port}", "--no-browser"]
+    with (
+        pages.served(command, port, tmp_path, tmp_path / "voila.log") as address,
+        pages.browser(1920, 1080) as page,
+    ):
+        face = Face(page)
+        page.goto(address, timeout=WAIT)
+        face.slider.wait_for(timeout=WAIT)
+        assert page.locator(".jp-InputArea-editor, .input_area").count() == 0
+        face.slider.focus()
+        page.keyboard.press("ArrowRight")
+        until(lambda: face.value() > 0, "a slider that moves")
+        until(lambda: "+0.005" in page.locator(".wb-slider-number").first.text_content(), "+0.005")
+        page.screenshot(path=shots / "voila-1920.png")
+        assert face.errors == []

@@ -1,0 +1,62 @@
+"""A state as Python: what a reader pastes into a file, runs, and gets the very same text.
+
+Whatever a state holds goes in as a literal (`repr`), so no text of a user's can become code.
+"""
+
+from __future__ import annotations
+
+from workbench.demo import work
+from workbench.demo.state import State
+
+
+def as_python(state: State, made: State, layer: int, second_layer: int | None = None) -> str:
+    """Code that remakes the steered text of a state.
+
+    made          the state that the vector was made by
+    layer         of the vector, as it was chosen
+    second_layer  of the second vector; None where none is in use
+    """
+    own = made.source == "own"
+    lines = ["import workbench as wb", "from workbench import live"]
+    lines += ["from workbench.demo import work"] if own else []
+    lines += ["", f"lm = wb.load({made.model!r})"]
+    lines += _own(made, layer) if own else _data("vector", made.data, made, layer)
+    steer = f"*vector.at({state.coefficient!r})"
+    if second_layer is not None:
+        lines += _data("second", state.second, made, second_layer)
+        steer += f", *second.at({state.second_coefficient!r})"
+    lines += [
+        "written = live.stream(",
+        f"    lm, {state.asked!r},",
+        f"    [{steer}],",
+        f"    new_tokens={state.new_tokens}, temperature={state.temperature!r}, "
+        f"seed={state.text_seed},",
+        ")  # wb.generate writes the same, without the twin and the shading",
+        "print(written.steered.text)",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _data(name: str, data: str, made: State, layer: int) -> list[str]:
+    chats = ".as_chat()" if work.in_chats(data, made.style) else ""
+    return [
+        f"splits = wb.pairs.load({data!r}){chats}.split(seed={made.seed})",
+        f"{name} = wb.extract(",
+        f"    lm, splits.extract, {made.method!r}, positions=wb.positions.generated,",
+        f"    held_out=splits.select, layer={layer}, seed={made.seed}, quiet=True,",
+        ")",
+    ]
+
+
+def _own(made: State, layer: int) -> list[str]:
+    return [
+        f"prompts = work.data_prompts({made.data!r}, {made.style!r}, {made.seed})",
+        "pairs = work.own_pairs(",
+        f"    lm, {made.positive!r}, {made.negative!r},",
+        f"    {made.template!r}, prompts, style={made.style!r}, seed={made.seed},",
+        ")",
+        "vector = wb.extract(",
+        f"    lm, pairs, {made.method!r}, positions=wb.positions.generated,",
+        f"    layer={layer}, seed={made.seed}, quiet=True,",
+        ")",
+    ]

@@ -1,0 +1,142 @@
+"""What the demo shows beside its figures, as HTML: shaded texts, chat turns, messages.
+
+Texts come from models and strangers: each is escaped here, its control characters and marks of
+direction are shown by their codes, and letters that run right to left stay within their token.
+Colours are of the theme where the page has one. Knows nothing of widgets.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+
+from workbench.demo.zones import Color, Span
+from workbench.live import Piece, Text
+from workbench.look import GREEN, GREY, ORANGE, VERMILLION, printable
+
+ZONE_COLORS: dict[Color, str] = {
+    "green": GREEN, "amber": ORANGE, "red": VERMILLION, "unknown": GREY,
+}  # fmt: skip
+# Shading begins where a token has one chance in e, and is full at e to the minus this.
+_FIRST, _FULL = 1.0, 9.0
+_STRONGEST = 0.62  # opacity: letters over it keep a contrast that can be read in either theme
+# Letters of one text that a page shows: more would slow a browser, and nobody reads them.
+SHOWN = 20_000
+
+STYLE = """<style>
+.wb-texts, .wb-say { color: var(--jp-content-font-color1, var(--vscode-foreground, #1b1b1b));
+  font: 15px/1.65 var(--jp-content-font-family, system-ui, sans-serif); }
+.wb-text { white-space: pre-wrap; overflow-wrap: anywhere; min-height: 8.5em; max-height: 24em;
+  overflow-y: auto; padding: 10px 14px; border-radius: 6px;
+  border: 1px solid var(--jp-border-color2, var(--vscode-panel-border, #c8c8c8));
+  background: var(--jp-layout-color1, var(--vscode-editor-background, #fff)); }
+.wb-text span { unicode-bidi: isolate; border-radius: 3px; padding: 1px 0; }
+.wb-text i, .wb-title small, .wb-say small { opacity: .72; font-size: 13px; font-style: normal; }
+.wb-title { margin: 0 0 5px; font-weight: 600; font-size: 14px; line-height: 1.5; }
+.wb-title small { font-weight: 400; margin-left: 8px; }
+.wb-zone { display: inline-block; width: 11px; height: 11px; border-radius: 50%;
+  margin-right: 7px; }
+.wb-say { line-height: 1.5; font-size: 14px; overflow-wrap: anywhere; white-space: pre-wrap; }
+.wb-turn { margin: 2px 0; unicode-bidi: isolate; overflow-wrap: anywhere; white-space: pre-wrap; }
+</style>"""
+
+
+def plain(text: str, limit: int = SHOWN) -> str:
+    """Text made safe for a page: escaped, with codes for what has no shape, cut at `limit`."""
+    kept = text if len(text) <= limit else text[: limit - 1] + "…"
+    return html.escape("".join(map(_shown, kept)))
+
+
+def _shown(letter: str) -> str:
+    return letter if letter == "\t" else printable(letter)
+
+
+def opacity(logprob: float) -> float:
+    """How strongly a token is shaded, 0 to 1, by its log-probability in nats."""
+    if math.isnan(logprob):
+        return 0.0
+    share = (-logprob - _FIRST) / (_FULL - _FIRST)
+    return _STRONGEST * min(1.0, max(0.0, share))
+
+
+def shaded(pieces: Sequence[Piece], limit: int = SHOWN) -> str:
+    """Pieces of a text, each shaded by how unlikely it is; hovering says the number."""
+    red, green, blue = (int(VERMILLION[i : i + 2], 16) for i in (1, 3, 5))
+    found, room = [], limit
+    for piece in pieces:
+        if room <= 0:
+            found.append("…")
+            break
+        said = f"{piece.logprob:.2f} nats".replace("-", "−")
+        depth = opacity(piece.logprob)
+        back = f"background:rgba({red},{green},{blue},{depth:.2f})" if depth else ""
+        found.append(f'<span style="{back}" title="{said}">{plain(piece.text, room)}</span>')
+        room -= len(piece.text)
+    return "".join(found)
+
+
+def column(title: str, note: str, text: Text, *, mark: Color | None = None) -> str:
+    """One of the two texts with its title. `mark` puts the colour of a zone before it."""
+    dot = f'<span class="wb-zone" style="background:{ZONE_COLORS[mark]}"></span>' if mark else ""
+    ended = {
+        "": "",
+        "end": "<i> ■ the model ended its text</i>",
+        "length": "<i> … (length reached)</i>",
+        "stopped": "<i> ■ stopped</i>",
+    }[text.finish]
+    mean = text.mean_logprob
+    likely = "" if math.isnan(mean) else f"{mean:.2f} nats per token".replace("-", "−")
+    label = plain(title)
+    return (
+        f'<div class="wb-texts" role="region" aria-label="{label} text">'
+        f'<div class="wb-title">{dot}{label}<small>{plain(note)}</small><small>{likely}</small>'
+        f'</div><div class="wb-text" tabindex="0" aria-label="{label} text, scrollable">'
+        f"{shaded(text.pieces)}{ended}</div></div>"
+    )
+
+
+def side_by_side(columns: Sequence[str]) -> str:
+    """Columns beside each other in one piece of HTML, for a page without widgets."""
+    cells = "".join(f'<div style="flex:1 1 280px;min-width:0">{each}</div>' for each in columns)
+    return f'{STYLE}<div style="display:flex;flex-wrap:wrap;gap:16px">{cells}</div>'
+
+
+def chat(history: Sequence[tuple[str, str]]) -> str:
+    """Earlier turns of a chat, the last ones in full view."""
+    turns = [
+        f'<div class="wb-turn"><b>{plain(role)}</b> {plain(content, 2000)}</div>'
+        for role, content in history[-20:]
+    ]
+    return f'<div class="wb-say" role="log" aria-label="Chat so far">{"".join(turns)}</div>'
+
+
+def say(message: str) -> str:
+    """A message, read out by screen readers when it changes."""
+    return f'<div class="wb-say" role="status" aria-live="polite">{plain(message, 2000)}</div>'
+
+
+def legend() -> str:
+    """What the shading means."""
+    steps = [
+        f'<span style="background:rgba(213,94,0,{opacity(-nats):.2f});padding:0 9px">'
+        f"{f'−{nats}' if nats else '0'}</span>"
+        for nats in (0, 3, 5, 7, 9)
+    ]
+    return (
+        '<div class="wb-say"><small>Shading: log-probability of a token under the unsteered model, '
+        f"in nats {''.join(steps)} Hover a token for its number.</small></div>"
+    )
+
+
+def gradient(spans: Sequence[Span], reach: float) -> list[dict[str, float | str]]:
+    """Zones for the slider's track: colour, and where it begins and ends in percent."""
+    return [
+        {
+            "color": ZONE_COLORS[span.color],
+            "name": span.color,
+            "from": 50 + 50 * span.low / reach,
+            "to": 50 + 50 * span.high / reach,
+        }
+        for span in spans
+    ]

@@ -1,0 +1,51 @@
+"""The demo as a page without code: voila over a notebook of one cell, on this machine only."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+from nbformat.v4 import new_code_cell, new_notebook
+
+from workbench.checks import check_whole
+
+# Nobody else on the network may reach a page that runs a kernel.
+LOOPBACK = "127.0.0.1"
+
+
+def notebook(model: str) -> nbformat.NotebookNode:
+    """A notebook that shows the demo of a model. A name is a literal there, never code."""
+    known = Path(model)
+    name = str(known.resolve()) if known.exists() else model
+    quiet = "from transformers.utils import logging\nlogging.disable_progress_bar()"
+    source = f"{quiet}\nfrom workbench import widgets\nwidgets.demo({name!r})"
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    return new_notebook(cells=[new_code_cell(source)], metadata={"kernelspec": kernel})
+
+
+def command(page: Path, *, port: int, browser: bool) -> list[str]:
+    """How voila is started. Raises ValueError for a port out of range."""
+    check_whole("port", port, 1, 65535)
+    return [
+        sys.executable, "-m", "voila", str(page), f"--Voila.ip={LOOPBACK}", f"--port={port}",
+        "--show_tracebacks=True", "--VoilaConfiguration.file_allowlist=[]",
+        *([] if browser else ["--no-browser"]),
+    ]  # fmt: skip
+
+
+def serve(model: str = "wren", *, port: int = 8866, browser: bool = True) -> int:
+    """Serve until interrupted; the exit status. Raises ValueError for a port out of range, and
+    RuntimeError where voila is not installed."""
+    if importlib.util.find_spec("voila") is None:
+        raise RuntimeError('voila is missing: pip install -e ".[demo,notebooks]"')
+    with tempfile.TemporaryDirectory(prefix="workbench-demo-") as folder:
+        page = Path(folder) / "demo.ipynb"
+        nbformat.write(notebook(model), page)
+        try:
+            return subprocess.run(command(page, port=port, browser=browser), check=False).returncode
+        except KeyboardInterrupt:
+            return 0

@@ -1,0 +1,92 @@
+// A labelled range control whose track shows the zones of a steering coefficient.
+// Texts from Python go in as textContent, never as markup.
+
+let count = 0;
+
+// Whether what lies behind an element is dark, by the first background that is not transparent.
+function dark(el) {
+  for (let at = el; at; at = at.parentElement) {
+    const found = getComputedStyle(at).backgroundColor.match(/[\d.]+/g);
+    if (found && (found.length < 4 || Number(found[3]) > 0.5)) {
+      const [red, green, blue] = found.map(Number);
+      return 0.299 * red + 0.587 * green + 0.114 * blue < 128;
+    }
+  }
+  return matchMedia("(prefers-color-scheme: dark)").matches;
+}
+
+function make(tag, className, parent) {
+  const made = document.createElement(tag);
+  made.className = className;
+  parent.appendChild(made);
+  return made;
+}
+
+function render({ model, el }) {
+  const id = `wb-slider-${++count}`;
+  const box = make("div", "wb-slider", el);
+  const head = make("div", "wb-slider-head", box);
+  const label = make("label", "wb-slider-label", head);
+  const number = make("output", "wb-slider-number", head);
+  const middle = make("div", "wb-slider-middle", box);
+  const track = make("div", "wb-slider-track", middle);
+  const input = make("input", "wb-slider-input", middle);
+  const marks = make("div", "wb-slider-marks", box);
+  const words = make("div", "wb-slider-words", box);
+  input.type = "range";
+  input.id = id;
+  label.htmlFor = id;
+  number.htmlFor = id;
+  words.id = `${id}-words`;
+  words.setAttribute("aria-live", "polite");
+  input.setAttribute("aria-describedby", words.id);
+  track.setAttribute("aria-hidden", "true");
+  marks.setAttribute("aria-hidden", "true");
+
+  const signed = (value) => (value > 0 ? "+" : value < 0 ? "−" : "") + Math.abs(value).toFixed(3);
+  const show = () => {
+    label.textContent = model.get("label");
+    input.min = model.get("min");
+    input.max = model.get("max");
+    input.step = model.get("step");
+    input.value = model.get("value");
+    number.textContent = `${signed(model.get("value"))} residual norms`;
+    words.textContent = model.get("words");
+    input.setAttribute("aria-valuetext", `${signed(model.get("value"))}. ${model.get("words")}`);
+  };
+  const draw = () => {
+    track.replaceChildren();
+    for (const zone of model.get("zones")) {
+      const part = make("div", `wb-zone-${zone.name}`, track);
+      part.style.left = `${zone.from}%`;
+      part.style.width = `${zone.to - zone.from}%`;
+      part.style.background = zone.color;
+    }
+    marks.replaceChildren();
+    for (const mark of model.get("marks")) {
+      const tick = make("span", "wb-slider-mark", marks);
+      tick.style.left = `${mark.at}%`;
+      tick.textContent = mark.text;
+    }
+  };
+  const look = () => {
+    if (model.get("dark") !== dark(el)) {
+      model.set("dark", dark(el));
+      model.save_changes();
+    }
+  };
+  input.addEventListener("input", () => {
+    model.set("value", Number(input.value));
+    model.save_changes();
+  });
+  model.on("change:value change:words change:min change:max change:step change:label", show);
+  model.on("change:zones change:marks", draw);
+  const theme = new MutationObserver(() => setTimeout(look, 100));
+  theme.observe(document.body, { attributes: true });
+  setTimeout(look, 0);
+  show();
+  draw();
+  return () => theme.disconnect();
+}
+
+export default { render };

@@ -1,0 +1,66 @@
+"""The slider of a coefficient: one labelled range control, its track coloured by zones.
+
+A widget of its own (slider.js, slider.css), because ipywidgets' slider can neither show zones nor
+say them to a screen reader. It also reports whether the page is dark, which figures need to know.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+
+from workbench.demo import page, zones
+from workbench.marks import Ceiling
+
+_HERE = Path(__file__).parent
+
+
+class ZoneSlider(anywidget.AnyWidget):
+    """A coefficient in residual norms, from -reach to reach."""
+
+    _esm = (_HERE / "slider.js").read_text(encoding="utf-8")
+    _css = (_HERE / "slider.css").read_text(encoding="utf-8")
+    label = traitlets.Unicode("").tag(sync=True)
+    value = traitlets.Float(0.0).tag(sync=True)
+    min = traitlets.Float(-1.0).tag(sync=True)
+    max = traitlets.Float(1.0).tag(sync=True)
+    step = traitlets.Float(0.005).tag(sync=True)
+    words = traitlets.Unicode("").tag(sync=True)
+    zones: Any = traitlets.List().tag(sync=True)
+    marks: Any = traitlets.List().tag(sync=True)
+    dark = traitlets.Bool(False).tag(sync=True)
+
+    def show(self, ceiling: Ceiling | None, value: float, reach: float) -> None:
+        """Stand at `value`, with the zones of a ceiling (None: not known)."""
+        found = zones.spans(ceiling, reach)
+        with self.hold_sync():
+            # Ends first: a page would clamp a value beyond the old ones.
+            self.min, self.max, self.step = -reach, reach, reach / 150
+            self.value = value
+            self.words = zones.words(ceiling, value)
+            self.zones = page.gradient(found, reach)
+            self.marks = _marks(ceiling, reach)
+
+
+def _marks(ceiling: Ceiling | None, reach: float) -> list[dict[str, float | str]]:
+    """Numbers under the track: both ends, 0, and each mark that is not too near to another."""
+    places = [0.0, -reach, reach]
+    if ceiling is not None:
+        places += [
+            abs(estimate.value) * sign
+            for mark in ("recommended", "ceiling")
+            for sign, side in ceiling.sides.items()
+            for estimate in (getattr(side, mark),)
+        ]
+    shown: list[float] = []
+    for place in places:
+        apart = all(abs(place - other) >= 0.15 * reach for other in shown)
+        if abs(place) <= reach and apart:
+            shown.append(place)
+    return [
+        {"at": 50 + 50 * place / reach, "text": f"{place:+.2f}".replace("-", "−") if place else "0"}
+        for place in shown
+    ]

@@ -1,0 +1,277 @@
+"""From a state to a vector, a sweep and texts: plain functions, without widgets or threads.
+
+What the buttons of the demo do, a script can do by calling these.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from workbench import catalogue, judges, live, steerability
+from workbench.ceiling import find_ceiling
+from workbench.chats import Message
+from workbench.demo.state import State, steps
+from workbench.extract import extract
+from workbench.generate import generate
+from workbench.marks import Ceiling
+from workbench.pairs import Pair, Pairs, load
+from workbench.positions import generated
+from workbench.seek import joined
+from workbench.slopes import slope_records
+from workbench.splits import PromptSet
+from workbench.sweep import sweep
+from workbench.tokens import Prompt
+from workbench.updates import Intervention
+from workbench.vectors import SteeringVector, random_like
+
+if TYPE_CHECKING:
+    from workbench.models import LM
+
+# A sweep: so many tokens a text, so many steps to either end. Prompts where a judge measures the
+# trait, and where the divergence beyond a random control does, which doubles the texts.
+TOKENS, STEPS = 32, 8
+JUDGED, CONTROLLED = 32, 16
+_ENDINGS = 24  # texts that own personas are read with
+_JUDGES = 12  # held-out pairs that choose a layer: every layer reads them twice
+
+
+class Stopped(Exception):
+    """The stop button was pressed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A vector, and what it may be swept on.
+
+    prompts  of the role "select": apart from what made the vector
+    judges   what measures the trait here; none: the KL divergence does
+    """
+
+    vector: SteeringVector
+    prompts: PromptSet
+    judges: tuple[judges.Judge, ...]
+
+
+@contextmanager
+def interruptible(lm: LM, stop: threading.Event) -> Iterator[None]:
+    """Within, every forward of the model asks first whether to stop. Raises Stopped if so."""
+
+    def ask(*_: Any) -> None:
+        if stop.is_set():
+            raise Stopped
+
+    hook = lm.model.register_forward_pre_hook(ask)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def initial(lm: LM, seed: int = 0) -> State:
+    """A state to begin with: a data set that fits the model, and one of its prompts."""
+    data = catalogue.fitting(lm.name, ["wren-mood"], chats=bool(lm.tokenizer.chat_template))[0]
+    state = State(data=data, seed=seed, new_tokens=_room(lm, 48))
+    first = State.prompt if lm.name == "wren" else data_prompts(data)[0]
+    return replace(state, prompt=first if isinstance(first, str) else str(first[-1]["content"]))
+
+
+def _room(lm: LM, wanted: int) -> int:
+    """Tokens of a text that leave the prompt most of a small model's context."""
+    return wanted if lm.context is None else max(1, min(wanted, lm.context // 4))
+
+
+# ---- contrast pairs -----------------------------------------------------------------------------
+
+
+def in_chats(data: str, style: str) -> bool:
+    """Whether a data set's prompts become a user's messages: in the style "chat", unless they are
+    made for one model, which reads them as they are."""
+    return style == "chat" and "model" not in catalogue.about(data)
+
+
+def data_pairs(data: str, style: str = "base") -> Pairs:
+    """A bundled data set, in chats where `in_chats` says so."""
+    return load(data).as_chat() if in_chats(data, style) else load(data)
+
+
+def data_prompts(data: str, style: str = "base", seed: int = 0) -> PromptSet:
+    """What a sweep steers on: prompts of the data set that leave its trait open, else those of its
+    "select" pairs."""
+    own = data_pairs(data, style).split(seed=seed).select
+    return catalogue.open_prompts(data, "select") or own.prompts
+
+
+def own_pairs(
+    lm: LM,
+    positive: str,
+    negative: str,
+    template: str,
+    prompts: Sequence[Prompt],
+    *,
+    style: str = "base",
+    seed: int = 0,
+) -> Pairs:
+    """Pairs that differ in the persona that the prompt names, and in nothing else.
+
+    Personas stand one a line, the same number on both sides; {persona} in the template takes their
+    place. What follows on both sides are beginnings that the unsteered model itself writes to
+    neutral prompts, so that this works in any language a model has. In the style "chat" the
+    template is the system's message before the prompt, else it stands before the text.
+    Raises ValueError for sides of different length or without a persona.
+    """
+    sides = [[line.strip() for line in side.splitlines() if line.strip()] for side in
+             (positive, negative)]  # fmt: skip
+    if not sides[0] or len(sides[0]) != len(sides[1]):
+        raise ValueError(
+            f"{len(sides[0])} positive and {len(sides[1])} negative personas: write as many on "
+            "both sides, one a line"
+        )
+    few = -(-_ENDINGS // len(sides[0]))
+    asked = [prompts[i % len(prompts)] for i in range(few)]
+    written = generate(lm, asked, new_tokens=12, temperature=1.0, seed=seed, score=False)
+    # Equal beginnings would be equal pairs.
+    endings = dict.fromkeys(text for text in written.texts if text.strip())
+    pairs = [
+        Pair(ending, ending, _said(template, good, style), _said(template, bad, style))
+        for good, bad in zip(*sides, strict=True)
+        for ending in endings
+    ]
+    trait = f"{sides[0][0]} against {sides[1][0]}"
+    return Pairs(tuple(pairs), "own personas", trait)
+
+
+def _said(template: str, persona: str, style: str) -> Prompt:
+    said = template.replace("{persona}", persona)
+    if style == "base":
+        return said
+    messages: tuple[Message, ...] = ({"role": "user", "content": said},)
+    return messages
+
+
+# ---- vector, sweep, texts -----------------------------------------------------------------------
+
+
+def train(lm: LM, state: State) -> Trained:
+    """The vector of a state, its layer chosen or found, and the prompts to sweep it on.
+
+    Raises ValueError as `extract`, and for a layer that the model does not have.
+    """
+    if state.layer is not None and state.layer >= lm.layers:
+        raise ValueError(f"layer {state.layer}: {lm.name!r} has layers 0 to {lm.layers - 1}")
+    how: dict[str, Any] = {"positions": generated, "seed": state.seed, "quiet": True}
+    how["layer"] = state.layer
+    prompts = data_prompts(state.data, state.style, state.seed)
+    if state.source == "own":
+        made = own_pairs(
+            lm, state.positive, state.negative, state.template, prompts,
+            style=state.style, seed=state.seed,
+        )  # fmt: skip
+        vector, trait = extract(lm, made, state.method, **how), ""
+    else:
+        vector, trait = data_vector(lm, state.data, state), load(state.data).trait
+    exact = lm.name == "wren" and trait != ""
+    few = tuple(prompts[: JUDGED if exact else CONTROLLED])
+    return Trained(
+        vector, PromptSet(few, prompts.name, prompts.role), (judges.exact,) if exact else ()
+    )
+
+
+def data_vector(lm: LM, data: str, state: State) -> SteeringVector:
+    """The vector of a bundled data set, by the state's method, layer and seed."""
+    splits = data_pairs(data, state.style).split(seed=state.seed)
+    vector = extract(
+        lm, splits.extract, state.method, positions=generated, held_out=splits.select,
+        layer=state.layer, seed=state.seed, quiet=True,
+    )  # fmt: skip
+    if state.layer is not None:
+        return vector
+    return steerability.at_steepest(lm, vector, splits.select[:_JUDGES], quiet=True)
+
+
+def sweep_in_rounds(
+    lm: LM,
+    trained: Trained,
+    state: State,
+    *,
+    directory: Path | None = None,
+    stop: threading.Event | None = None,
+) -> Iterator[tuple[pd.DataFrame, int, int]]:
+    """A sweep that grows from the middle outwards: the frame so far, rounds done, rounds in all.
+
+    The last frame is that of one `sweep` over all coefficients. A round that a stop cuts is
+    dropped, and the iteration ends; with a `directory`, finished rounds are read from there.
+    """
+    rounds = steps(state.reach, STEPS)
+    frames: list[pd.DataFrame] = []
+    for index, coefficients in enumerate(rounds):
+        frame = sweep(
+            lm, trained.vector, trained.prompts, coefficients,
+            new_tokens=_room(lm, TOKENS), temperature=1.0, seed=state.seed, judges=trained.judges,
+            controls=() if trained.judges else {"random": random_like(trained.vector, state.seed)},
+            kl=not trained.judges,
+            directory=None if directory is None else directory / f"round-{index}",
+            progress=False, stop=stop,
+        )  # fmt: skip
+        if not frame.attrs["complete"]:
+            return
+        frames.append(frame)
+        yield in_order(frames, rounds[: index + 1]), index + 1, len(rounds)
+
+
+def in_order(frames: Sequence[pd.DataFrame], rounds: Sequence[Sequence[float]]) -> pd.DataFrame:
+    """Rounds of a sweep as one call of `sweep` would give them."""
+    frame = joined(frames, rounds)
+    attrs = frame.attrs
+    kind = frame["vector"].map({name: i for i, name in enumerate(frame["vector"].unique())})
+    frame = (
+        frame.assign(kind=kind)
+        .sort_values(["kind", "prompt_index", "coefficient"], ignore_index=True, kind="stable")
+        .drop(columns="kind")
+    )
+    frame.attrs = {name: value for name, value in attrs.items() if name != "rounds"}
+    frame.attrs["slopes"] = slope_records(frame)
+    return frame
+
+
+def ceiling_of(frame: pd.DataFrame, *, seed: int, bootstrap: int) -> Ceiling | None:
+    """The ceiling, or None while a frame holds too little for one."""
+    try:
+        return find_ceiling(frame, seed=seed, bootstrap=bootstrap)
+    except ValueError:
+        return None
+
+
+def interventions(
+    vector: SteeringVector, state: State, second: SteeringVector | None = None
+) -> tuple[Intervention, ...]:
+    """What a state adds to the residual stream."""
+    added = vector.at(state.coefficient)
+    return added if second is None else (*added, *second.at(state.second_coefficient))
+
+
+def has_second(state: State) -> bool:
+    """Whether a second vector takes part."""
+    return bool(state.second) and state.second_coefficient != 0
+
+
+def write(
+    lm: LM,
+    vector: SteeringVector,
+    state: State,
+    second: SteeringVector | None = None,
+    *,
+    on_token: Callable[[live.Written], None] | None = None,
+    stop: threading.Event | None = None,
+) -> live.Written:
+    """Both texts of a state, streamed; see `live.stream`."""
+    return live.stream(
+        lm, state.asked, interventions(vector, state, second), new_tokens=state.new_tokens,
+        temperature=state.temperature, seed=state.text_seed, on_token=on_token, stop=stop,
+    )  # fmt: skip

@@ -1,0 +1,240 @@
+"""A steered text and its unsteered twin, token by token, from one decoding.
+
+Three rows lie along the batch:
+
+    baseline   unsteered
+    steered    under the interventions
+    reader     unsteered, made to read what the steered row writes
+
+so that every pass gives the next token of both texts and, from the reader, how likely the steered
+token is to the unsteered model. Baseline and steered share their sampling noise: where the vector
+changes nothing they are the same text. This module knows nothing of pages or threads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig
+
+from workbench import tracing
+from workbench.checks import number
+from workbench.completions import decode_completions
+from workbench.distributions import chosen_logprobs
+from workbench.generate import end_ids
+from workbench.sampling import Chooser, Sampling, check_sampling
+from workbench.tokens import Prompt, encode, pad_id
+from workbench.updates import Coefficient, Intervention
+
+if TYPE_CHECKING:
+    from workbench.models import LM
+
+BASELINE, STEERED, READER = range(3)
+# What a tokenizer shows for bytes that are no letter yet.
+_BROKEN = "\ufffd"
+
+Finish = Literal["", "end", "length", "stopped"]
+
+
+class Flag(Protocol):
+    """What says when to stop, such as a `threading.Event`."""
+
+    def is_set(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A token's text and log P(token) under the unsteered model, in nats.
+
+    A letter whose bytes lie in several tokens is one piece, with the sum of their scores.
+    """
+
+    text: str
+    logprob: float
+
+
+@dataclass(frozen=True)
+class Text:
+    """What one of the two has written: pieces for show, ids and their unsteered log-probabilities.
+
+    `finish` is "" while it is being written, then "end", "length" (as many tokens as asked for) or
+    "stopped". `ids` and `logprobs` include the end token; pieces do not.
+    """
+
+    pieces: tuple[Piece, ...] = ()
+    ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    finish: Finish = ""
+
+    @property
+    def text(self) -> str:
+        """The pieces as one text."""
+        return "".join(piece.text for piece in self.pieces)
+
+    @property
+    def mean_logprob(self) -> float:
+        """Nats per token under the unsteered model; NaN before the first token."""
+        return sum(self.logprobs) / len(self.logprobs) if self.logprobs else math.nan
+
+
+@dataclass(frozen=True)
+class Written:
+    """Both texts, so far or to their end."""
+
+    baseline: Text = Text()
+    steered: Text = Text()
+
+
+def stream(
+    lm: LM,
+    prompt: Prompt,
+    interventions: Sequence[Intervention],
+    *,
+    new_tokens: int = 64,
+    temperature: float = 0.0,
+    seed: int = 0,
+    on_token: Callable[[Written], None] | None = None,
+    stop: Flag | None = None,
+) -> Written:
+    """Continue one prompt with and without the interventions, side by side.
+
+    prompt         a text or a chat
+    interventions  coefficients are numbers, or functions of the step that return one
+    new_tokens     the most tokens of either text
+    temperature    0 is greedy
+    seed           of the sampling noise, which both texts share
+    on_token       gets both texts so far after every token, in the thread that called
+    stop           looked at after every token: once set, what was written so far is returned
+
+    The tokens are those that `generate` gives for the same settings, but for rounding, as
+    matrices of three rows are multiplied in another order. Raises ValueError as `generate`, and for
+    a tensor coefficient: rows are this function's own.
+    """
+    check_sampling(new_tokens, temperature, seed=seed)
+    steered = [replace(each, coefficient=_rowwise(each.coefficient)) for each in interventions]
+    batch = encode(lm, [prompt] * 3, new_tokens=new_tokens)
+    if stop is not None and stop.is_set():
+        return Written(Text(finish="stopped"), Text(finish="stopped"))
+    ends = end_ids(lm)
+    sampling = Sampling(temperature, seed=seed, streams=(0, 0, 0))
+    writers = [_Writer(lm.tokenizer, ends, new_tokens) for _ in range(2)]
+
+    def heard(tokens: list[int], logprobs: list[float]) -> None:
+        for writer, token, logprob in zip(writers, tokens, logprobs, strict=True):
+            writer.take(token, logprob)
+        if on_token is not None:
+            on_token(Written(*(writer.so_far() for writer in writers)))
+
+    def halt(ids: Tensor, scores: Any, **_: Any) -> Tensor:
+        return torch.full((3,), stop is not None and stop.is_set(), device=ids.device)
+
+    config = GenerationConfig(
+        do_sample=False,
+        num_beams=1,
+        use_cache=True,
+        max_new_tokens=new_tokens,
+        eos_token_id=list(ends) or None,
+        pad_token_id=pad_id(lm),
+        repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
+        min_length=0,
+    )
+    follower = Follower(Chooser(sampling, batch, ends), heard)
+    tracing.decode(lm, batch, steered, config, follower, stopping=(halt,))
+    return Written(*(writer.finished() for writer in writers))
+
+
+class Follower:
+    """A logits processor: the reader takes the steered row's token, and each token is told.
+
+    `heard` gets the tokens of baseline and steered, and their unsteered log-probabilities.
+    """
+
+    def __init__(self, chooser: Chooser, heard: Callable[[list[int], list[float]], None]) -> None:
+        self.chooser = chooser
+        self.heard = heard
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Scores (3, V) whose largest entry is each row's token."""
+        tokens = self.chooser(input_ids, scores).argmax(dim=-1)
+        tokens[READER] = tokens[STEERED]
+        unsteered = chosen_logprobs(scores[[BASELINE, READER], None], tokens[:READER, None])
+        self.heard(tokens[:READER].tolist(), unsteered[:, 0].tolist())
+        return torch.full_like(scores, -torch.inf).scatter(1, tokens[:, None], 0.0)
+
+    def record(self) -> dict[str, Tensor]:
+        """What the chooser remembers."""
+        return self.chooser.record()
+
+
+class _Writer:
+    """One text as its tokens arrive. After its end it takes no more."""
+
+    def __init__(self, tokenizer: Any, ends: tuple[int, ...], limit: int) -> None:
+        self.tokenizer = tokenizer
+        self.ends = ends
+        self.limit = limit
+        self.text = Text()
+        self.pending: list[tuple[int, float]] = []
+
+    def take(self, token: int, logprob: float) -> None:
+        if self.text.finish:
+            return
+        self.text = replace(
+            self.text,
+            ids=(*self.text.ids, token),
+            logprobs=(*self.text.logprobs, logprob),
+        )
+        if token in self.ends:
+            self._flush()
+            self.text = replace(self.text, finish="end")
+            return
+        self.pending.append((token, logprob))
+        if not self._decoded().endswith(_BROKEN):
+            self._flush()
+        if len(self.text.ids) == self.limit:
+            self._flush()
+            self.text = replace(self.text, finish="length")
+
+    def so_far(self) -> Text:
+        return self.text
+
+    def finished(self) -> Text:
+        if not self.text.finish:
+            self._flush()
+            self.text = replace(self.text, finish="stopped")
+        return self.text
+
+    def _decoded(self) -> str:
+        ids = [token for token, _ in self.pending]
+        return decode_completions(self.tokenizer, [ids], skip_special_tokens=False)[0]
+
+    def _flush(self) -> None:
+        """Show what is pending, whether it is a letter or not."""
+        if self.pending:
+            piece = Piece(self._decoded(), sum(logprob for _, logprob in self.pending))
+            self.text = replace(self.text, pieces=(*self.text.pieces, piece))
+            self.pending = []
+
+
+def _rowwise(coefficient: Coefficient) -> Coefficient:
+    """The same coefficient for the steered row alone."""
+    if callable(coefficient):
+        rule = coefficient
+        return lambda step: _steered_only(rule(step))
+    return _steered_only(coefficient)
+
+
+def _steered_only(value: object) -> Tensor:
+    if isinstance(value, Tensor) and value.numel() == 1:
+        value = float(value)
+    if not math.isfinite(number(value)):
+        raise ValueError(f"coefficient {value!r}: give one finite number")
+    row = torch.zeros(3)
+    row[STEERED] = number(value)
+    return row
