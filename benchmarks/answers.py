@@ -29,7 +29,7 @@ from workbench.judges import HOLDS
 from workbench.study import ceiling_of
 from workbench.survival import break_tokens, ceilings_by_length
 
-HALVINGS = 6
+HALVINGS = 3
 # Of the true ceiling: ranges that end between these show no collapse, the last of them where the
 # ceiling's own noise makes it hard to know; ranges that end well beyond it show one.
 SHORT, FAR, MIDDLE, NEAR = (0.3, 0.9), (0.3, 0.75), (0.75, 0.9), (0.9, 1.0)
