@@ -4,10 +4,10 @@ For a positive and a negative answer to one prompt, L = -log P(answer | prompt) 
 
     preference = L_n - L_p        utility = log( (e^-L_p + e^-L_n) / (1 - e^-L_p - e^-L_n) )
 
-(arXiv 2602.02343). What is left over, 1 - P_p - P_n, is the probability of every other answer. Where
-the two have most of the probability, subtracting loses it digit by digit; there it is added up: an
-other answer leaves the two at some token, so it is a sum over tokens of the probability of getting
-there times that of all tokens that neither answer continues with. For two answers of one token this
+(arXiv 2602.02343). What is left over, 1 - P_p - P_n, is the probability of every other answer.
+Where the two have most of the probability, subtracting loses it digit by digit; there it is added
+up: another answer leaves the two at some token, so it is a sum over tokens of the probability of
+getting there times that of all tokens that neither answer continues with. For two answers of one token this
 is the logsumexp of the other tokens. Knows nothing of models, prompts or coefficients.
 """
 

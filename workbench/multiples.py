@@ -151,7 +151,7 @@ class _Task:
 
 @dataclass(frozen=True)
 class _Finish:
-    """Logits (B, K + 1, V), the last column of which says nothing of the answers, to `score_rows`."""
+    """`score_rows` of logits (B, K + 1, V), whose last column says nothing of the answers."""
 
     targets: Tensor
     own: Tensor

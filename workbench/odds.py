@@ -96,7 +96,9 @@ def odds(
         useful = utility_of_means(positive, negative)
     else:
         sides = leaving[::2], leaving[1::2]
-        useful = utility(positive, negative, sides, np.broadcast_to(forked[:, None], sides[0].shape))
+        useful = utility(
+            positive, negative, sides, np.broadcast_to(forked[:, None], sides[0].shape)
+        )
     shape = positive.shape
     columns: dict[str, Any] = {
         "pair": np.broadcast_to(np.arange(len(pairs))[:, None], shape),
@@ -153,7 +155,9 @@ def unrelated_loss(
     counts = batch.attention.sum(dim=1).numpy() - 1
     if (counts < 1).any():
         row = int(np.flatnonzero(counts < 1)[0])
-        raise ValueError(f"unrelated text {row} is one token, {batch.texts[row]!r}: give longer ones")
+        raise ValueError(
+            f"unrelated text {row} is one token, {batch.texts[row]!r}: give longer ones"
+        )
     found = multiples(
         lm, batch, _interventions(lm, steered), grid, memory=memory, remote=remote, desc="loss"
     )
@@ -193,8 +197,8 @@ def _encoded(lm: LM, pairs: Pairs) -> Batch:
         row = int(empty[0])
         side = ("positive", "negative")[row % 2]
         raise ValueError(
-            f"pair {row // 2} of {pairs.name!r}: its {side} answer {sides[row][1]!r} has no tokens; "
-            "write it in letters that the tokenizer knows, or leave the pair out"
+            f"pair {row // 2} of {pairs.name!r}: its {side} answer {sides[row][1]!r} has no "
+            "tokens; write it in letters that the tokenizer knows, or leave the pair out"
         )
     return batch
 
@@ -231,8 +235,8 @@ def _said(
     if alike.any():
         first = pairs[int(np.flatnonzero(alike)[0])]
         said.append(
-            f"{int(alike.sum())} of {len(pairs)} pairs of {pairs.name!r} have an answer that begins "
-            f"with all of the other, such as {first.positive[:40]!r} and {first.negative[:40]!r}: "
+            f"{int(alike.sum())} of {len(pairs)} pairs of {pairs.name!r} have an answer that "
+            f"begins with all of the other, such as {first.positive[:40]!r} and {first.negative[:40]!r}: "
             "their probabilities overlap, so their utility is too high or undefined"
         )
     if undefined:
@@ -249,8 +253,8 @@ def _said(
         )
     elif (away > 0).any():
         said.append(
-            f"{int((away > 0).sum())} of {len(pairs)} pairs answer the other way round, such as pair "
-            f"{int(away.argmax())}"
+            f"{int((away > 0).sum())} of {len(pairs)} pairs answer the other way round, such as "
+            f"pair {int(away.argmax())}"
         )
     if isinstance(steered, SteeringVector) and steered.texts & set(pairs.texts):
         said.append("the vector was made from some of these texts: nothing here is held out")
@@ -258,10 +262,13 @@ def _said(
 
 
 def against(frame: pd.DataFrame) -> np.ndarray:
-    """(n,) by how much each pair's preference falls with m near 0, in nats: the mean over the m
-    below 0 less that over those above, within half of the range. NaN with m on one side only."""
-    reach = frame["m"].abs().max() / 2
-    near = frame[(frame["m"] != 0) & (frame["m"].abs() <= max(reach, frame.loc[frame["m"] != 0, "m"].abs().min() if (frame["m"] != 0).any() else 0))]
-    sides = near.assign(up=near["m"] > 0).groupby(["pair", "up"])["preference"].mean().unstack()
-    down, up = (sides.get(side, pd.Series(np.nan, sides.index)) for side in (False, True))
-    return (down - up).to_numpy(dtype=float)
+    """(n,) by how much each pair's preference falls with m, in nats: the mean over the m below 0
+    less that over those above, within half of the range. NaN where either side has none."""
+    steered = frame[frame["m"] != 0]
+    near = steered[steered["m"].abs() <= frame["m"].abs().max() / 2]
+    chosen = near if near["m"].min() < 0 < near["m"].max() else steered
+    table = chosen.assign(up=chosen["m"] > 0).pivot_table(
+        index="pair", columns="up", values="preference", aggfunc="mean"
+    )
+    table = table.reindex(index=frame["pair"].unique(), columns=[False, True])
+    return (table[False] - table[True]).to_numpy(dtype=float)
