@@ -33,14 +33,20 @@ def compare(
 ) -> pd.DataFrame:
     """Every law on the curves of `odds.odds`, one row per (kind, law):
 
-    `numbers` (how many are free), `in_place` (R^2 of the fit to the mean over pairs), `held_out`
-    (fitted to the mean of half of the pairs, R^2 on the mean of the other half; the median over
-    `splits` random halvings, both ways), `extrapolated` (fitted to the inner two thirds of the
-    range of m, R^2 on the outer points about their own mean), `error_outside` (its root mean square
-    error there, in shares of the whole curve's range), `aicc` (less that of the best law), `per_pair`
-    (median R^2 of a fit to each pair's own curve), `below` (share of the pairs under 0.9),
-    `random` and `random_extrapolated` (medians of the same over `random` random curves as smooth as
-    the mean, see `smooth_like`), `at_bound` (the numbers that ended at a bound, in words).
+    numbers        how many are free
+    in_place       R^2 of the fit to the mean over pairs
+    held_out       fitted to the mean of half of the pairs, R^2 on the mean of the other half; the
+                   median over `splits` random halvings, both ways; `held_out_change`, the same of
+                   the change from m = 0: halves of the pairs differ in level, whatever the law
+    extrapolated   fitted to the inner two thirds of the range of m, R^2 on the outer points about
+                   their own mean
+    error_outside  the root mean square error there, in shares of the whole curve's range
+    aicc           less that of the best law
+    per_pair       median R^2 of a fit to each pair's own curve; `below`, the share under 0.9
+    random         median R^2 of a fit to `random` random curves as smooth as the mean (see
+                   `smooth_like`); `random_extrapolated`, the same as `extrapolated` is for the mean
+    at_bound       the numbers that ended at a bound, in words
+    rises          D rises from 0 to both sides: the formula fits, its reading as validity does not
 
     Raises ValueError for fewer than 4 pairs, and as `laws.fit`.
     """
@@ -62,19 +68,20 @@ def compare(
                 "law": law,
                 "numbers": own.law.size,
                 "in_place": own.r2,
-                "held_out": _held_out(grid, table, halves, kind, law),
             }
+            row["held_out"], row["held_out_change"] = _held_out(grid, table, halves, kind, law)
             row["extrapolated"], row["error_outside"] = extrapolate(grid, mean, kind, law)
             row["aicc"] = own.aicc
             singles = [each.r2 for each in fit_many(grid, known, kind, law, follow=2)]
             row["per_pair"] = float(np.median(singles)) if singles else np.nan
             row["below"] = float(np.mean(np.array(singles) < 0.9)) if singles else np.nan
             if chance is not None:
-                fits = fit_many(grid, chance, kind, law, follow=3)
+                fits = fit_many(grid, chance, kind, law, follow=2)
                 row["random"] = float(np.median([each.r2 for each in fits]))
-                outside = [extrapolate(grid, curve, kind, law, follow=3)[0] for curve in chance]
+                outside = [extrapolate(grid, curve, kind, law, follow=2)[0] for curve in chance]
                 row["random_extrapolated"] = float(np.median(outside))
             row["at_bound"] = ", ".join(own.at_bound)
+            row["rises"] = own.rises
             rows.append(row)
     found = pd.DataFrame(rows)
     found["aicc"] -= found.groupby("kind")["aicc"].transform("min")
@@ -107,13 +114,18 @@ def extrapolate(
 
 def _held_out(
     grid: Floats, table: Floats, halves: Sequence[np.ndarray], kind: Kind, law: str
-) -> float:
+) -> tuple[float, float]:
+    """R^2 on the other half, and that of the changes from the smallest |m| on."""
     middle = len(table) // 2
     sides = [means(table[rows]) for order in halves for rows in (order[:middle], order[middle:])]
     fits = fit_many(grid, np.stack(sides), kind, law, follow=3)
-    # Each half is read on the other one of its halving.
-    scores = [r2(sides[i ^ 1], each(grid)) for i, each in enumerate(fits)]
-    return float(np.median(scores))
+    zero = int(np.abs(grid).argmin())
+    scores = []
+    for index, each in enumerate(fits):
+        other, guess = sides[index ^ 1], each(grid)  # the other half of the same halving
+        scores.append((r2(other, guess), r2(other - other[zero], guess - guess[zero])))
+    whole, change = np.median(scores, axis=0)
+    return float(whole), float(change)
 
 
 def smooth_like(m: Floats, curve: Floats, count: int, *, seed: int = 0) -> Floats:

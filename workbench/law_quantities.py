@@ -52,9 +52,10 @@ def means(table: Floats, weights: Floats | None = None) -> Floats:
 def quantities(fitted: Fit, kind: Kind) -> dict[str, float]:
     """Of a fitted curve f within its range of m, in units of m and nats:
 
-    preference  `slope` f'(0), over a hundredth of the range to either side; `peak` and `trough`,
-                the m of its largest and least value; `half_life_plus` and `half_life_minus`, the m
-                on either side where f - f(0) has fallen to half of what the slope promised
+    preference  `slope`, that of the line over a tenth of the range to either side of 0; `peak` and
+                `trough`, the m of its largest and least value; `half_life_plus` and
+                `half_life_minus`, the m on either side, beyond that tenth, where f - f(0) has
+                fallen to half of what the slope promised
     utility     `peak`, the m of its largest value; `height`, f there less f(0); `half_life_plus`
                 and `half_life_minus`, the m on either side of the peak where half of the fall from
                 there to the end of the range is done
@@ -66,7 +67,7 @@ def quantities(fitted: Fit, kind: Kind) -> dict[str, float]:
     zero = _POINTS // 2
     found: dict[str, float] = {}
     if kind == "preference":
-        step = _POINTS // 200
+        step = _POINTS // 20
         slope = (f[zero + step] - f[zero - step]) / (m[zero + step] - m[zero - step])
         found |= {
             "slope": float(slope),

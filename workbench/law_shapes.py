@@ -106,22 +106,22 @@ def _polynomial(degree: int) -> Callable[[Floats, Floats], Floats]:
 
 
 _WIDTH, _POWER = (np.log(0.02), np.log(10.0)), (np.log(0.05), np.log(50.0))
+_ROOT = (-5.0, 5.0)  # of kappa, signed: D(0) is at least e^-25 of its top
 
 
 def _made(kind: Kind) -> dict[str, Law]:
     linear = 3 if kind == "preference" else 2
-    two = {"w_plus": _WIDTH, "w_minus": _WIDTH, "p_plus": _POWER, "p_minus": _POWER}
+    two = {"w_plus": _WIDTH, "w_minus": _WIDTH, "p_plus": _POWER, "p_minus": _POWER, "k": _ROOT}
     one = {"center": (-1.0, 1.0), "w": _WIDTH, "p": _POWER}
     step = {"center": (-1.5, 1.5), "width": (np.log(0.01), np.log(3.0))}
     size = 5 + linear
+
+    def two_wells(m: Floats, numbers: Floats) -> Floats:
+        return _columns(kind, validity(m, numbers), m)
+
     laws = (
-        Law(
-            "paper",
-            {**two, "k": (-2.0, 2.0)},
-            lambda m, n: _columns(kind, validity(m, n), m),
-            size,
-            (1.0, -1.0),
-        ),
+        Law("paper", two, two_wells, size, (1.0, -1.0)),
+        Law("one top", two, two_wells, size),
         Law("one well", one, lambda m, n: _columns(kind, _one_well(m, n), m), 3 + linear),
         Law("logistic", step, _logistic, 4),
         Law("quadratic", {}, _polynomial(2), 3),
@@ -134,5 +134,6 @@ def _made(kind: Kind) -> dict[str, Law]:
 LAWS: Mapping[Kind, Mapping[str, Law]] = MappingProxyType(
     {kind: MappingProxyType(_made(kind)) for kind in KINDS}
 )
-"""By kind and name. "paper" is the law above; "one well" is the same with m+ = m-, L+ = L- and
-p+ = p-; "polynomial" has as many free numbers as "paper"."""
+"""By kind and name. "paper" is the law above; "one top" the same without a dip of D at 0 between
+two tops, one on each side; "one well" has m+ = m-, L+ = L- and p+ = p-; "polynomial" has as many
+free numbers as "paper"."""

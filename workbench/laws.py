@@ -17,10 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import least_squares
 from scipy.stats import qmc
 
-from workbench.law_shapes import KINDS, LAWS, Floats, Kind, Law, wells
+from workbench.law_shapes import KINDS, LAWS, Floats, Kind, Law, validity, wells
 
 # Starts that are tried, and how many of the best of them are followed.
-STARTS, FOLLOWED = 2048, 6
+STARTS, FOLLOWED = 2048, 12
 # Within this share of a range from its end, a number counts as being at its bound.
 _AT_BOUND = 0.01
 
@@ -33,7 +33,8 @@ class Fit:
     weights  of the law's columns
     r2       share of the curve's variance that it explains
     rss      sum of squared residuals, in the curve's unit squared
-    at_bound which of the numbers ended at a bound of their range, and which: ("p_plus high", ...)
+    at_bound which of the numbers ended at a bound of their range, and at which ("p_plus high"), and
+             which centers lie outside of the range of m ("m_plus outside")
     """
 
     law: Law
@@ -63,10 +64,19 @@ class Fit:
         return float(n * np.log(noise) + 2 * free + 2 * free * (free + 1) / (n - free - 1))
 
     @property
+    def rises(self) -> bool:
+        """Whether D rises from 0 to both sides, so that steering would be valid away from 0 and
+        less so near it: a fit of the paper's formula that its reading does not bear."""
+        if "k" not in self.law.bounds:
+            return False
+        d = validity(np.array([-0.5, 0.5]), self.numbers[None])[0]
+        return bool((d > 1).all())
+
+    @property
     def parameters(self) -> dict[str, float]:
         """The paper's own parameters, m0 and L in units of m (and m squared). They trade off:
         intervals belong on the curve. Empty for another law."""
-        if self.law.name != "paper":
+        if "k" not in self.law.bounds:
             return {}
         sides = wells(self.numbers[None])
         found: dict[str, float] = {}
@@ -257,6 +267,10 @@ def _finished(law: Law, at: Floats, reach: float, curve: Floats, numbers: Floats
         room = _AT_BOUND * (high - low)
         if value - low < room or high - value < room:
             ends.append(f"{name} {'low' if value - low < room else 'high'}")
+    if "k" in law.bounds:
+        centers = [float(center[0]) for center, _, _ in wells(numbers[None])]
+        sides = zip(("plus", "minus"), centers, strict=True)
+        ends += [f"m_{side} outside" for side, center in sides if abs(center) > 1]
     total = float(((curve - curve.mean()) ** 2).sum())
     return Fit(law, numbers, weights, reach, len(at), 1 - rss / total, rss, tuple(ends))
 

@@ -7,8 +7,8 @@ For a positive and a negative answer to one prompt, L = -log P(answer | prompt) 
 (arXiv 2602.02343). What is left over, 1 - P_p - P_n, is the probability of every other answer.
 Where the two have most of the probability, subtracting loses it digit by digit; there it is added
 up: another answer leaves the two at some token, so it is a sum over tokens of the probability of
-getting there times that of all tokens that neither answer continues with. For two answers of one token this
-is the logsumexp of the other tokens. Knows nothing of models, prompts or coefficients.
+getting there times that of all tokens that neither answer continues with. For two answers of one
+token this is the logsumexp of the other tokens. Knows nothing of models, prompts or coefficients.
 """
 
 from __future__ import annotations

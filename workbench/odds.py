@@ -236,8 +236,9 @@ def _said(
         first = pairs[int(np.flatnonzero(alike)[0])]
         said.append(
             f"{int(alike.sum())} of {len(pairs)} pairs of {pairs.name!r} have an answer that "
-            f"begins with all of the other, such as {first.positive[:40]!r} and {first.negative[:40]!r}: "
-            "their probabilities overlap, so their utility is too high or undefined"
+            f"begins with all of the other, such as {first.positive[:40]!r} and "
+            f"{first.negative[:40]!r}: their probabilities overlap, so their utility is too high "
+            "or undefined"
         )
     if undefined:
         said.append(
