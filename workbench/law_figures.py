@@ -34,9 +34,13 @@ from workbench.look import (
 )
 
 _COLORS: Mapping[Kind, str] = {"preference": PURPLE, "utility": GREEN}
-_SCORES = (("in_place", "in place"), ("held_out", "on other pairs"), ("extrapolated", "beyond"))
-# R^2 below this is drawn here.
-_WORST = -1.0
+_SCORES = (
+    ("in_place", "in place"),
+    ("held_out", "on other pairs"),
+    ("extrapolated", "beyond the range"),
+)
+# R^2 below this is drawn here, in each column.
+_WORST = (0.0, 0.0, -1.0)
 
 
 @redrawable
@@ -61,7 +65,7 @@ def odds_curves(
     Lines are means over pairs, bands 95 % bootstrap intervals over pairs.
     """
     table = frame.assign(prompt_index=frame["pair"])
-    figure = stack(2, above=2 * LEGEND_ROW, title=title, panel=230)
+    figure = stack(2, above=LEGEND_ROW, title=title, panel=230)
     marks: list[Mapping[str, Any]] = []
     for kind in KINDS:
         color = _COLORS[kind]
@@ -124,7 +128,10 @@ def _draw_mark(figure: go.Figure, mark: Mapping[str, Any]) -> None:
         x=[x],
         y=[mark["y"]],
         error_x=spread,
-        mode="markers",
+        mode="markers+text",
+        text=["peak" if peak else "half-life"],
+        textposition="top center" if peak else "bottom right" if x < 0 else "bottom left",
+        textfont={"size": 11, "color": INK},
         marker={
             "size": 10,
             "symbol": "diamond" if peak else "circle",
@@ -163,7 +170,7 @@ def law_scores(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
         title: above the figure.
 
     Dots are cases, bars their medians, in words at the right; crosses the median of random curves
-    that are as smooth. What lies below -1 is drawn at -1.
+    that are as smooth. What lies below the left end of a panel is drawn there.
     """
     names = list(dict.fromkeys(frame["law"]))
     figure = make_subplots(
@@ -190,7 +197,14 @@ def law_scores(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
     )
     figure.update_annotations(font={"size": 13}, yshift=-2)
     figure.update_yaxes(autorange="reversed", showgrid=False, ticks="")
-    figure.update_xaxes(range=[_WORST - 0.12, 1.62], tickvals=[-1, 0, 1], zeroline=True)
+    for column, worst in enumerate(_WORST, 1):
+        reach = 1 - worst
+        figure.update_xaxes(
+            range=[worst - 0.06 * reach, 1 + 0.36 * reach],
+            tickvals=[worst, (1 + worst) / 2, 1],
+            zeroline=worst < 0,
+            col=column,
+        )
     figure.update_xaxes(title_text="R²", row=2)
     return figure
 
@@ -207,19 +221,20 @@ def _score_panel(
     medians = part.groupby("law")[score].median().reindex(list(names))
     first = row == 1 and column == 1
     where: dict[str, Any] = {"row": row, "col": column}
+    worst = _WORST[column - 1]
     figure.add_scatter(
-        x=part[score].clip(lower=_WORST),
+        x=part[score].clip(lower=worst),
         y=part["law"],
         mode="markers",
         name="cases",
-        marker={"size": 6, "color": color, "opacity": 0.55},
+        marker={"size": 6, "color": color, "opacity": 0.6},
         hovertext=[f"{value:.4f}" for value in part[score]],
         hoverinfo="text",
-        showlegend=False,
+        showlegend=first,
         **where,
     )
     figure.add_scatter(
-        x=medians.clip(lower=_WORST),
+        x=medians.clip(lower=worst),
         y=medians.index,
         mode="markers",
         name="median of cases",
@@ -232,7 +247,7 @@ def _score_panel(
     if chance in part.columns:
         level = part.groupby("law")[chance].median().reindex(list(names))
         figure.add_scatter(
-            x=level.clip(lower=_WORST),
+            x=level.clip(lower=worst),
             y=level.index,
             mode="markers",
             name="random curves",
@@ -243,7 +258,7 @@ def _score_panel(
             **where,
         )
     figure.add_scatter(
-        x=[1.1] * len(medians),
+        x=[1 + 0.03 * (1 - worst)] * len(medians),
         y=medians.index,
         mode="text",
         text=[_short(value) for value in medians],
@@ -256,9 +271,10 @@ def _score_panel(
 
 
 def _short(value: float) -> str:
-    """An R² in few letters: three decimals, none where it is far below 0, never rounded up to 1."""
+    """An R² in few letters: three decimals, fewer below -1, never rounded up to 1."""
     if not np.isfinite(value):
         return "–"
     if value > 0.9995:
         return ">.999" if value < 1 else "1"
-    return (f"{value:.3f}" if value > -10 else f"{value:.0f}").replace("-", "−").replace("0.", ".")
+    digits = 3 if value > -1 else 1 if value > -10 else 0
+    return f"{value:.{digits}f}".replace("-", "−").replace("0.", ".")
