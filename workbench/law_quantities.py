@@ -54,8 +54,8 @@ def quantities(fitted: Fit, kind: Kind) -> dict[str, float]:
 
     preference  `slope`, that of the line over a tenth of the range to either side of 0; `peak` and
                 `trough`, the m of its largest and least value; `half_life_plus` and
-                `half_life_minus`, the m on either side, beyond that tenth, where f - f(0) has
-                fallen to half of what the slope promised
+                `half_life_minus`, the m on either side where f - f(0) has fallen to half of what
+                its line over that side's tenth promised
     utility     `peak`, the m of its largest value; `height`, f there less f(0); `half_life_plus`
                 and `half_life_minus`, the m on either side of the peak where half of the fall from
                 there to the end of the range is done
@@ -76,7 +76,9 @@ def quantities(fitted: Fit, kind: Kind) -> dict[str, float]:
         }
         for name, way in (("plus", 1), ("minus", -1)):
             side = slice(zero + way * step, None, way)
-            kept = (f[side] - f[zero]) / (slope * m[side]) if slope else np.ones(1)
+            promised = (f[zero + way * step] - f[zero]) / (m[zero + way * step] - m[zero]) * m[side]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                kept = (f[side] - f[zero]) / promised
             found[f"half_life_{name}"] = _first(m[side], kept < 0.5)
         return found
     top = int(f.argmax())

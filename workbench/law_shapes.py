@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Kind = Literal["preference", "utility"]
 KINDS: tuple[Kind, ...] = ("preference", "utility")
-# Largest exponent: beyond, a well's center lies further off than any range.
-_MOST = 60.0
+# Largest kappa / p: beyond, a well's center lies further off than any range, where digits run out.
+_MOST = 30.0
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,19 @@ def wells(numbers: Floats) -> tuple[tuple[Floats, Floats, Floats], tuple[Floats,
     numbers  (S, 6): log w+, log w-, log p+, log p-, k = +-sqrt(kappa), sign pattern: 1 where both
              centers lie on the same side of 0, that of k, -1 where they lie on either
     """
-    k, pattern = numbers[:, 4], numbers[:, 5]
-    found = []
-    for side, sign in ((0, np.ones_like(k)), (1, pattern)):
+    kappa, found = kappas(numbers), []
+    for side, sign in ((0, np.ones(len(numbers))), (1, numbers[:, 5])):
         power = np.exp(numbers[:, 2 + side])
-        spread = np.exp(numbers[:, side]) / np.sqrt(np.expm1(np.minimum(np.log(2) / power, _MOST)))
-        offset = np.sqrt(np.expm1(np.minimum(k**2 / power, _MOST)))
-        found.append((np.sign(k) * sign * offset * spread, spread, power))
+        spread = np.exp(numbers[:, side]) / np.sqrt(np.expm1(np.log(2) / power))
+        offset = np.sqrt(np.expm1(kappa / power))
+        found.append((np.sign(numbers[:, 4]) * sign * offset * spread, spread, power))
     return found[0], found[1]
+
+
+def kappas(numbers: Floats) -> Floats:
+    """-log D(0) of each (S,): k squared, as far as the smaller power allows."""
+    power = np.exp(numbers[:, 2:4].min(axis=1))
+    return np.minimum(numbers[:, 4] ** 2, _MOST * power)
 
 
 def validity(m: Floats, numbers: Floats) -> Floats:
@@ -76,7 +81,7 @@ def validity(m: Floats, numbers: Floats) -> Floats:
     for center, spread, power in (right, left):
         u = (m[None] - center[:, None]) / spread[:, None]
         sides.append(-power[:, None] * np.log1p(u**2))
-    logs = np.where(m[None] >= 0, *sides) + numbers[:, 4, None] ** 2
+    logs = np.where(m[None] >= 0, sides[0], sides[1]) + kappas(numbers)[:, None]
     return np.exp(np.clip(logs, -700, 50))
 
 
@@ -88,7 +93,7 @@ def _columns(kind: Kind, d: Floats, m: Floats) -> Floats:
 def _one_well(m: Floats, numbers: Floats) -> Floats:
     """D with one center, width and power for both sides, 1 at its top: (S, M)."""
     center, power = numbers[:, :1], np.exp(numbers[:, 2:3])
-    spread = np.exp(numbers[:, 1:2]) / np.sqrt(np.expm1(np.minimum(np.log(2) / power, _MOST)))
+    spread = np.exp(numbers[:, 1:2]) / np.sqrt(np.expm1(np.log(2) / power))
     return np.exp(-power * np.log1p(((m[None] - center) / spread) ** 2))
 
 

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import least_squares
 from scipy.stats import qmc
 
-from workbench.law_shapes import KINDS, LAWS, Floats, Kind, Law, validity, wells
+from workbench.law_shapes import KINDS, LAWS, Floats, Kind, Law, kappas, validity, wells
 
 # Starts that are tried, and how many of the best of them are followed.
 STARTS, FOLLOWED = 2048, 12
@@ -86,7 +86,7 @@ class Fit:
             found[f"p_{side}"] = float(power[0])
         names = ("alpha", "beta", "b") if len(self.weights) == 3 else ("beta", "b")
         # The columns are scaled to 1 at 0, the paper's D is not.
-        scale = np.exp(self.numbers[4] ** 2)
+        scale = float(np.exp(kappas(self.numbers[None])[0]))
         values = [*(self.weights[:-1] * scale), self.weights[-1]]
         found |= dict(zip(names, map(float, values), strict=True))
         if "alpha" in found:

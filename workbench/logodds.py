@@ -47,28 +47,28 @@ class Forks:
         """Those of some rows, with `cut` columns taken off on the left."""
         return Forks(self.column[rows] - cut, self.rival[rows], self.whole[rows])
 
-    def to(self, device: torch.device) -> Forks:
-        """The same on another device."""
-        return Forks(self.column.to(device), self.rival.to(device), self.whole.to(device))
 
-
-def score_rows(logits: Tensor, targets: Tensor, scored: Tensor, forks: Forks | None) -> Tensor:
+def score_rows(
+    logits: Tensor, targets: Tensor, scored: Tensor, forks: tuple[Tensor, ...] | None = None
+) -> Tensor:
     """(2, B) float64 in nats: log P of each row's answer, and log P of the answers that leave it.
 
     logits   (B, K, V), one column before each of the targets
     targets  (B, K)
     scored   (B, K) bool, which of them belong to the answer
-    forks    columns counted as in `targets`; without, the second number is NaN
+    forks    column, rival and whole of `Forks`, columns counted as in `targets`; without, the
+             second number is NaN
     """
     found = chosen_logprobs(logits, targets).double().masked_fill(~scored, 0)
     total = found.sum(dim=1)
     if forks is None:
         return torch.stack([total, torch.full_like(total, torch.nan)])
     columns = torch.arange(targets.shape[1], device=targets.device)
-    fork = forks.column[:, None]
+    column, rival, whole = forks
+    fork = column[:, None]
     head, tail = scored & (columns < fork), scored & (columns > fork)
-    at_fork = scored & (columns == fork) & forks.whole[:, None]
-    counted = (head & forks.whole[:, None]) | at_fork | tail
+    at_fork = scored & (columns == fork) & whole[:, None]
+    counted = (head & whole[:, None]) | at_fork | tail
     # log(1 - P) is exact enough but where a run of tokens is nearly sure.
     rest = torch.log1p(-found.exp().clamp_max(1))
     sure = at_fork.clone()
@@ -79,8 +79,8 @@ def score_rows(logits: Tensor, targets: Tensor, scored: Tensor, forks: Forks | N
         rows, places = sure.nonzero(as_tuple=True)
         table = logits[rows, places].double()
         left = table.scatter(1, targets[rows, places, None], -torch.inf)
-        forked = (places == forks.column[rows]).nonzero()[:, 0]
-        left[forked, forks.rival[rows[forked]]] = -torch.inf
+        forked = (places == column[rows]).nonzero()[:, 0]
+        left[forked, rival[rows[forked]]] = -torch.inf
         rest[rows, places] = left.logsumexp(dim=1) - table.logsumexp(dim=1)
     before = found.cumsum(dim=1) - found
     return torch.stack([total, (before + rest).masked_fill(~counted, -torch.inf).logsumexp(dim=1)])

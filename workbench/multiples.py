@@ -58,6 +58,7 @@ def check_multipliers(multipliers: ArrayLike) -> NDArray[np.float64]:
     return grid
 
 
+@torch.no_grad()
 def multiples(
     lm: LM,
     batch: Batch,
@@ -80,7 +81,8 @@ def multiples(
     Raises ValueError for no interventions, coefficients given per row, positions given as a mask,
     and as `steering.plan`.
     """
-    task = _Task(lm, tuple(interventions), _lowest(lm, interventions), multipliers, memory, remote)
+    layer = _lowest(lm, interventions)
+    task = _Task(lm, tuple(interventions), layer, multipliers, memory, remote)
     scored = batch.completion if bool(batch.completion.any()) else batch.attention
     scored = scored & (batch.positions > 0)
     found = torch.full((2, len(batch), len(multipliers)), torch.nan, dtype=torch.float64)
@@ -120,7 +122,7 @@ class _Task:
 
         def finish(rows: Tensor) -> Callable[[Tensor], Tensor]:
             branch = None if forks is None else forks.select(rows)
-            return _Finish(place(lm, part.ids[rows, first:]), place(lm, own[rows]), branch)
+            return _scoring(place(lm, part.ids[rows, first:]), place(lm, own[rows]), branch)
 
         stream, beside, whole = tracing.lower(
             lm, part, self.layer, finish(everyone), keep=keep, remote=self.remote
@@ -149,18 +151,17 @@ class _Task:
         return found
 
 
-@dataclass(frozen=True)
-class _Finish:
+def _scoring(targets: Tensor, own: Tensor, forks: Forks | None) -> Callable[[Tensor], Tensor]:
     """`score_rows` of logits (B, K + 1, V), whose last column says nothing of the answers."""
+    # It may run elsewhere, where this package's classes are not known.
+    parts = None if forks is None else (forks.column, forks.rival, forks.whole)
 
-    targets: Tensor
-    own: Tensor
-    forks: Forks | None
-
-    def __call__(self, logits: Tensor) -> Tensor:
+    def finish(logits: Tensor) -> Tensor:
         where = logits.device
-        forks = None if self.forks is None else self.forks.to(where)
-        return score_rows(logits[:, :-1], self.targets.to(where), self.own.to(where), forks)
+        placed = None if parts is None else tuple(each.to(where) for each in parts)
+        return score_rows(logits[:, :-1], targets.to(where), own.to(where), placed)
+
+    return finish
 
 
 def _cells(rows: int, steered: Tensor, most: int) -> Iterator[tuple[Tensor, Tensor]]:
