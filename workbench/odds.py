@@ -131,8 +131,8 @@ def odds(
         "said": _said(frame, undefined, alike, steered, pairs),
         "versions": versions(),
     }
-    if not quiet:
-        print("\n".join(frame.attrs["said"]), end="\n" if frame.attrs["said"] else "")
+    if frame.attrs["said"] and not quiet:
+        print("\n".join(frame.attrs["said"]))
     return frame
 
 
