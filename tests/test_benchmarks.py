@@ -14,9 +14,9 @@ FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 
 @pytest.fixture(scope="module")
 def modules():
-    """timing, peers and the two scripts, imported as they import one another."""
+    """timing, peers and the scripts, imported as they import one another."""
     sys.path.insert(0, str(FOLDER))
-    names = ("timing", "peers", "sweep", "extract")
+    names = ("timing", "peers", "sweep", "extract", "odds")
     try:
         yield {name: importlib.import_module(name) for name in names}
     finally:
@@ -38,7 +38,7 @@ def size(modules):
     return modules["sweep"].Size((-1.0, 0.0, 0.5, 1.0), 3, 6, 1, 5, 1)
 
 
-@pytest.mark.parametrize("script", ["sweep", "extract"])
+@pytest.mark.parametrize("script", ["sweep", "extract", "odds"])
 def test_arguments(modules, script):
     parser = modules[script].arguments()
     given = parser.parse_args([])
@@ -193,3 +193,25 @@ def test_extract_contestants_run(modules, stories):
     assert made["extract"].run().layers == (0, 1, 2, 3, 4)
     made["forward"].run()
     made["repeng"].run()
+
+
+def test_log_odds_of_all_contestants_are_the_same(modules, setting):
+    bench = modules["odds"]
+    size = bench.Size(2, 1, (-1.0, 0.0, 0.5))
+    given = bench.gpt2_pairs(2, vocabulary=299)
+    made, order = bench.contestants(setting, given, size)
+    assert set(made) == set(bench.NOTES)
+    times = modules["timing"].interleave(made, 1)
+    assert bench.apart(times, order) < 1e-4
+    before = setting.plain.config.num_hidden_layers
+    assert before == len(setting.plain.transformer.h) == 3
+
+
+def test_log_odds_that_differ_are_seen(modules, setting):
+    bench = modules["odds"]
+    made, order = bench.contestants(
+        setting, bench.gpt2_pairs(1, vocabulary=299), bench.Size(1, 1, (0.0, 1.0))
+    )
+    times = modules["timing"].interleave(made, 1)
+    times["ideal"].result.numpy()[0, 1] += 1
+    assert bench.apart(times, order) > 0.9

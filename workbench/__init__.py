@@ -4,11 +4,12 @@ The names below are what a notebook needs; everything else lives in the module t
 it. Functions stand in front of the modules of the same name (`workbench.sweep` is the function).
 """
 
-from workbench import figures, files, formats, judges, lens, pairs, positions, report
+from workbench import figures, files, formats, judges, laws, lens, pairs, positions, report
 from workbench.ceiling import find_ceiling
 from workbench.extract import extract
 from workbench.generate import generate
 from workbench.models import LM, load
+from workbench.odds import odds
 from workbench.positions import preview
 from workbench.seek import seek
 from workbench.slopes import slopes
@@ -32,9 +33,11 @@ __all__ = [
     "formats",
     "generate",
     "judges",
+    "laws",
     "lens",
     "load",
     "logprobs",
+    "odds",
     "pairs",
     "positions",
     "preview",

@@ -143,6 +143,79 @@ def logprobs(
     return values
 
 
+# ---- one lower part, many upper parts -----------------------------------------------------------
+
+
+@torch.no_grad()
+def lower(
+    lm: LM,
+    batch: Batch,
+    layer: int,
+    finish: Callable[[Tensor], Tensor],
+    *,
+    keep: int,
+    remote: Remote = False,
+) -> tuple[Tensor, int | None, Tensor]:
+    """One unsteered forward that also hands over the stream after block `layer`, for `upper`.
+
+    Returns the stream (B, T, D) in the model's dtype, how many values the block returns beside it
+    (None where it returns a plain tensor), and what `finish` makes of the logits (B, keep, V), as
+    in `forward`. Raises ValueError for a layer out of range.
+    """
+    block = lm.blocks[check_layer(lm, layer)]
+    inputs: dict[str, Any] = {**model_inputs(lm.model, batch), "use_cache": False}
+    if "logits_to_keep" in model_parameters(lm.model):
+        inputs["logits_to_keep"] = keep
+    with evaluating(lm.model), lm.traced.trace(**inputs, remote=remote) as tracer:
+        output = block.output
+        plain = not isinstance(output, tuple)
+        stream = save(output if plain else output[0])
+        beside = save(None if plain else len(output) - 1)
+        result = save(finish(tracer.result.logits[:, -keep:]))
+    return stream, beside, result
+
+
+@torch.no_grad()
+def upper(
+    lm: LM,
+    batch: Batch,
+    interventions: Sequence[Intervention],
+    stream: Tensor,
+    layer: int,
+    beside: int | None,
+    finish: Callable[[Tensor], Tensor],
+    *,
+    keep: int,
+    remote: Remote = False,
+) -> Tensor:
+    """The rest of a steered forward whose blocks 0 to `layer` have run: what `forward` returns with
+    the same interventions and scoring=True.
+
+    `stream` (B, T, D) and `beside` are what `lower` found for these rows, before anything is
+    steered. The skipped blocks cost nothing; embeddings and masks are made again.
+    Raises ValueError for an intervention below `layer`, and as `plan`.
+    """
+    steered = plan(lm, batch, interventions, scoring=True)
+    below = [each for each in steered if each < layer]
+    if below:
+        raise ValueError(f"layer {below[0]} is steered, below layer {layer}, whose stream was kept")
+    if layer in steered:
+        stream = steer(stream, steered.pop(layer))
+    output = stream if beside is None else (stream, *[None] * beside)
+    skipped = [lm.blocks[each] for each in range(layer + 1)]
+    blocks, width = {each: lm.blocks[each] for each in steered}, batch.width
+    inputs: dict[str, Any] = {**model_inputs(lm.model, batch), "use_cache": False}
+    if "logits_to_keep" in model_parameters(lm.model):
+        inputs["logits_to_keep"] = keep
+    with evaluating(lm.model), lm.traced.trace(**inputs, remote=remote) as tracer:
+        for block in skipped:
+            block.skip(output)
+        for each, updates in steered.items():
+            visit(blocks[each], updates, width)
+        result = save(finish(tracer.result.logits[:, -keep:]))
+    return result
+
+
 # ---- reading activations ------------------------------------------------------------------------
 
 
