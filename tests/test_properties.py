@@ -14,7 +14,7 @@ import torch
 from workbench import positions, sampling, tracing
 from workbench.models import LM
 from workbench.tokens import Batch, encode
-from workbench.updates import Add, Intervention
+from workbench.updates import Add, Intervention, Place
 
 generation = import_module("workbench.generate")  # `workbench.generate` is the function
 
@@ -151,7 +151,7 @@ def change_at_padding(lm: LM) -> float:
     def stream(edits) -> torch.Tensor:
         plan = tracing.plan(lm, batch, edits)
         with torch.no_grad(), lm.traced.trace(**tracing.model_inputs(lm.model, batch)):
-            hidden = tracing.visit(lm.blocks[0], plan.get(0, []), batch.width).save()
+            hidden = tracing.visit(lm.blocks[0], plan.get(Place(0), []), batch.width).save()
         return hidden
 
     edits = [Intervention(0, Add(direction(lm)), torch.tensor(COEFFICIENTS), careless)]

@@ -8,7 +8,7 @@ touches only plain tensors, the layer envoys, and functions of this package.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import torch
@@ -23,7 +23,7 @@ from workbench.positions import Positions, last, select
 from workbench.steering import Plan, check_layer, last_step, place, plan
 from workbench.streams import Activations, model_inputs, model_parameters
 from workbench.tokens import Batch, Prompt, to_batch
-from workbench.updates import Intervention, Update, steer
+from workbench.updates import Intervention, Place, Update, steer
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig
@@ -43,7 +43,15 @@ def _columns(
     return [(update, scale[:, start:stop]) for update, scale in updates]
 
 
-# ---- the one place where a block's output is read and replaced ----------------------------------
+# ---- the one place where what a block makes is read and replaced --------------------------------
+
+
+def modules(lm: LM, places: Iterable[Place]) -> dict[Place, Any]:
+    """The envoy that is visited at each place: the block, or its MLP's down-projection."""
+    return {
+        at: lm.blocks[at.layer] if at.site == "residual" else lm.down_projection(at.layer)
+        for at in places
+    }
 
 
 def visit(block: Any, updates: list[tuple[Update, Tensor]], stop: int) -> Tensor:
@@ -59,6 +67,27 @@ def visit(block: Any, updates: list[tuple[Update, Tensor]], stop: int) -> Tensor
         hidden = steer(hidden, _columns(updates, stop - hidden.shape[1], stop))
         block.output = (hidden, *output[1:]) if isinstance(output, tuple) else hidden
     return hidden
+
+
+def visit_projection(module: Any, updates: list[tuple[Update, Tensor]], stop: int) -> None:
+    """Inside a trace: the output (B, t, D) of a linear map, steered by updates that may read its
+    input (B, t, I). The columns are as in `visit`; some architectures have tokens of all rows in
+    one dimension there, (B t, I)."""
+    read, written = module.input, module.output
+    rows = updates[0][1].shape[0]
+    hidden = written.view(rows, -1, written.shape[-1])
+    given = read.view(rows, -1, read.shape[-1])
+    steered = steer(hidden, _columns(updates, stop - hidden.shape[1], stop), given)
+    module.output = steered.view(written.shape)
+
+
+def visit_all(found: Mapping[Place, Any], steered: Plan, stop: int) -> None:
+    """Inside a trace: every steered place, in order; the columns are as in `visit`."""
+    for at, updates in steered.items():
+        if at.site == "residual":
+            visit(found[at], updates, stop)
+        else:
+            visit_projection(found[at], updates, stop)
 
 
 # ---- one steered forward ------------------------------------------------------------------------
@@ -81,14 +110,13 @@ def forward(
     then.
     """
     steered = plan(lm, batch, interventions, scoring=scoring)
-    blocks, width = {layer: lm.blocks[layer] for layer in steered}, batch.width
+    found, width = modules(lm, steered), batch.width
     inputs: dict[str, Any] = {**model_inputs(lm.model, batch), "use_cache": False}
     kept = keep or width
     if keep is not None and "logits_to_keep" in model_parameters(lm.model):
         inputs["logits_to_keep"] = keep
     with evaluating(lm.model), lm.traced.trace(**inputs, remote=remote) as tracer:
-        for layer, updates in steered.items():
-            visit(blocks[layer], updates, width)
+        visit_all(found, steered, width)
         result = save(finish(tracer.result.logits[:, -kept:]))
     return result
 
@@ -175,9 +203,10 @@ def activations(
         row = int((counts == 0).nonzero()[0])
         raise ValueError(f"{positions!r} chooses no token of row {row}: {batch.texts[row]!r}")
     steered = plan(lm, batch, interventions)
-    final = max(wanted)
-    visits = [layer for layer in range(final + 1) if layer in steered or layer in wanted]
-    blocks = {layer: lm.blocks[layer] for layer in visits}
+    # Nothing after the last layer that is read: the steered places before, in their order.
+    before = {at: updates for at, updates in steered.items() if at.layer <= max(wanted)}
+    visits = sorted({*before, *map(Place, wanted)}, key=lambda at: at.order)
+    envoys = modules(lm, visits)
     rows, columns = (place(lm, index) for index in touched.nonzero(as_tuple=True))
     read_layers, width = set(wanted), batch.width
 
@@ -185,14 +214,17 @@ def activations(
         inputs = {**model_inputs(lm.model, batch), "use_cache": False}
         with lm.traced.trace(**inputs, remote=remote) as tracer:
             values, lengths = save({}), save({})
-            for layer in visits:
-                hidden = visit(blocks[layer], steered.get(layer, []), width)
-                if layer in read_layers:
-                    values[layer] = precise(
+            for at in visits:
+                if at.site == "mlp":
+                    visit_projection(envoys[at], before[at], width)
+                    continue
+                hidden = visit(envoys[at], before.get(at, []), width)
+                if at.layer in read_layers:
+                    values[at.layer] = precise(
                         hidden[rows.to(hidden.device), columns.to(hidden.device)]
                     )
                     if norms:
-                        lengths[layer] = precise(hidden).norm(dim=-1)
+                        lengths[at.layer] = precise(hidden).norm(dim=-1)
             tracer.stop()
     found = torch.stack([values[layer].cpu() for layer in wanted], dim=1)
     if not norms:
@@ -295,7 +327,7 @@ def _decode(
     processor: Processor,
     remote: Remote,
 ) -> tuple[Tensor, Mapping[str, Tensor]]:
-    blocks = {layer: lm.blocks[layer] for layer in steered}
+    found = modules(lm, steered)
     steps = last_step(steered, width) + 1
     # A remote run reads this block without its comments and finds the inner blocks by line: so the
     # short one comes first, and no comment stands above the second.
@@ -307,8 +339,7 @@ def _decode(
             step = 0
             try:
                 for step in tracer.iter[:steps]:
-                    for layer, updates in steered.items():
-                        visit(blocks[layer], updates, width + step)
+                    visit_all(found, steered, width + step)
             except OutOfOrderError:
                 # Every row ended, or the run was stopped, before the last planned step.
                 if step == 0:
