@@ -71,15 +71,17 @@ def find_layers(model: "PreTrainedModel") -> str:
     return passed[0]
 
 
-def find_down_projections(model: "PreTrainedModel", layer_path: str) -> "tuple[tuple[str, int] | None, ...]":
+def find_down_projections(
+    model: "PreTrainedModel", layer_path: str
+) -> tuple[tuple[str, int] | None, ...]:
     """Of each block, its MLP's down-projection: dotted name and input width; or None.
 
-    Told by what a forward of 2 x 4 tokens runs: of the modules that own a matrix, the down-projection
-    is the one that a block runs last. It must be a linear map on all tokens at once, from its own
-    input to the width of the residual stream, and no narrower a map than any other that ends in
-    that width. Norms own no matrix, so those that follow the MLP (Gemma-2 and -3, OLMo-2) do not
-    hide it. None is for a block without a single one: a mixture of experts runs maps on some of the
-    tokens, keeps them as one tensor of three dimensions, or weighs them after.
+    Told by what a forward of 2 x 4 tokens runs: of the modules that own a matrix, the
+    down-projection is the one that a block runs last. It must be a linear map on all tokens at
+    once, from its own input to the width of the residual stream, and read no less than any other
+    that ends in that width. Norms own no matrix, so those that follow the MLP (Gemma-2 and -3,
+    OLMo-2) do not hide it. None is for a block without a single one: a mixture of experts runs maps
+    on some of the tokens, keeps them as one tensor of three dimensions, or weighs them after.
     """
     config = text_config(model)
     width, blocks = config.hidden_size, model.get_submodule(layer_path)

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from workbench.positions import select
 from workbench.tokens import Batch
-from workbench.updates import Intervention, Place, Update, reads, scales
+from workbench.updates import AnyUpdate, Intervention, Place, reads, scales
 
 if TYPE_CHECKING:
     from workbench.models import LM
 
 # For each steered place, as a forward passes them, its updates with their scales (B, T).
-Plan: TypeAlias = dict[Place, list[tuple[Update, Tensor]]]
+Plan: TypeAlias = dict[Place, list[tuple[AnyUpdate, Tensor]]]
 
 
 def plan(
@@ -84,7 +84,7 @@ def _check_interventions(interventions: Sequence[Intervention]) -> None:
             )
 
 
-def _check_fits(lm: LM, update: Update, at: Place) -> None:
+def _check_fits(lm: LM, update: AnyUpdate, at: Place) -> None:
     if update.width is not None and update.width != lm.width:
         raise ValueError(
             f"the update has width {update.width}, the residual stream of {lm.name!r} has width "

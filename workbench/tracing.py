@@ -23,7 +23,7 @@ from workbench.positions import Positions, last, select
 from workbench.steering import Plan, check_layer, last_step, place, plan
 from workbench.streams import Activations, model_inputs, model_parameters
 from workbench.tokens import Batch, Prompt, to_batch
-from workbench.updates import Intervention, Place, Update, steer
+from workbench.updates import AnyUpdate, Intervention, Place, steer
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig
@@ -37,8 +37,8 @@ TOKENS = 4096
 
 
 def _columns(
-    updates: list[tuple[Update, Tensor]], start: int, stop: int
-) -> list[tuple[Update, Tensor]]:
+    updates: list[tuple[AnyUpdate, Tensor]], start: int, stop: int
+) -> list[tuple[AnyUpdate, Tensor]]:
     """The same updates, their scales cut to some columns."""
     return [(update, scale[:, start:stop]) for update, scale in updates]
 
@@ -54,7 +54,7 @@ def modules(lm: LM, places: Iterable[Place]) -> dict[Place, Any]:
     }
 
 
-def visit(block: Any, updates: list[tuple[Update, Tensor]], stop: int) -> Tensor:
+def visit(block: Any, updates: list[tuple[AnyUpdate, Tensor]], stop: int) -> Tensor:
     """Inside a trace: the residual stream (B, t, D) after a block, steered if there are updates.
 
     The t tokens that the block sees are the columns before `stop` of the updates' tables: all of
@@ -69,7 +69,7 @@ def visit(block: Any, updates: list[tuple[Update, Tensor]], stop: int) -> Tensor
     return hidden
 
 
-def visit_projection(module: Any, updates: list[tuple[Update, Tensor]], stop: int) -> None:
+def visit_projection(module: Any, updates: list[tuple[AnyUpdate, Tensor]], stop: int) -> None:
     """Inside a trace: the output (B, t, D) of a linear map, steered by updates that may read its
     input (B, t, I). The columns are as in `visit`; some architectures have tokens of all rows in
     one dimension there, (B t, I)."""

@@ -66,8 +66,7 @@ class Update(Protocol):
     """A map of what its site writes: `(hidden (B, T, D), scale (B, T, 1)) -> (B, T, D)`.
 
     `width` is the D that it was made for, None where any will do; `origin` the model that it was
-    made on, None where that is not known. One that has an attribute `reads`, a width I, is also
-    given what its site reads: `(hidden, scale, read (B, T, I)) -> (B, T, D)`.
+    made on, None where that is not known.
     """
 
     @property
@@ -76,8 +75,23 @@ class Update(Protocol):
     @property
     def origin(self) -> Origin | None: ...
 
+    def __call__(self, hidden: Tensor, scale: Tensor) -> Tensor: ...
+
+
+class ReadingUpdate(Protocol):
+    """An update that is also given what its site reads, of width I = `reads`:
+    `(hidden (B, T, D), scale (B, T, 1), read (B, T, I)) -> (B, T, D)`."""
+
     @property
-    def __call__(self) -> Callable[..., Tensor]: ...
+    def reads(self) -> int: ...
+    @property
+    def width(self) -> int | None: ...
+    @property
+    def origin(self) -> Origin | None: ...
+    def __call__(self, hidden: Tensor, scale: Tensor, read: Tensor) -> Tensor: ...
+
+
+AnyUpdate: TypeAlias = Update | ReadingUpdate
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,11 +141,12 @@ class Intervention:
     The update may be a plain function (hidden, scale) -> hidden: it is then taken to fit any model.
     The coefficient is a number, a tensor with one number per batch row, or a function of the step
     that returns either. Raises ValueError for one that is not finite, for something that is no
-    update, for an unknown site, and for `last_k` positions: the end of a text moves on while it is written.
+    update, for an unknown site, and for `last_k` positions: the end of a text moves on while it is
+    written.
     """
 
     layer: int
-    update: Update
+    update: AnyUpdate
     coefficient: Coefficient = 1.0
     positions: Positions = everything
     site: Site = "residual"
@@ -151,7 +166,8 @@ class Intervention:
                 "(from workbench.updates import Add)"
             )
         if not hasattr(self.update, "width"):
-            object.__setattr__(self, "update", Function(self.update))
+            function: Any = self.update
+            object.__setattr__(self, "update", Function(function))
         if isinstance(self.positions, LastK):
             raise ValueError(
                 f"{self.positions!r} is for reading: the end of a text moves on while it is "
@@ -228,7 +244,7 @@ def scales(coefficient: Coefficient, touched: Tensor, starts: Tensor) -> Tensor:
 
 
 def steer(
-    hidden: Tensor, updates: list[tuple[Update, Tensor]], read: Tensor | None = None
+    hidden: Tensor, updates: list[tuple[AnyUpdate, Tensor]], read: Tensor | None = None
 ) -> Tensor:
     """What a site writes, (B, T, D), after its updates, in order.
 
@@ -238,13 +254,12 @@ def steer(
     """
     for update, scale in updates:
         weight = scale.to(hidden.device)[..., None]  # (B, T, 1)
-        given: Any = ()
-        if reads(update) is not None:
-            given = (hidden if read is None else read,)
-        hidden = torch.where(weight == 0, hidden, update(hidden, weight, *given))
+        given = () if reads(update) is None else (hidden if read is None else read,)
+        apply: Callable[..., Tensor] = update
+        hidden = torch.where(weight == 0, hidden, apply(hidden, weight, *given))
     return hidden
 
 
-def reads(update: Update) -> int | None:
+def reads(update: AnyUpdate) -> int | None:
     """The width of what an update reads beside what it changes; None where it reads nothing."""
     return getattr(update, "reads", None)

@@ -45,6 +45,14 @@ class AddLowRank:
     def width(self) -> int:
         return self.b.shape[1]
 
+    def matrix(self) -> Tensor:
+        """dW = A B, (I, D)."""
+        return self.a @ self.b
+
+    def times(self, factor: float) -> AddLowRank:
+        """The update whose change is `factor` times this one's."""
+        return AddLowRank(self.a, factor * self.b, self.origin)
+
     def __call__(self, hidden: Tensor, scale: Tensor, read: Tensor) -> Tensor:
         inner = read @ self.a.to(read.device, read.dtype)  # (B, T, r)
         change = inner @ self.b.to(read.device, read.dtype)  # (B, T, D)
@@ -77,6 +85,14 @@ class AddLinear:
     @property
     def width(self) -> int:
         return self.weight.shape[1]
+
+    def matrix(self) -> Tensor:
+        """dW, (I, D)."""
+        return self.weight
+
+    def times(self, factor: float) -> AddLinear:
+        """The update whose change is `factor` times this one's."""
+        return AddLinear(factor * self.weight, factor * self.bias, self.origin)
 
     def __call__(self, hidden: Tensor, scale: Tensor, read: Tensor) -> Tensor:
         change = read @ self.weight.to(read.device, read.dtype)  # (B, T, D)
