@@ -153,8 +153,10 @@ def fit(
 
     Raises Diverged where a loss or a gradient is not finite; what was kept before stays.
     """
+    # In one order, whether they come from the start or from a file: a norm is a sum.
     parameters = {
-        name: tensor.detach().clone().requires_grad_() for name, tensor in state.parameters.items()
+        name: tensor.detach().clone().requires_grad_()
+        for name, tensor in sorted(state.parameters.items())
     }
     optimizer = _optimizer(parameters, state, schedule)
     kept = _copy(state)
