@@ -52,7 +52,7 @@ def edited(lm: LM, form: WeightForm, coefficient: float) -> LM:
     """A copy of the model whose weights and biases are changed in truth."""
     model = copy.deepcopy(lm.model)
     for layer in form.layers:
-        path = f"{lm.layer_path}.{layer}.{lm._projection(layer)[0]}"
+        path = f"{lm.layer_path}.{layer}.{lm.projection_name(layer)}"
         module = model.get_submodule(path)
         weight, bias = form.delta(layer)
         with torch.no_grad():
@@ -111,7 +111,7 @@ def test_a_change_of_the_block_output_is_another_thing_where_norms_follow(name):
     change = make(lm, "local_weight")
     batch = encode(lm, PROMPTS[:1])
     seen = []
-    module = lm.model.get_submodule(f"{lm.layer_path}.1.{lm._projection(1)[0]}")
+    module = lm.model.get_submodule(f"{lm.layer_path}.1.{lm.projection_name(1)}")
     handle = module.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     try:
         architectures.steered_logits(lm, batch)

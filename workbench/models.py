@@ -109,7 +109,11 @@ class LM:
 
         Raises ValueError where the block has no single one, as mixtures of experts.
         """
-        return self.blocks[layer].get(self._projection(layer)[0])
+        return self.blocks[layer].get(self.projection_name(layer))
+
+    def projection_name(self, layer: int) -> str:
+        """Its dotted name within the block, such as "mlp.down_proj"; errors as there."""
+        return self._projection(layer)[0]
 
     def inner_width(self, layer: int) -> int:
         """I, the size of what the down-projection of block `layer` reads; errors as there."""
