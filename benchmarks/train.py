@@ -38,10 +38,9 @@ def contestants(lm: Any, plain: Any) -> dict[str, Contestant]:
     from workbench import pairs
     from workbench.examples import make_examples
     from workbench.fitting import State, fit
-    from workbench.layers import find_layers
+    from workbench.layers import find_layers, frozen
     from workbench.objectives import SPLIT
     from workbench.positions import everything
-    from workbench.train import _frozen
     from workbench.trainable import FORMS
     from workbench.training import Settings, Task
 
@@ -72,7 +71,7 @@ def contestants(lm: Any, plain: Any) -> dict[str, Contestant]:
         task = Task(lm, settings, given, range(PAIRS), examples, None)
 
         def run() -> None:
-            with _frozen(lm.model):
+            with frozen(lm.model):
                 fit(
                     State(settings.begin(lm)),
                     settings.schedule(PAIRS),

@@ -14,9 +14,9 @@ FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 
 @pytest.fixture(scope="module")
 def modules():
-    """timing, peers and the two scripts, imported as they import one another."""
+    """timing, peers and the three scripts, imported as they import one another."""
     sys.path.insert(0, str(FOLDER))
-    names = ("timing", "peers", "sweep", "extract")
+    names = ("timing", "peers", "sweep", "extract", "train")
     try:
         yield {name: importlib.import_module(name) for name in names}
     finally:
@@ -38,7 +38,7 @@ def size(modules):
     return modules["sweep"].Size((-1.0, 0.0, 0.5, 1.0), 3, 6, 1, 5, 1)
 
 
-@pytest.mark.parametrize("script", ["sweep", "extract"])
+@pytest.mark.parametrize("script", ["sweep", "extract", "train"])
 def test_arguments(modules, script):
     parser = modules[script].arguments()
     given = parser.parse_args([])

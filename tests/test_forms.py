@@ -5,10 +5,12 @@ import math
 import re
 from dataclasses import replace
 from importlib import import_module
+from types import SimpleNamespace
 
 import architectures
 import pytest
 import torch
+import transformers
 from torch import nn
 
 from workbench import positions, tracing
@@ -254,6 +256,40 @@ def test_gradients_flow_to_the_change(tiny):
     assert a.grad.abs().max() > 0
     assert b.grad.abs().max() > 0
     tiny.model.zero_grad()
+
+
+class Widened(nn.Module):
+    """An MLP behind which a block runs another map to the width of the stream, as Gemma-3n does."""
+
+    def __init__(self, mlp: nn.Module, inner: int) -> None:
+        super().__init__()
+        self.mlp, self.more = mlp, nn.Sequential(nn.Linear(32, inner), nn.Linear(inner, 32))
+
+    def forward(self, hidden):
+        return self.more(self.mlp(hidden))
+
+
+def test_the_down_projection_is_found_by_structure_or_not_at_all():
+    names = {name: architectures.build(name).projection_name(1) for name in DENSE}
+    assert names["gpt2"] == "mlp.c_proj"
+    assert names["opt"] == "fc2"
+    assert names["mpt"] == "ffn.down_proj"
+    assert names["gemma3"] == names["olmo2"] == "mlp.down_proj"
+    # A later map that reads less than the MLP's own leaves it open which is meant.
+    model = copy.deepcopy(architectures.build("llama").model)
+    model.model.layers[1].mlp = Widened(model.model.layers[1].mlp, 16)
+    lm = load(model, tokenizer=architectures.tokenizer())
+    assert lm.projection_name(0) == "mlp.down_proj"
+    with pytest.raises(ValueError, match=r"block 1 of .* has no single MLP down-projection"):
+        lm.projection_name(1)
+
+
+def test_it_is_found_on_a_model_whose_weights_are_elsewhere():
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(architectures.config("gemma2"))
+    away = LM(SimpleNamespace(_module=model), "away", "model.layers")  # type: ignore[arg-type]
+    assert away.projection_name(2) == "mlp.down_proj"
+    assert away.inner_width(2) == 64
 
 
 # ---- what does not fit --------------------------------------------------------------------------

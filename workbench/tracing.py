@@ -8,7 +8,7 @@ touches only plain tensors, the layer envoys, and functions of this package.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import torch
@@ -23,7 +23,8 @@ from workbench.positions import Positions, last, select
 from workbench.steering import Plan, check_layer, last_step, place, plan
 from workbench.streams import Activations, model_inputs, model_parameters
 from workbench.tokens import Batch, Prompt, to_batch
-from workbench.updates import AnyUpdate, Intervention, Place, steer
+from workbench.updates import Intervention, Place
+from workbench.visits import modules, visit, visit_all, visit_projection
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig
@@ -34,60 +35,6 @@ Remote: TypeAlias = bool | Literal["local"]
 
 # Padded tokens of one forward: enough to keep a processor busy, little enough for its caches.
 TOKENS = 4096
-
-
-def _columns(
-    updates: list[tuple[AnyUpdate, Tensor]], start: int, stop: int
-) -> list[tuple[AnyUpdate, Tensor]]:
-    """The same updates, their scales cut to some columns."""
-    return [(update, scale[:, start:stop]) for update, scale in updates]
-
-
-# ---- the one place where what a block makes is read and replaced --------------------------------
-
-
-def modules(lm: LM, places: Iterable[Place]) -> dict[Place, Any]:
-    """The envoy that is visited at each place: the block, or its MLP's down-projection."""
-    return {
-        at: lm.blocks[at.layer] if at.site == "residual" else lm.down_projection(at.layer)
-        for at in places
-    }
-
-
-def visit(block: Any, updates: list[tuple[AnyUpdate, Tensor]], stop: int) -> Tensor:
-    """Inside a trace: the residual stream (B, t, D) after a block, steered if there are updates.
-
-    The t tokens that the block sees are the columns before `stop` of the updates' tables: all of
-    them in a forward, the newest in a decoding step with a cache.
-    Blocks return a tensor, or a tuple that begins with it, depending on the architecture.
-    """
-    output = block.output
-    hidden = output[0] if isinstance(output, tuple) else output
-    if updates:
-        hidden = steer(hidden, _columns(updates, stop - hidden.shape[1], stop))
-        block.output = (hidden, *output[1:]) if isinstance(output, tuple) else hidden
-    return hidden
-
-
-def visit_projection(module: Any, updates: list[tuple[AnyUpdate, Tensor]], stop: int) -> None:
-    """Inside a trace: the output (B, t, D) of a linear map, steered by updates that may read its
-    input (B, t, I). The columns are as in `visit`; some architectures have tokens of all rows in
-    one dimension there, (B t, I)."""
-    read, written = module.input, module.output
-    rows = updates[0][1].shape[0]
-    hidden = written.view(rows, -1, written.shape[-1])
-    given = read.view(rows, -1, read.shape[-1])
-    steered = steer(hidden, _columns(updates, stop - hidden.shape[1], stop), given)
-    module.output = steered.view(written.shape)
-
-
-def visit_all(found: Mapping[Place, Any], steered: Plan, stop: int) -> None:
-    """Inside a trace: every steered place, in order; the columns are as in `visit`."""
-    for at, updates in steered.items():
-        if at.site == "residual":
-            visit(found[at], updates, stop)
-        else:
-            visit_projection(found[at], updates, stop)
 
 
 # ---- one steered forward ------------------------------------------------------------------------

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 from workbench.examples import Examples, make_examples
 from workbench.fitting import Diverged, State, fit
 from workbench.forms import LoRA
 from workbench.holding import hold_out
 from workbench.interrupts import stopping
+from workbench.layers import frozen
 from workbench.objectives import AnyObjective, as_objective
 from workbench.pairs import Pairs
 from workbench.positions import Positions, Rule, everything
@@ -107,8 +106,8 @@ def train(
         progress, quiet: Show a bar with the loss; do not print.
 
     Returns a `SteeringVector`, `LoRA` or `LocalWeight`. Its coefficient is m: `vector.at(m,
-    unit="raw")`, `lora.at(m)`. `loss_history` gives its losses; "complete" in its provenance is
-    False if it was stopped.
+    unit="raw", layers=vector.layers)`, `lora.at(m)`. `loss_history` gives its losses; "complete" in
+    its provenance is False if it was stopped.
 
     Raises ValueError, before any step, for unknown names, settings out of range, layers without
     the site of the form, pairs that lack a prompt, have an empty completion or are longer than the
@@ -188,7 +187,7 @@ def train(
         return make_result(lm, shape, of.chosen(), aim.name, examples.sides, about)
 
     judge = None if judged is None else task.judge
-    with stopping(stop) as stopped, _frozen(lm.model):
+    with stopping(stop) as stopped, frozen(lm.model):
         try:
             ended = fit(
                 state, schedule, task.losses, judge, task.name, stopped, path, progress, watch
@@ -218,16 +217,3 @@ def _layers(lm: LM, layers: int | Sequence[int] | None, start: Trained | None) -
     if not chosen or len(set(chosen)) < len(chosen):
         raise ValueError(f"layers {layers!r}: name at least one, and each once")
     return chosen
-
-
-@contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
-    """No parameter of the model takes a gradient inside; after, those do that did."""
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in learning:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in learning:
-            parameter.requires_grad_(True)
