@@ -16,7 +16,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 def modules():
     """timing, peers and the scripts, imported as they import one another."""
     sys.path.insert(0, str(FOLDER))
-    names = ("timing", "peers", "sweep", "extract", "odds")
+    names = ("timing", "peers", "sweep", "extract", "odds", "train")
     try:
         yield {name: importlib.import_module(name) for name in names}
     finally:
@@ -38,7 +38,7 @@ def size(modules):
     return modules["sweep"].Size((-1.0, 0.0, 0.5, 1.0), 3, 6, 1, 5, 1)
 
 
-@pytest.mark.parametrize("script", ["sweep", "extract", "odds"])
+@pytest.mark.parametrize("script", ["sweep", "extract", "odds", "train"])
 def test_arguments(modules, script):
     parser = modules[script].arguments()
     given = parser.parse_args([])

@@ -11,10 +11,10 @@ import architectures
 import pytest
 import torch
 
-from workbench import positions, sampling, tracing
+from workbench import positions, sampling, tracing, visits
 from workbench.models import LM
 from workbench.tokens import Batch, encode
-from workbench.updates import Add, Intervention
+from workbench.updates import Add, Intervention, Place
 
 generation = import_module("workbench.generate")  # `workbench.generate` is the function
 
@@ -151,7 +151,7 @@ def change_at_padding(lm: LM) -> float:
     def stream(edits) -> torch.Tensor:
         plan = tracing.plan(lm, batch, edits)
         with torch.no_grad(), lm.traced.trace(**tracing.model_inputs(lm.model, batch)):
-            hidden = tracing.visit(lm.blocks[0], plan.get(0, []), batch.width).save()
+            hidden = tracing.visit(lm.blocks[0], plan.get(Place(0), []), batch.width).save()
         return hidden
 
     edits = [Intervention(0, Add(direction(lm)), torch.tensor(COEFFICIENTS), careless)]
@@ -325,13 +325,13 @@ def test_attention_to_padding_is_caught(name, monkeypatch):
 
 def test_a_stale_cache_is_caught(monkeypatch):
     """The fault: the prompt's cache comes from the unsteered model."""
-    sound = tracing._columns
+    sound = visits.columns
 
     def faulty(updates, start, stop):
         kept = sound(updates, start, stop)
         return [(u, s * 0) for u, s in kept] if start == 0 else kept
 
-    monkeypatch.setattr(tracing, "_columns", faulty)
+    monkeypatch.setattr(visits, "columns", faulty)
     assert cached_against_uncached(architectures.build("llama")) > 100 * TOLERANCE
 
 
@@ -372,12 +372,12 @@ def test_an_update_that_rounds_is_unsteered_at_zero_all_the_same():
 
 
 def test_a_coefficient_zero_that_rounds_is_caught(monkeypatch):
-    def faulty(hidden, updates):
+    def faulty(hidden, updates, read=None):
         for update, scale in updates:
             hidden = update(hidden, scale[..., None])
         return hidden
 
-    monkeypatch.setattr(tracing, "steer", faulty)
+    monkeypatch.setattr(visits, "steer", faulty)
     lm = architectures.build("llama")
     zero, unsteered = zero_and_unsteered(lm, Rounding(direction(lm)))
     assert not torch.equal(zero[0], unsteered[0])

@@ -15,7 +15,7 @@ from workbench.generate import generate
 from workbench.models import LM
 from workbench.steering import check_layer, last_step, plan
 from workbench.tokens import encode
-from workbench.updates import Add, Intervention, Origin
+from workbench.updates import Add, Intervention, Origin, Place
 from workbench.vectors import SteeringVector
 
 PROMPTS = ("A girl and her dog", "I am")
@@ -38,8 +38,8 @@ def vector_of(lm) -> SteeringVector:
 def test_a_plan_leaves_out_what_is_zero(tiny, batch):
     edits = [ones(tiny, 0, 0.0), ones(tiny, 1, 2.0, positions.generated)]
     made = plan(tiny, batch, edits, new_tokens=4)
-    assert list(made) == [1]
-    ((_, table),) = made[1]
+    assert list(made) == [Place(1)]
+    ((_, table),) = made[Place(1)]
     assert table.shape == (2, batch.width + 4)
     assert torch.equal(table[:, : batch.width] != 0, batch.completion)
     assert table[0, batch.width :].tolist() == [2, 2, 2, 0]  # the last token is not fed back
@@ -48,8 +48,8 @@ def test_a_plan_leaves_out_what_is_zero(tiny, batch):
 def test_layers_come_in_order_and_updates_of_one_layer_as_given(tiny, batch):
     edits = [ones(tiny, 2), ones(tiny, 0, 3.0), ones(tiny, 2, -1.0)]
     made = plan(tiny, batch, edits)
-    assert list(made) == [0, 2]
-    assert [float(table[batch.attention].unique()) for _, table in made[2]] == [1.0, -1.0]
+    assert list(made) == [Place(0), Place(2)]
+    assert [float(table[batch.attention].unique()) for _, table in made[Place(2)]] == [1.0, -1.0]
 
 
 def test_the_last_step_is_the_last_column_that_anything_steers(tiny, batch):
@@ -99,7 +99,7 @@ def test_a_model_whose_weights_are_elsewhere_takes_any_vector(tiny, batch):
     away = LM(traced, "away", "model.layers")  # type: ignore[arg-type]
     assert tiny.in_memory
     assert not away.in_memory
-    assert list(plan(away, batch, vector_of(tiny).at(1.0))) == [1]
+    assert list(plan(away, batch, vector_of(tiny).at(1.0))) == [Place(1)]
 
 
 def test_layers_are_whole_numbers_of_the_model(tiny):

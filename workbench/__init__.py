@@ -16,6 +16,7 @@ from workbench.slopes import slopes
 from workbench.survival import ceilings_by_length, survival
 from workbench.sweep import sweep
 from workbench.tracing import logprobs, read
+from workbench.train import train
 from workbench.updates import Intervention
 from workbench.vectors import SteeringVector, random_like
 
@@ -48,4 +49,5 @@ __all__ = [
     "slopes",
     "survival",
     "sweep",
+    "train",
 ]

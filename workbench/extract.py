@@ -7,7 +7,7 @@ tells the two sides apart, and chooses the default layer by that.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,14 +15,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from workbench.checks import check_whole, number
-from workbench.dealing import divide, group_by_texts
+from workbench.checks import check_whole
+from workbench.holding import hold_out
 from workbench.layer_scores import best_layer, d_prime_interval, share_interval
 from workbench.methods import METHODS
 from workbench.pairs import Pairs
 from workbench.positions import Positions, last_k
 from workbench.reading import PairActivations, read_pairs, residual_norms
-from workbench.splits import require_disjoint, text_hash
 from workbench.tokens import Prompt
 from workbench.vectors import SteeringVector
 from workbench.versions import versions
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["extract", "read_pairs", "residual_norms", "separate", "with_norms"]
 
-_SHARE = 0.2
-_FEWEST = 5
 _LAST = last_k(1)
 
 
@@ -83,7 +80,7 @@ def extract(
     check_whole("seed", seed, 0)
     if shuffle_labels is not None:
         check_whole("shuffle_labels", shuffle_labels, 0)
-    division = _divide(pairs, held_out, seed)
+    division = hold_out(pairs, held_out, seed)
 
     def read(which: Pairs) -> PairActivations:
         return read_pairs(lm, which, positions, layers=chosen, compat=compat, cache=cache)
@@ -182,46 +179,6 @@ def with_norms(vector: SteeringVector, lm: LM, prompts: Sequence[Prompt]) -> Ste
     """
     vector.check(lm, same_model=False)
     return replace(vector, residual_norm=residual_norms(lm, prompts, vector.layers))
-
-
-@dataclass(frozen=True)
-class _Division:
-    making: list[int]
-    judging: list[int]
-    said: str
-
-
-def _divide(pairs: Pairs, held_out: Pairs | float | None, seed: int) -> _Division:
-    """Which pairs make the vector, which judge it, and in words."""
-    everyone = list(range(len(pairs)))
-    if isinstance(held_out, Pairs):
-        require_disjoint(
-            {f"{pairs.name} (pairs)": pairs.texts, f"{held_out.name} (held out)": held_out.texts}
-        )
-        return _Division(everyone, [], f"judged on {len(held_out)} pairs of {held_out.name!r}")
-    share = _SHARE if held_out is None else number(held_out)
-    if not 0 <= share < 1:
-        raise ValueError(
-            f"held_out={held_out!r} is not a share of the pairs: give 0 <= share < 1, or other "
-            "pairs"
-        )
-    if share == 0 or (held_out is None and len(pairs) < _FEWEST):
-        return _Division(everyone, [], f"all {len(pairs)} pairs made the vector, none judged it")
-    groups, kept = group_by_texts([pair.texts for pair in pairs]), "prompt or text"
-    if max(map(len, groups)) > (1 - share) * len(pairs):
-        # One prompt for all is common (a persona, a fixed question): keep whole texts apart then.
-        texts = [[text_hash(text) for text in pair.full] for pair in pairs]
-        groups, kept = group_by_texts(texts), "text (though prompts)"
-    if len(groups) < 2:
-        raise ValueError(
-            f"pairs {pairs.name!r} all share a text, so none can be held out; pass held_out=0 or "
-            "other pairs"
-        )
-    making, judging = divide(groups, (1 - share, share), seed)
-    said = (
-        f"{len(making)} pairs made the vector, {len(judging)} others judged it, no {kept} in common"
-    )
-    return _Division(making, judging, f"{said} (seed {seed})")
 
 
 def _shuffled(activations: PairActivations, seed: int) -> PairActivations:

@@ -21,7 +21,7 @@ from nnsight import TransformersModel
 from torch import Tensor, nn
 
 from workbench import checkpoints
-from workbench.layers import find_layers, text_config
+from workbench.layers import find_down_projections, find_layers, text_config
 
 if TYPE_CHECKING:
     from nnsight import Envoy
@@ -103,6 +103,37 @@ class LM:
     def blocks(self) -> "Envoy":
         """The traced layer list: `lm.blocks[l].output` inside a trace."""
         return self.traced.get(self.layer_path)
+
+    def down_projection(self, layer: int) -> "Envoy":
+        """The traced linear map that ends the MLP of block `layer`: (…, I) -> (…, D).
+
+        Raises ValueError where the block has no single one, as mixtures of experts.
+        """
+        return self.blocks[layer].get(self.projection_name(layer))
+
+    def projection_name(self, layer: int) -> str:
+        """Its dotted name within the block, such as "mlp.down_proj"; errors as there."""
+        return self._projection(layer)[0]
+
+    def inner_width(self, layer: int) -> int:
+        """I, the size of what the down-projection of block `layer` reads; errors as there."""
+        return self._projection(layer)[1]
+
+    def _projection(self, layer: int) -> tuple[str, int]:
+        found = self._down_projections[layer]
+        if found is None:
+            raise ValueError(
+                f"block {layer} of {self.name!r} ({type(self.model).__name__}) has no single MLP "
+                "down-projection that its structure tells (a mixture of experts has one for each "
+                "expert): LoRA and local weight have no place there; steer the residual stream "
+                "with a vector (form='vector')"
+            )
+        return found
+
+    @cached_property
+    def _down_projections(self) -> tuple[tuple[str, int] | None, ...]:
+        """One small forward, the first time that one is asked for."""
+        return find_down_projections(self.model, self.layer_path)
 
     @cached_property
     def in_memory(self) -> bool:

@@ -22,7 +22,7 @@ from workbench.positions import LastK, Mask, Positions, last_k, mask, select
 from workbench.steering import check_layer
 from workbench.store import cache_path, cached, tensors_hash
 from workbench.streams import model_inputs
-from workbench.tokens import Batch, Prompt, encode
+from workbench.tokens import Batch, Prompt, encode, to_batch
 from workbench.tracing import TOKENS
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def read_pairs(
 
 
 def residual_norms(
-    lm: LM, prompts: Sequence[Prompt], layers: Sequence[int] | None = None
+    lm: LM, prompts: Sequence[Prompt] | Batch, layers: Sequence[int] | None = None
 ) -> dict[int, float]:
     """Layer -> median norm of the residual stream over the tokens of prompts other than the first.
 
@@ -129,7 +129,7 @@ def residual_norms(
     read = tuple(range(lm.layers)) if layers is None else tuple(layers)
     norms = [
         _later(batch, tracing.norms(lm, batch, read))
-        for batch, _ in batches(encode(lm, prompts), TOKENS)
+        for batch, _ in batches(to_batch(lm, prompts), TOKENS)
     ]
     return dict(zip(read, _median(norms).tolist(), strict=True))
 
@@ -145,19 +145,8 @@ def batches(batch: Batch, tokens: int) -> Iterator[tuple[Batch, list[int]]]:
     while start < len(order):
         width = int(lengths[order[start]])
         rows = order[start : start + max(1, tokens // width)]
-        yield _trimmed(batch.select(rows), width), rows
+        yield batch.select(rows).trimmed(), rows
         start += len(rows)
-
-
-def _trimmed(batch: Batch, width: int) -> Batch:
-    """The batch without the columns on the left that are padding in every row."""
-    cut = batch.width - width
-    return replace(
-        batch,
-        ids=batch.ids[:, cut:],
-        attention=batch.attention[:, cut:],
-        starts=batch.starts - cut,
-    )
 
 
 def _encoded(lm: LM, pairs: Pairs, compat: bool) -> Batch:

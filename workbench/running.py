@@ -6,10 +6,7 @@ elsewhere: here is only what the model itself says and what can be counted.
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -103,30 +100,6 @@ def run_chunks(
             parts[index] = frame
             bar.update(work.new_tokens * len(chunk) - (bar.n - before))
     return parts
-
-
-@contextmanager
-def stopping(stop: threading.Event | None) -> Iterator[Callable[[], bool]]:
-    """Whether to stop: because of `stop`, or of the first Ctrl-C. A second one interrupts."""
-    interrupted = threading.Event()
-
-    def is_set() -> bool:
-        return interrupted.is_set() or (stop is not None and stop.is_set())
-
-    if threading.current_thread() is not threading.main_thread():
-        yield is_set
-        return
-    former = signal.getsignal(signal.SIGINT)
-
-    def note(*_: Any) -> None:
-        interrupted.set()
-        signal.signal(signal.SIGINT, former)
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield is_set
-    finally:
-        signal.signal(signal.SIGINT, former)
 
 
 def _load(disk: Chunks, index: int, chunk: np.ndarray) -> pd.DataFrame | None:

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from workbench.positions import select
 from workbench.tokens import Batch
-from workbench.updates import Intervention, Update, scales
+from workbench.updates import AnyUpdate, Intervention, Place, reads, scales
 
 if TYPE_CHECKING:
     from workbench.models import LM
 
-# For each steered layer, in order, its updates with their scales (B, T).
-Plan: TypeAlias = dict[int, list[tuple[Update, Tensor]]]
+# For each steered place, as a forward passes them, its updates with their scales (B, T).
+Plan: TypeAlias = dict[Place, list[tuple[AnyUpdate, Tensor]]]
 
 
 def plan(
@@ -38,14 +38,15 @@ def plan(
     new token is never fed back, and with `scoring` nothing is read from the batch's last column:
     that column is zero, and a coefficient that follows the step is not asked for it.
 
-    Raises ValueError for anything but a sequence of interventions, a layer out of range, an update
-    of another width or made on another model, a coefficient that is not finite or not one per row.
+    Raises ValueError for anything but a sequence of interventions, a layer out of range or without
+    the site that is steered, an update of another width or made on another model, a coefficient
+    that is not finite or not one per row.
     """
     _check_interventions(interventions)
     steered: Plan = {}
     for intervention in interventions:
-        layer = check_layer(lm, intervention.layer)
-        _check_fits(lm, intervention.update)
+        at = Place(check_layer(lm, intervention.layer), intervention.site)
+        _check_fits(lm, intervention.update, at)
         positions = intervention.positions
         later = torch.full((len(batch), new_tokens), bool(positions.generated))
         touched = torch.cat([select(lm, batch, positions), later], dim=1)
@@ -53,8 +54,8 @@ def plan(
             touched[:, -1] = False
         table = scales(intervention.coefficient, touched, batch.starts)
         if table.any():
-            steered.setdefault(layer, []).append((intervention.update, place(lm, table)))
-    return dict(sorted(steered.items()))
+            steered.setdefault(at, []).append((intervention.update, place(lm, table)))
+    return {at: steered[at] for at in sorted(steered, key=lambda at: at.order)}
 
 
 def check_layer(lm: LM, layer: int) -> int:
@@ -83,11 +84,18 @@ def _check_interventions(interventions: Sequence[Intervention]) -> None:
             )
 
 
-def _check_fits(lm: LM, update: Update) -> None:
+def _check_fits(lm: LM, update: AnyUpdate, at: Place) -> None:
     if update.width is not None and update.width != lm.width:
         raise ValueError(
             f"the update has width {update.width}, the residual stream of {lm.name!r} has width "
             f"{lm.width}; it was made for another model"
+        )
+    into, given = reads(update), lm.inner_width(at.layer) if at.site == "mlp" else lm.width
+    if into is not None and into != given:
+        what = "MLP down-projection" if at.site == "mlp" else "residual stream"
+        raise ValueError(
+            f"the update reads a width of {into}, the {what} of layer {at.layer} of {lm.name!r} "
+            f"gives {given}; it was made for another model or for another site than {at.site!r}"
         )
     # Weights that run on a server or lie on disk cannot be compared.
     if update.origin is not None and lm.in_memory:

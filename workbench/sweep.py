@@ -22,10 +22,11 @@ from workbench import judges as judging
 from workbench import steering
 from workbench.assembly import assemble
 from workbench.generate import check_sampling
+from workbench.interrupts import stopping
 from workbench.judges import Judge
 from workbench.planning import check_judges, chunk_rows, lay_out, provenance
 from workbench.positions import Mask, Positions, everything, select
-from workbench.running import Work, run_chunks, stopping
+from workbench.running import Work, run_chunks
 from workbench.slopes import slope_records
 from workbench.splits import settle_role
 from workbench.store import open_chunks, tensors_hash

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -111,6 +111,13 @@ class Batch:
             prompts=tuple(self.prompts[i] for i in chosen.tolist()),
             texts=tuple(self.texts[i] for i in chosen.tolist()),
             special_ids=self.special_ids,
+        )
+
+    def trimmed(self) -> Batch:
+        """The batch without the columns on the left that are padding in every row."""
+        cut = int(self.attention.any(dim=0).nonzero()[0])
+        return replace(
+            self, ids=self.ids[:, cut:], attention=self.attention[:, cut:], starts=self.starts - cut
         )
 
 

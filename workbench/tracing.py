@@ -23,7 +23,8 @@ from workbench.positions import Positions, last, select
 from workbench.steering import Plan, check_layer, last_step, place, plan
 from workbench.streams import Activations, model_inputs, model_parameters
 from workbench.tokens import Batch, Prompt, to_batch
-from workbench.updates import Intervention, Update, steer
+from workbench.updates import Intervention, Place
+from workbench.visits import modules, visit, visit_all, visit_projection
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig
@@ -34,31 +35,6 @@ Remote: TypeAlias = bool | Literal["local"]
 
 # Padded tokens of one forward: enough to keep a processor busy, little enough for its caches.
 TOKENS = 4096
-
-
-def _columns(
-    updates: list[tuple[Update, Tensor]], start: int, stop: int
-) -> list[tuple[Update, Tensor]]:
-    """The same updates, their scales cut to some columns."""
-    return [(update, scale[:, start:stop]) for update, scale in updates]
-
-
-# ---- the one place where a block's output is read and replaced ----------------------------------
-
-
-def visit(block: Any, updates: list[tuple[Update, Tensor]], stop: int) -> Tensor:
-    """Inside a trace: the residual stream (B, t, D) after a block, steered if there are updates.
-
-    The t tokens that the block sees are the columns before `stop` of the updates' tables: all of
-    them in a forward, the newest in a decoding step with a cache.
-    Blocks return a tensor, or a tuple that begins with it, depending on the architecture.
-    """
-    output = block.output
-    hidden = output[0] if isinstance(output, tuple) else output
-    if updates:
-        hidden = steer(hidden, _columns(updates, stop - hidden.shape[1], stop))
-        block.output = (hidden, *output[1:]) if isinstance(output, tuple) else hidden
-    return hidden
 
 
 # ---- one steered forward ------------------------------------------------------------------------
@@ -81,14 +57,13 @@ def forward(
     then.
     """
     steered = plan(lm, batch, interventions, scoring=scoring)
-    blocks, width = {layer: lm.blocks[layer] for layer in steered}, batch.width
+    found, width = modules(lm, steered), batch.width
     inputs: dict[str, Any] = {**model_inputs(lm.model, batch), "use_cache": False}
     kept = keep or width
     if keep is not None and "logits_to_keep" in model_parameters(lm.model):
         inputs["logits_to_keep"] = keep
     with evaluating(lm.model), lm.traced.trace(**inputs, remote=remote) as tracer:
-        for layer, updates in steered.items():
-            visit(blocks[layer], updates, width)
+        visit_all(found, steered, width)
         result = save(finish(tracer.result.logits[:, -kept:]))
     return result
 
@@ -248,9 +223,10 @@ def activations(
         row = int((counts == 0).nonzero()[0])
         raise ValueError(f"{positions!r} chooses no token of row {row}: {batch.texts[row]!r}")
     steered = plan(lm, batch, interventions)
-    final = max(wanted)
-    visits = [layer for layer in range(final + 1) if layer in steered or layer in wanted]
-    blocks = {layer: lm.blocks[layer] for layer in visits}
+    # Nothing after the last layer that is read: the steered places before, in their order.
+    before = {at: updates for at, updates in steered.items() if at.layer <= max(wanted)}
+    visits = sorted({*before, *map(Place, wanted)}, key=lambda at: at.order)
+    envoys = modules(lm, visits)
     rows, columns = (place(lm, index) for index in touched.nonzero(as_tuple=True))
     read_layers, width = set(wanted), batch.width
 
@@ -258,14 +234,17 @@ def activations(
         inputs = {**model_inputs(lm.model, batch), "use_cache": False}
         with lm.traced.trace(**inputs, remote=remote) as tracer:
             values, lengths = save({}), save({})
-            for layer in visits:
-                hidden = visit(blocks[layer], steered.get(layer, []), width)
-                if layer in read_layers:
-                    values[layer] = precise(
+            for at in visits:
+                if at.site == "mlp":
+                    visit_projection(envoys[at], before[at], width)
+                    continue
+                hidden = visit(envoys[at], before.get(at, []), width)
+                if at.layer in read_layers:
+                    values[at.layer] = precise(
                         hidden[rows.to(hidden.device), columns.to(hidden.device)]
                     )
                     if norms:
-                        lengths[layer] = precise(hidden).norm(dim=-1)
+                        lengths[at.layer] = precise(hidden).norm(dim=-1)
             tracer.stop()
     found = torch.stack([values[layer].cpu() for layer in wanted], dim=1)
     if not norms:
@@ -368,7 +347,7 @@ def _decode(
     processor: Processor,
     remote: Remote,
 ) -> tuple[Tensor, Mapping[str, Tensor]]:
-    blocks = {layer: lm.blocks[layer] for layer in steered}
+    found = modules(lm, steered)
     steps = last_step(steered, width) + 1
     # A remote run reads this block without its comments and finds the inner blocks by line: so the
     # short one comes first, and no comment stands above the second.
@@ -380,8 +359,7 @@ def _decode(
             step = 0
             try:
                 for step in tracer.iter[:steps]:
-                    for layer, updates in steered.items():
-                        visit(blocks[layer], updates, width + step)
+                    visit_all(found, steered, width + step)
             except OutOfOrderError:
                 # Every row ended, or the run was stopped, before the last planned step.
                 if step == 0:

@@ -1,6 +1,7 @@
-"""What an intervention does to the residual stream: data and pure tensor maths, no models.
+"""What an intervention does inside a model: data and pure tensor maths, no models.
 
-    h' = u(h, m)        an update u, here  h + m v  for a steering vector v
+    h' = u(h, m, x)     an update u, here  h + m v  for a steering vector v; see weight_updates.py
+                        for  h + m (dW x + db), with x what the site reads
     m  = coefficient    per row, and per step: 0 is the prompt pass, 1, 2, … the decoding steps
 
 A coefficient of 0 leaves a token exactly as it was, whatever the update; that is also how
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -21,26 +22,48 @@ from workbench.positions import LastK, Positions, everything
 
 Coefficient: TypeAlias = float | Tensor | Callable[[int], float | Tensor]
 
+# Where an update reads and writes. "residual": it reads and writes the residual stream after a
+# block. "mlp": it reads the input of the block's MLP down-projection (…, I) and writes its output
+# (…, D), before any norm that follows: there m (dW x + db) is a change of the weights themselves.
+Site: TypeAlias = Literal["residual", "mlp"]
+SITES: tuple[Site, ...] = ("mlp", "residual")  # in the order in which a block passes them
+
+
+class Place(NamedTuple):
+    """A layer (0-based) and a site in it."""
+
+    layer: int
+    site: Site = "residual"
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """What sorts places as a forward passes them."""
+        return self.layer, SITES.index(self.site)
+
 
 @dataclass(frozen=True)
 class Origin:
-    """The model that an update was made on: its name, and the sha256 of its config and weights."""
+    """The model that an update was made on: its name, and the sha256 of its config and weights.
+
+    `kind` is what the update is called in a message.
+    """
 
     model: str
     fingerprint: str
+    kind: str = "vector"
 
     def check(self, name: str, fingerprint: str) -> None:
         """Raise ValueError unless these are the weights of the model called `name`."""
         if fingerprint != self.fingerprint:
             raise ValueError(
-                f"this vector was made on {self.model!r} (weights {self.fingerprint[:12]}), not on "
-                f"{name!r} (weights {fingerprint[:12]}); extract it again, or, to use it as it is, "
-                "let it forget its origin: dataclasses.replace(vector, fingerprint='')"
+                f"this {self.kind} was made on {self.model!r} (weights {self.fingerprint[:12]}), "
+                f"not on {name!r} (weights {fingerprint[:12]}); extract it again, or, to use it as "
+                f"it is, let it forget its origin: dataclasses.replace(vector, fingerprint='')"
             )
 
 
 class Update(Protocol):
-    """A map of the residual stream: `(hidden (B, T, D), scale (B, T, 1)) -> (B, T, D)`.
+    """A map of what its site writes: `(hidden (B, T, D), scale (B, T, 1)) -> (B, T, D)`.
 
     `width` is the D that it was made for, None where any will do; `origin` the model that it was
     made on, None where that is not known.
@@ -53,6 +76,22 @@ class Update(Protocol):
     def origin(self) -> Origin | None: ...
 
     def __call__(self, hidden: Tensor, scale: Tensor) -> Tensor: ...
+
+
+class ReadingUpdate(Protocol):
+    """An update that is also given what its site reads, of width I = `reads`:
+    `(hidden (B, T, D), scale (B, T, 1), read (B, T, I)) -> (B, T, D)`."""
+
+    @property
+    def reads(self) -> int: ...
+    @property
+    def width(self) -> int | None: ...
+    @property
+    def origin(self) -> Origin | None: ...
+    def __call__(self, hidden: Tensor, scale: Tensor, read: Tensor) -> Tensor: ...
+
+
+AnyUpdate: TypeAlias = Update | ReadingUpdate
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,20 +135,25 @@ class Function:
 
 @dataclass(frozen=True, eq=False)
 class Intervention:
-    """One update at one layer: on the output of block `layer` (0-based), at `positions`.
+    """One update at one layer: at a site of block `layer` (0-based), on the tokens of `positions`.
 
+    The site is the block's output, the residual stream, or its MLP's down-projection (see `Site`).
     The update may be a plain function (hidden, scale) -> hidden: it is then taken to fit any model.
     The coefficient is a number, a tensor with one number per batch row, or a function of the step
     that returns either. Raises ValueError for one that is not finite, for something that is no
-    update, and for `last_k` positions: the end of a text moves on while it is written.
+    update, for an unknown site, and for `last_k` positions: the end of a text moves on while it is
+    written.
     """
 
     layer: int
-    update: Update
+    update: AnyUpdate
     coefficient: Coefficient = 1.0
     positions: Positions = everything
+    site: Site = "residual"
 
     def __post_init__(self) -> None:
+        if self.site not in SITES:
+            raise ValueError(f"site {self.site!r} is unknown; choose one of {', '.join(SITES)}")
         if not callable(self.update):
             given = (
                 f"a tensor of shape {tuple(self.update.shape)}"
@@ -122,7 +166,8 @@ class Intervention:
                 "(from workbench.updates import Add)"
             )
         if not hasattr(self.update, "width"):
-            object.__setattr__(self, "update", Function(self.update))
+            function: Any = self.update
+            object.__setattr__(self, "update", Function(function))
         if isinstance(self.positions, LastK):
             raise ValueError(
                 f"{self.positions!r} is for reading: the end of a text moves on while it is "
@@ -198,13 +243,23 @@ def scales(coefficient: Coefficient, touched: Tensor, starts: Tensor) -> Tensor:
     return torch.where(touched, values, torch.zeros((), dtype=values.dtype, device=values.device))
 
 
-def steer(hidden: Tensor, updates: list[tuple[Update, Tensor]]) -> Tensor:
-    """The residual stream (B, T, D) after its updates, in order.
+def steer(
+    hidden: Tensor, updates: list[tuple[AnyUpdate, Tensor]], read: Tensor | None = None
+) -> Tensor:
+    """What a site writes, (B, T, D), after its updates, in order.
 
     Each comes with its scale (B, T). Where the scale is 0 the stream is returned as it was: some
-    updates would only reach that by rounding.
+    updates would only reach that by rounding. `read` (B, T, I) is what the site reads, by default
+    what it writes.
     """
     for update, scale in updates:
         weight = scale.to(hidden.device)[..., None]  # (B, T, 1)
-        hidden = torch.where(weight == 0, hidden, update(hidden, weight))
+        given = () if reads(update) is None else (hidden if read is None else read,)
+        apply: Callable[..., Tensor] = update
+        hidden = torch.where(weight == 0, hidden, apply(hidden, weight, *given))
     return hidden
+
+
+def reads(update: AnyUpdate) -> int | None:
+    """The width of what an update reads beside what it changes; None where it reads nothing."""
+    return getattr(update, "reads", None)

@@ -1,0 +1,69 @@
+"""The one place where what a block makes is read and replaced, inside a trace.
+
+A site is visited at its envoy, the block or its MLP's down-projection, in the order in which a
+forward passes them. Opens no trace of its own: tracing.py does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from workbench.steering import Plan
+from workbench.updates import AnyUpdate, Place, steer
+
+if TYPE_CHECKING:
+    from workbench.models import LM
+
+
+def columns(
+    updates: list[tuple[AnyUpdate, Tensor]], start: int, stop: int
+) -> list[tuple[AnyUpdate, Tensor]]:
+    """The same updates, their scales cut to some columns."""
+    return [(update, scale[:, start:stop]) for update, scale in updates]
+
+
+def modules(lm: LM, places: Iterable[Place]) -> dict[Place, Any]:
+    """The envoy that is visited at each place: the block, or its MLP's down-projection."""
+    return {
+        at: lm.blocks[at.layer] if at.site == "residual" else lm.down_projection(at.layer)
+        for at in places
+    }
+
+
+def visit(block: Any, updates: list[tuple[AnyUpdate, Tensor]], stop: int) -> Tensor:
+    """Inside a trace: the residual stream (B, t, D) after a block, steered if there are updates.
+
+    The t tokens that the block sees are the columns before `stop` of the updates' tables: all of
+    them in a forward, the newest in a decoding step with a cache.
+    Blocks return a tensor, or a tuple that begins with it, depending on the architecture.
+    """
+    output = block.output
+    hidden = output[0] if isinstance(output, tuple) else output
+    if updates:
+        hidden = steer(hidden, columns(updates, stop - hidden.shape[1], stop))
+        block.output = (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+    return hidden
+
+
+def visit_projection(module: Any, updates: list[tuple[AnyUpdate, Tensor]], stop: int) -> None:
+    """Inside a trace: the output (B, t, D) of a linear map, steered by updates that may read its
+    input (B, t, I). The columns are as in `visit`; some architectures have tokens of all rows in
+    one dimension there, (B t, I)."""
+    read, written = module.input, module.output
+    rows = updates[0][1].shape[0]
+    hidden = written.view(rows, -1, written.shape[-1])
+    given = read.view(rows, -1, read.shape[-1])
+    steered = steer(hidden, columns(updates, stop - hidden.shape[1], stop), given)
+    module.output = steered.view(written.shape)
+
+
+def visit_all(found: Mapping[Place, Any], steered: Plan, stop: int) -> None:
+    """Inside a trace: every steered place, in order; the columns are as in `visit`."""
+    for at, updates in steered.items():
+        if at.site == "residual":
+            visit(found[at], updates, stop)
+        else:
+            visit_projection(found[at], updates, stop)
