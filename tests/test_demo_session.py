@@ -202,9 +202,7 @@ def test_a_stop_ends_the_making_of_a_second_vector(
         session.code()
 
 
-def test_training_says_how_long_it_takes(
-    session: Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_says_how_long_it_takes(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "_JUDGES", 2)
     shares: list[tuple[float, float]] = []
     session.listen(

@@ -23,8 +23,8 @@ def arranged(demo: Any) -> tuple[ipw.Widget, ...]:
         demo.status,
         grow="1 1 460px",
     )
-    layers = controls.stack(demo.layers.widget, grow="1 1 380px")
-    curves = controls.stack(demo.curves.widget, grow="1 1 500px")
+    layers = controls.stack(demo.layers.box, grow="1 1 380px")
+    curves = controls.stack(demo.curves.box, grow="1 1 500px")
     more = ("style", "temperature", "text_seed", "new_tokens", "second")
     for each in demo.texts.values():
         each.layout = ipw.Layout(flex="1 1 260px", min_width="0", margin="0 8px 0 0")

@@ -40,6 +40,7 @@ STYLE = """<style>
   margin-right: 7px; }
 .wb-zone[hidden] { display: none; }
 .wb-say { line-height: 1.5; font-size: 14px; overflow-wrap: anywhere; white-space: pre-wrap; }
+.wb-plot > * { flex: 1 1 auto; width: 100%; height: 100%; min-width: 0; }
 .wb-small { opacity: .8; font-size: 13px; }
 .wb-turn { margin: 2px 0; unicode-bidi: isolate; overflow-wrap: anywhere; white-space: pre-wrap; }
 </style>"""
