@@ -270,5 +270,5 @@ def test_as_a_page_without_code(tmp_path: Path, shots: Path) -> None:
         face.button("Save state").click()
         until(lambda: face.status().startswith(f"Saved {tmp_path / 'kept'}"), "a saved state")
         page.screenshot(path=shots / "voila-1920.png")
-    assert (tmp_path / "kept" / "steering.json").exists(), "kept after the server's end"
         assert face.errors == []
+    assert (tmp_path / "kept" / "steering.json").exists(), "kept after the server's end"
