@@ -109,18 +109,23 @@ class Face:
         until(self.done, "the text")
 
     def zone(self) -> str:
-        dot = self.page.locator(".wb-zone").first
+        dot = self.page.locator(".wb-title .wb-zone").nth(1)
         return dot.evaluate("each => getComputedStyle(each).backgroundColor")
 
 
 def picture(page: Any, path: Path) -> None:
     """The sweep and both texts, from the curves down to the buttons under them."""
+    size = page.viewport_size
+    page.set_viewport_size({"width": size["width"], "height": 2600})
+    page.wait_for_timeout(1500)
     page.locator(".wb-plot").nth(1).scroll_into_view_if_needed()
     top = page.locator(".wb-plot").nth(1).bounding_box()
     foot = page.get_by_role("button", name="Write again").bounding_box()
     height = foot["y"] + foot["height"] - top["y"] + 8
     clip = {"x": top["x"] - 4, "y": top["y"], "width": top["width"] + 8, "height": height}
     page.screenshot(path=path, clip=clip)
+    page.set_viewport_size(size)
+    page.wait_for_timeout(1000)
 
 
 def test_in_jupyterlab_from_run_all_to_copied_code(tmp_path: Path, shots: Path) -> None:

@@ -29,7 +29,7 @@ class LivePlot:
         self._figure: go.Figure | None = None
         self._dark = False
         self.widget.update_layout(height=height, autosize=True)
-        self.widget._config = {"displayModeBar": False}
+        self.widget._config = {"displayModeBar": False, "responsive": True}
         size = f"{height}px"
         self.box = ipw.Box(
             [self.widget],

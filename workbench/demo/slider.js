@@ -79,6 +79,10 @@ function render({ model, el }) {
     model.set("value", Number(input.value));
     model.save_changes();
   });
+  // Some pages measure figures before they have a place: these look again, once there is one.
+  const settle = () => setTimeout(() => window.dispatchEvent(new Event("resize")), 300);
+  model.on("change:zones", settle);
+  settle();
   model.on("change:value change:words change:min change:max change:step change:label", show);
   model.on("change:zones change:marks", draw);
   const theme = new MutationObserver(() => setTimeout(look, 100));
