@@ -200,12 +200,12 @@ def test_in_jupyterlab_from_run_all_to_copied_code(tmp_path: Path, shots: Path) 
         until(lambda: face.done() and face.text("Steered") == steered, "the former text")
 
         # Two sliders, each with a name of its own.
-        page.get_by_label("Second vector").select_option("wren-italian")
+        page.get_by_label("Second vector", exact=True).select_option("wren-italian")
         other = page.get_by_label("Coefficient of the second vector")
         other.wait_for()
         assert other.count() == 1 == page.get_by_label("Steering coefficient").count()
         assert other.get_attribute("id") != face.slider.get_attribute("id")
-        page.get_by_label("Second vector").select_option("none")
+        page.get_by_label("Second vector", exact=True).select_option("none")
         other.wait_for(state="hidden")
         until(face.done, "the text without it")
 
