@@ -74,9 +74,7 @@ def test_a_hostile_text_is_shown_and_changes_nothing_else(text: str) -> None:
     printable = "".join(letter for letter in text if letter.isprintable())
     rest = iter(shown)
     assert all(letter in rest for letter in printable), "letters were lost"
-    for made in (page.say(text), page.chat([("user", text)])):
-        assert not {"script", "img", "style", "b"} & set(Parsed(made).tags) - {"b"}
-        assert Parsed(made).tags.count("b") == (made.count("<b>user</b>"))
+    assert Parsed(page.say(text)).tags == Parsed(page.say("calm")).tags
 
 
 @settings(max_examples=100, deadline=None)
@@ -89,7 +87,7 @@ def test_any_pieces_make_as_many_spans(texts: list[str]) -> None:
 def test_100_000_letters_are_cut() -> None:
     text = page.shaded([Piece("<" * 50_000, -1.0), Piece("x" * 50_000, -1.0)])
     assert text.count("&lt;") == page.SHOWN - 1
-    assert text.endswith("…")
+    assert Parsed(text).texts[-1] == "…"
     assert len(page.plain("x" * 100_000)) == page.SHOWN
 
 

@@ -3,18 +3,20 @@
 import contextlib
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 import workbench as wb
-from workbench import live, widgets
-from workbench.demo import app, serve, work
+from workbench import widgets
+from workbench.demo import work
 from workbench.demo.session import Session
+from workbench.demo.shelf import Shelf
 from workbench.demo.state import State, steps
 from workbench.models import LM
 
@@ -50,15 +52,15 @@ def test_training_ends_with_vector_sweep_and_texts(session: Session, wren: LM) -
     session.train()
     assert session.wait(SOON)
     assert session.message == ""
-    assert session.progress[0] == 1
-    assert session.frame is not None
+    assert session.made.progress[0] == 1
+    assert session.made.frame is not None
     assert session.vector().layer == 1
     assert told.index("trained") < told.index("sweep")
     assert told.count("sweep") == 2
     plain = wb.generate(
         wren, [session.state.prompt], new_tokens=12, temperature=0.7, seed=session.state.text_seed
     )
-    assert session.written.baseline.text == plain.texts[0]
+    assert session.made.shown.written.baseline.text == plain.texts[0]
 
 
 def test_a_sweep_in_rounds_is_a_sweep(wren: LM, state: State, tmp_path: Path) -> None:
@@ -85,14 +87,14 @@ def test_moves_while_a_sweep_runs_make_room_and_the_sweep_ends(session: Session)
         session.change(coefficient=coefficient)
         session.steer()
     assert session.wait(SOON)
-    assert session.progress[0] == 1
-    assert session.written_as == session.state
+    assert session.made.progress[0] == 1
+    assert session.current()
     assert session.state.coefficient == 0.31
-    expected = work.write(session.lm, session.vector(), session.state)
-    assert session.written == expected
+    expected = work.write(session.made.lm, session.vector(), session.state)
+    assert session.made.shown.written == expected
 
 
-def test_a_stop_ends_the_text_and_the_sweep(session: Session) -> None:
+def test_a_stop_ends_the_text(session: Session) -> None:
     session.train()
     session.wait(SOON)
     session.change(new_tokens=300, coefficient=0.1)
@@ -102,9 +104,119 @@ def test_a_stop_ends_the_text_and_the_sweep(session: Session) -> None:
     assert begun.wait(SOON)
     session.stop()
     assert session.wait(SOON)
-    assert session.written.steered.finish == "stopped"
-    assert len(session.written.steered.ids) < 300
-    assert session.written_as != session.state
+    assert session.made.shown.written.steered.finish == "stopped"
+    assert len(session.made.shown.written.steered.ids) < 300
+    assert not session.current()
+    with pytest.raises(ValueError, match="the texts shown are not whole"):
+        session.code()
+
+
+def test_a_stop_ends_the_sweep(session: Session) -> None:
+    rounds = []
+
+    def stop_at_the_first(kind: str) -> None:
+        if kind == "sweep":
+            rounds.append(session.made.progress[0])
+            session.stop()
+
+    session.listen(stop_at_the_first)
+    session.train()
+    assert session.wait(SOON)
+    assert rounds == [0.5]
+    assert session.message == "Stopped."
+    session.steer()
+    assert session.wait(SOON)
+    assert rounds == [0.5], "a text must not take up a sweep that was stopped"
+
+
+def when(session: Session, kind: str, act: Callable[[], None]) -> None:
+    """Do something in the worker's thread when that is told for the first time."""
+    done: list[str] = []
+
+    def listen(told: str) -> None:
+        if told == kind and not done:
+            done.append(told)
+            act()
+
+    session.listen(listen)
+
+
+def test_a_move_in_a_retraining_keeps_what_was_asked(session: Session) -> None:
+    session.train()
+    assert session.wait(SOON)
+    session.change(data="wren-italian")
+
+    def move() -> None:
+        session.change(coefficient=0.123)
+        session.steer()
+
+    when(session, "progress", move)
+    session.train()
+    assert session.wait(SOON)
+    assert session.made.trained_as is not None
+    assert session.made.trained_as.data == "wren-italian"
+    assert session.made.progress[0] == 1
+    assert session.current()
+    assert session.state.coefficient == 0.123
+    assert session.message == ""
+
+
+def test_a_training_asked_while_a_text_ends_is_not_undone_by_the_former_sweep(
+    session: Session,
+) -> None:
+    session.train()
+    assert session.wait(SOON)
+    session._wanted = session.state  # as if its sweep still made room
+
+    def ask() -> None:
+        session.change(data="wren-italian")
+        session.train()
+
+    session.steer()
+    when(session, "text", ask)
+    assert session.wait(SOON)
+    assert session.made.trained_as is not None
+    assert session.made.trained_as.data == "wren-italian"
+
+
+def test_a_stop_ends_the_making_of_a_second_vector(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path))  # nothing has been read before
+    session.train()
+    assert session.wait(SOON)
+    session.change(second="wren-italian", second_coefficient=0.2, coefficient=0.1)
+    seen: list[str] = []
+
+    def stop() -> None:
+        seen.append(session.made.doing)
+        session.stop()
+
+    when(session, "progress", stop)
+    session.steer()
+    assert session.wait(SOON)
+    assert seen == ["Making the second vector …"]
+    assert session.made.second(session.state) is None
+    assert session.made.doing == ""
+    with pytest.raises(ValueError, match="the texts shown are not whole"):
+        session.code()
+
+
+def test_training_says_how_long_it_takes(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "_JUDGES", 2)
+    shares: list[tuple[float, float]] = []
+    session.listen(
+        lambda kind: (
+            session.made.doing.startswith("Reading") and shares.append(session.made.progress)
+        )
+    )
+    session.change(layer=None)
+    session.train()
+    assert session.wait(SOON)
+    known = [(share, left) for share, left in shares if 0 < share < 1]
+    assert known, "no share was told"
+    assert all(left >= 0 for _, left in known)
+    assert known == sorted(known, key=lambda each: each[0])
 
 
 def test_a_stop_in_training_leaves_no_vector(session: Session) -> None:
@@ -116,7 +228,7 @@ def test_a_stop_in_training_leaves_no_vector(session: Session) -> None:
     session.stop()
     assert session.wait(SOON)
     assert session.message == "Stopped."
-    assert session.trained is None
+    assert session.made.trained is None
     with pytest.raises(ValueError, match="no vector yet: press 'Train and sweep' first"):
         session.code()
 
@@ -142,8 +254,8 @@ def test_the_copied_code_writes_the_same_text(session: Session, changes: dict) -
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(session.code(), {})
-    assert printed.getvalue() == session.written.steered.text + "\n"
-    assert session.written.steered.text != session.written.baseline.text
+    assert printed.getvalue() == session.made.shown.written.steered.text + "\n"
+    assert session.made.shown.written.steered.text != session.made.shown.written.baseline.text
 
 
 def test_what_cannot_be_is_said_and_the_demo_lives_on(session: Session) -> None:
@@ -161,66 +273,94 @@ def test_what_cannot_be_is_said_and_the_demo_lives_on(session: Session) -> None:
     assert session.state == before
 
 
-def test_the_chat_keeps_and_clears(session: Session) -> None:
-    session.written = live.Written(steered=live.Text((live.Piece(" ho ", -1.0),)))
-    session.change(prompt="hi")
+def test_the_chat_keeps_whole_answers_once_and_clears(session: Session) -> None:
+    with pytest.raises(ValueError, match="choose the prompt style 'chat' first"):
+        session.say()
+    session.change(style="chat", prompt="Tell me a story about Linda.", coefficient=0.1)
+    with pytest.raises(ValueError, match="the texts shown are not whole"):
+        session.say()
+    session.train()
+    assert session.wait(SOON)
+    answer = session.made.shown.written.steered.text.strip()
+    assert answer
     session.say()
-    assert session.state.history == (("user", "hi"), ("assistant", "ho"))
-    assert session.state.style == "chat"
+    kept = (("user", "Tell me a story about Linda."), ("assistant", answer))
+    assert session.state.history == kept
+    assert session.state.prompt == ""
+    with pytest.raises(ValueError, match="the texts shown are not whole, or not of what"):
+        session.say()
+    assert session.state.history == kept
     saved = session.state.to_json()
     session.clear()
+    assert session.wait(SOON)
     assert session.state.history == ()
+    assert session.current(), "the texts follow"
     session.restore(saved)
-    assert len(session.state.history) == 2
+    assert session.wait(SOON)
+    assert session.state.history == kept
+    assert session.current()
 
 
-def test_the_widgets_show_the_session_and_pass_on(wren: LM, tmp_path: Path) -> None:
-    threads = set(threading.enumerate())
-    demo = widgets.demo(wren, folder=tmp_path)
-    demo.fields["layer"].value = 2
-    demo.fields["new_tokens"].value = 8
-    demo.fields["temperature"].value = -3.0
-    assert demo.session.state.layer == 2
-    assert demo.session.state.temperature == 0.7 == demo.fields["temperature"].value
-    assert "temperature -3.0: give a number" in demo.status.value
-    demo.buttons.copy.click()
-    assert "no vector yet" in demo.status.value
-    demo.buttons.train.click()
-    assert demo.session.wait(SOON)
-    assert len(demo.curves.widget.data) > 0
-    assert len(demo.layers.widget.data) > 0
-    demo.slider.value = 0.5
-    assert demo.session.wait(SOON)
-    assert demo.session.written_as == demo.session.state
-    assert "+0.500" in demo.texts["steered"].value
-    demo._pick(-0.25)
-    assert demo.slider.value == -0.25
-    demo.buttons.copy.click()
-    assert "vector.at(-0.25)" in demo.kept.value == demo.clipboard.text
-    demo.file.value = "../escape"
-    demo.buttons.vector.click()
-    assert not list(tmp_path.parent.glob("escape*"))
-    demo.file.value = "mine"
-    demo.buttons.vector.click()
-    demo.buttons.keep.click()
-    assert {path.name for path in tmp_path.iterdir()} == {"mine.safetensors", "mine.json"}
-    demo.slider.value = 0.0
-    demo.kept.value = (tmp_path / "mine.json").read_text()
-    demo.buttons.restore.click()
-    assert demo.session.state.coefficient == -0.25 == demo.slider.value
+def test_what_is_not_trained_yet_is_said(session: Session) -> None:
+    session.steer()
+    assert session.message == "There is no vector yet: press 'Train and sweep'."
+    session.train()
+    assert session.wait(SOON)
+    session.change(method="logistic", layer=2)
+    assert session.message == "For the new method, layer, press 'Train and sweep'."
+    session.change(method="mean_difference", layer=1)
+    assert session.message == ""
+
+
+def test_the_slider_jumps_after_the_first_sweep_alone(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    side = SimpleNamespace(recommended=SimpleNamespace(value=0.25))
+    fake = type("Fake", (), {"sides": {1: side}, "__getitem__": lambda self, sign: side})()
+    monkeypatch.setattr(work, "ceiling_of", lambda *_, **__: fake)
+    session.train()
+    assert session.wait(SOON)
+    assert session.state.coefficient == 0.25
+    assert session.current()
+    session.change(coefficient=0.0, seed=5)
+    session.train()
+    assert session.wait(SOON)
+    assert session.state.coefficient == 0.0
+
+
+def test_another_model_is_called_by_what_loads_it(stories: LM, tmp_path: Path) -> None:
+    demo = widgets.demo(stories, folder=tmp_path)
+    session = demo.session
+    assert Path(session.state.model).is_dir()
+    assert demo.fields["model"].value == session.state.model
+    session.change(layer=2, new_tokens=10, coefficient=0.3)
+    session.train()
+    assert session.wait(SOON)
+    assert session.message == ""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(session.code(), {})
+    assert printed.getvalue() == session.made.shown.written.steered.text + "\n"
+    assert "steered" in demo.texts["steered"].label.lower()
+    session.change(model="wren", data="wren-mood")
+    assert session.message.startswith("For the new model")
+    session.train()
+    assert session.wait(SOON)
+    assert session.made.lm.name == "wren"
     demo.close()
-    left = {thread.name for thread in set(threading.enumerate()) - threads}
-    assert "workbench-demo" not in left
 
 
-def test_a_cell_that_nobody_watches_may_wait() -> None:
-    assert not app.watched()
-
-
-def test_the_page_is_for_this_machine_and_holds_a_name_as_a_literal(tmp_path: Path) -> None:
-    command = serve.command(tmp_path / "x.ipynb", port=8866, browser=False)
-    assert "--Voila.ip=127.0.0.1" in command
-    (cell,) = serve.notebook("x'); import os  # ").cells
-    assert cell.source.endswith('widgets.demo("x\'); import os  # ")')
-    with pytest.raises(ValueError, match="port 0"):
-        serve.command(tmp_path, port=0, browser=False)
+def test_the_latest_sweeps_are_kept_and_no_more() -> None:
+    shelf = Shelf()
+    for number in range(20):
+        shelf.place(str(number)).mkdir()
+    left = {path.name for path in shelf.place("19").parent.iterdir()}
+    assert left == {str(number) for number in range(14, 20)}
+    shelf.place("14")
+    shelf.place("20").mkdir()
+    assert {path.name for path in shelf.place("20").parent.iterdir()} == {
+        "14", "16", "17", "18", "19", "20"
+    }  # fmt: skip
+    place = shelf.place("20").parent
+    shelf.close()
+    assert not place.exists()

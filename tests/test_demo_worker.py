@@ -21,7 +21,9 @@ def worker(errors: list[Exception]):
     made.close()
 
 
-def test_thirty_tasks_in_a_row_leave_the_first_stopped_and_the_last_done(worker: Worker) -> None:
+def test_thirty_tasks_in_a_row_leave_the_first_stopped_and_the_last_done(
+    worker: Worker, errors: list[Exception]
+) -> None:
     begun, done, together = [], [], []
     first = threading.Event()
 
@@ -48,6 +50,7 @@ def test_thirty_tasks_in_a_row_leave_the_first_stopped_and_the_last_done(worker:
     assert begun[0] == 0
     assert begun[-1] == 29
     assert begun == sorted(begun)
+    assert errors == []
 
 
 def test_stop_ends_what_runs_and_drops_what_waits(worker: Worker) -> None:
@@ -85,6 +88,33 @@ def test_a_failing_task_is_told_and_the_next_one_runs(
     worker.submit(lambda stop: done.append(1))
     assert worker.wait(SOON)
     assert done == [1]
+
+
+def test_what_follows_runs_unless_it_was_stopped_or_something_was_asked(worker: Worker) -> None:
+    done: list[str] = []
+
+    def task(before: str) -> None:
+        begun, go = threading.Event(), threading.Event()
+
+        def run(stop: threading.Event) -> None:
+            begun.set()
+            assert go.wait(SOON)
+            took = worker.follow(lambda stop: done.append("followed"), after=stop)
+            assert took == (before == "nothing")
+
+        worker.submit(run)
+        assert begun.wait(SOON)
+        if before == "stop":
+            worker.stop()
+        elif before == "another":
+            worker.submit(lambda stop: done.append("another"))
+        go.set()
+        assert worker.wait(SOON)
+
+    for before, expected in (("nothing", ["followed"]), ("stop", []), ("another", ["another"])):
+        done.clear()
+        task(before)
+        assert done == expected, before
 
 
 def test_close_leaves_no_thread_and_takes_no_more() -> None:

@@ -111,6 +111,14 @@ def test_a_stop_is_obeyed_within_one_token(stories: LM, after: int) -> None:
     assert len(found.steered.ids) == after
 
 
+def test_a_pace_tells_less_often_and_writes_the_same(stories: LM) -> None:
+    seen: list[live.Written] = []
+    how = {"new_tokens": 20, "on_token": seen.append}
+    whole = live.stream(stories, PROMPT, push(stories, 0.5), new_tokens=20)
+    assert live.stream(stories, PROMPT, push(stories, 0.5), **how, pace=3600.0) == whole
+    assert len(seen) == 1
+
+
 def test_a_stop_before_the_start_writes_nothing(stories: LM) -> None:
     stop = threading.Event()
     stop.set()

@@ -11,10 +11,14 @@ from numbers import Integral, Real
 
 
 def number(value: object) -> float:
-    """`value` as a float; NaN, which lies in no range, for what is no number: True, "0.5", None."""
+    """`value` as a float; NaN, which lies in no range, for what is no number (True, "0.5", None) or
+    too large for a float (10**400)."""
     if not isinstance(value, Real) or isinstance(value, bool):
         return math.nan
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan
 
 
 def check_whole(name: str, value: object, least: int, most: int | None = None) -> int:

@@ -14,6 +14,7 @@ changes nothing they are the same text. This module knows nothing of pages or th
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -99,6 +100,7 @@ def stream(
     temperature: float = 0.0,
     seed: int = 0,
     on_token: Callable[[Written], None] | None = None,
+    pace: float = 0.0,
     stop: Flag | None = None,
 ) -> Written:
     """Continue one prompt with and without the interventions, side by side.
@@ -109,6 +111,7 @@ def stream(
     temperature    0 is greedy
     seed           of the sampling noise, which both texts share
     on_token       gets both texts so far after every token, in the thread that called
+    pace           seconds between two calls of that, at least; the last tokens may come without one
     stop           looked at after every token: once set, what was written so far is returned
 
     The tokens are those that `generate` gives for the same settings, but for rounding, as
@@ -124,10 +127,14 @@ def stream(
     sampling = Sampling(temperature, seed=seed, streams=(0, 0, 0))
     writers = [_Writer(lm.tokenizer, ends, new_tokens) for _ in range(2)]
 
+    told = -math.inf
+
     def heard(tokens: list[int], logprobs: list[float]) -> None:
+        nonlocal told
         for writer, token, logprob in zip(writers, tokens, logprobs, strict=True):
             writer.take(token, logprob)
-        if on_token is not None:
+        if on_token is not None and time.monotonic() - told >= pace:
+            told = time.monotonic()
             on_token(Written(*(writer.so_far() for writer in writers)))
 
     def halt(ids: Tensor, scores: Any, **_: Any) -> Tensor:
@@ -179,36 +186,37 @@ class _Writer:
         self.tokenizer = tokenizer
         self.ends = ends
         self.limit = limit
-        self.text = Text()
+        self.pieces: list[Piece] = []
+        self.ids: list[int] = []
+        self.logprobs: list[float] = []
+        self.finish: Finish = ""
         self.pending: list[tuple[int, float]] = []
 
     def take(self, token: int, logprob: float) -> None:
-        if self.text.finish:
+        if self.finish:
             return
-        self.text = replace(
-            self.text,
-            ids=(*self.text.ids, token),
-            logprobs=(*self.text.logprobs, logprob),
-        )
+        self.ids.append(token)
+        self.logprobs.append(logprob)
         if token in self.ends:
-            self._flush()
-            self.text = replace(self.text, finish="end")
+            self._end("end")
             return
         self.pending.append((token, logprob))
         if not self._decoded().endswith(_BROKEN):
             self._flush()
-        if len(self.text.ids) == self.limit:
-            self._flush()
-            self.text = replace(self.text, finish="length")
+        if len(self.ids) == self.limit:
+            self._end("length")
 
     def so_far(self) -> Text:
-        return self.text
+        return Text(tuple(self.pieces), tuple(self.ids), tuple(self.logprobs), self.finish)
 
     def finished(self) -> Text:
-        if not self.text.finish:
-            self._flush()
-            self.text = replace(self.text, finish="stopped")
-        return self.text
+        if not self.finish:
+            self._end("stopped")
+        return self.so_far()
+
+    def _end(self, finish: Finish) -> None:
+        self._flush()
+        self.finish = finish
 
     def _decoded(self) -> str:
         ids = [token for token, _ in self.pending]
@@ -217,8 +225,7 @@ class _Writer:
     def _flush(self) -> None:
         """Show what is pending, whether it is a letter or not."""
         if self.pending:
-            piece = Piece(self._decoded(), sum(logprob for _, logprob in self.pending))
-            self.text = replace(self.text, pieces=(*self.text.pieces, piece))
+            self.pieces.append(Piece(self._decoded(), sum(logprob for _, logprob in self.pending)))
             self.pending = []
 
 

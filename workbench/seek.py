@@ -30,7 +30,7 @@ from workbench.crossings import CEILING_SHARE, RECOMMENDED_SHARE, Bools, settled
 from workbench.curves import Floats
 from workbench.frames import coefficient_axis
 from workbench.movement import Table
-from workbench.slopes import slope_records
+from workbench.rounds import joined
 from workbench.sweep import sweep
 from workbench.tokens import Prompt
 from workbench.vectors import SteeringVector
@@ -85,7 +85,8 @@ def seek(
                 **options,
             )
         )
-        frame = joined(frames, rounds)
+        frame = joined(frames)
+        frame.attrs["rounds"] = [list(tried) for tried in rounds]
         if not frames[-1].attrs["complete"]:
             return frame
         wanted = refinements(frame, reach, tolerance)
@@ -130,18 +131,3 @@ def next_sizes(grid: Floats, whole: Bools, reach: float, tolerance: float) -> se
         elif outer > inner * (1 + tolerance):
             sizes.add(math.sqrt(inner * outer))
     return sizes
-
-
-def joined(frames: Sequence[pd.DataFrame], rounds: Sequence[Sequence[float]]) -> pd.DataFrame:
-    """The rounds as one sweep."""
-    frame = pd.concat(frames, ignore_index=True)
-    frame.attrs = {
-        **frames[0].attrs,
-        "coefficients": sorted(value for tried in rounds for value in tried),
-        "rounds": [list(tried) for tried in rounds],
-        "complete": all(part.attrs["complete"] for part in frames),
-        "rows_planned": sum(part.attrs["rows_planned"] for part in frames),
-        "missing": [record for part in frames for record in part.attrs["missing"]],
-    }
-    frame.attrs["slopes"] = slope_records(frame)
-    return frame

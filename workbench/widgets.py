@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench import models
+from workbench.checkpoints import BUNDLED
+from workbench.demo import work
 from workbench.demo.app import Demo
-from workbench.demo.app import demo as _demo
+from workbench.demo.cell import close_former, this_cell
+from workbench.demo.session import Session
 
 if TYPE_CHECKING:
     from workbench.models import LM
@@ -28,7 +31,25 @@ def demo(model: LM | str | Path = "wren", *, seed: int = 0, folder: str | Path =
     folder  where vectors, figures and states are kept, made when the first one is
 
     It shows itself in a notebook. `demo(...).snapshot()` trains and shows both texts without a
-    page; `close()` ends its thread. Raises as `models.load`.
+    page; `close()` ends its thread and lets go of the model, and so does running its cell again.
+    Raises as `models.load`.
     """
+    close_former(Demo)
     lm = model if isinstance(model, models.LM) else models.load(model)
-    return _demo(lm, seed=seed, folder=folder)
+    name = _name(lm) if isinstance(model, models.LM) else _absolute(str(model))
+    made = Demo(Session(lm, work.initial(lm, seed, model=name)), folder)
+    made.cell = this_cell()
+    return made
+
+
+def _name(lm: LM) -> str:
+    """What loads a model again that is in memory: its path where its name is that of a folder."""
+    path = Path(str(lm.model.name_or_path or "")).resolve()
+    alone = lm.name not in BUNDLED and path.is_dir() and path.name == lm.name
+    return str(path) if alone else lm.name
+
+
+def _absolute(name: str) -> str:
+    """A path that loads the same model from anywhere; other names as they are."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if name not in BUNDLED and path.exists() else name

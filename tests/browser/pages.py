@@ -110,12 +110,13 @@ def lab(folder: Path, theme: str = "JupyterLab Light") -> Iterator[str]:
 
 @contextmanager
 def browser(width: int = 1280, height: int = 900) -> Iterator[Any]:
-    """A page of Chromium; whatever its console says in error is in `page.errors`."""
+    """A page of Chromium, which may use the clipboard."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as player:
         opened = player.chromium.launch(executable_path=chromium(), args=FLAGS)
         page = opened.new_page(viewport={"width": width, "height": height})
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
         try:
             yield page
         finally:

@@ -19,6 +19,17 @@ ZONES = """() => [...document.querySelectorAll('.wb-slider-words')]
 HOSTILE = 'Nestor & Roland: <img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
 
 
+# Focus the steered text and select its second token; what is selected.
+SELECT = """() => {
+  const box = document.querySelectorAll('.wb-text')[1];
+  box.focus();
+  getSelection().selectAllChildren(box.querySelectorAll('span')[1]);
+  return String(getSelection());
+}"""
+SELECTED = """() => [String(getSelection()),
+  document.activeElement === document.querySelectorAll('.wb-text')[1]]"""
+
+
 @pytest.fixture
 def shots(tmp_path: Path) -> Path:
     """Where pictures go: a folder of choice, or a temporary one."""
@@ -57,6 +68,19 @@ class Face:
         found = self.page.get_by_label("Steered text, scrollable", exact=True)
         return "length reached" in found.text_content()
 
+    def status(self) -> str:
+        return self.page.get_by_role("status").and_(self.page.locator(".wb-say")).text_content()
+
+    def to_zero(self) -> None:
+        """With the mouse, and the last steps with the arrow keys."""
+        self.drag_to(0.0)
+        for _ in range(5):
+            if self.value() == 0:
+                break
+            self.slider.press("ArrowLeft" if self.value() > 0 else "ArrowRight")
+        until(lambda: self.words().startswith("Zero"), "the words for zero")
+        until(lambda: self.done() and self.text("Steered") == self.text("Unsteered"), "one text")
+
     def value(self) -> float:
         return float(self.slider.input_value())
 
@@ -80,8 +104,23 @@ class Face:
         until(self.done, "the text")
 
     def zone(self) -> str:
-        dot = self.page.locator(".wb-zone").first
+        dot = self.page.locator(".wb-title .wb-zone").nth(1)
         return dot.evaluate("each => getComputedStyle(each).backgroundColor")
+
+
+def picture(page: Any, path: Path) -> None:
+    """The sweep and both texts, from the curves down to the buttons under them."""
+    size = page.viewport_size
+    page.set_viewport_size({"width": size["width"], "height": 2600})
+    page.wait_for_timeout(1500)
+    page.locator(".wb-plot").nth(1).scroll_into_view_if_needed()
+    top = page.locator(".wb-plot").nth(1).bounding_box()
+    foot = page.get_by_role("button", name="Write again").bounding_box()
+    height = foot["y"] + foot["height"] - top["y"] + 8
+    clip = {"x": top["x"] - 4, "y": top["y"], "width": top["width"] + 8, "height": height}
+    page.screenshot(path=path, clip=clip)
+    page.set_viewport_size(size)
+    page.wait_for_timeout(1000)
 
 
 def test_in_jupyterlab_from_run_all_to_copied_code(tmp_path: Path, shots: Path) -> None:
@@ -105,9 +144,10 @@ def test_in_jupyterlab_from_run_all_to_copied_code(tmp_path: Path, shots: Path) 
         until(face.done, "the texts at the recommended coefficient")
         recommended, beyond = float(re.findall(r"Green: up to (\+0\.\d+)", face.words())[0]), 0.6
         page.screenshot(path=shots / "lab-light-1280.png")
+        picture(page, shots / "readme.png")
 
         # To 0, where both are the same, to recommended, and beyond the ceiling.
-        face.drag_to(0.0)
+        face.to_zero()
         face.slider.focus()
         page.keyboard.press("Home")
         until(lambda: face.value() < -0.7 and face.words().startswith("Red"), "the left end")
@@ -131,22 +171,53 @@ def test_in_jupyterlab_from_run_all_to_copied_code(tmp_path: Path, shots: Path) 
         page.mouse.click(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
         until(lambda: face.value() != before, "a slider that follows the click")
 
-        # A hostile prompt changes nothing on the page but itself.
+        # A hostile prompt changes nothing on the page but itself, nor does the answer that is kept.
         face.drag_to(recommended)
-        prompt = page.get_by_label("Prompt", exact=True)
+        prompt, style = page.get_by_label("Prompt", exact=True), page.get_by_label("Prompt style")
+        style.select_option("chat")
         prompt.fill(HOSTILE)
         prompt.blur()
         until(lambda: face.text("Unsteered") != unsteered, "another text")
+        until(lambda: "chosen earlier" not in page.locator(".wb-title").nth(1).text_content(), "it")
+        log = page.locator("[role=log]")
+
+        def kept() -> bool:
+            """Refused until the answer is whole."""
+            face.button("Keep answer").click()
+            page.wait_for_timeout(300)
+            return face.status().startswith("Kept")
+
+        until(kept, "an answer that can be kept")
+        assert HOSTILE in log.text_content()
+        assert log.locator("img, script").count() == 0
+        page.locator(".wb-text span").first.hover()
         assert page.evaluate("window.hacked") is None
+        face.button("Clear chat").click()
+        until(lambda: log.text_content() == "", "an empty chat")
+        style.select_option("text to continue")
         prompt.fill("Nestor & Roland:")
         prompt.blur()
         until(lambda: face.done() and face.text("Steered") == steered, "the former text")
 
-        # Stop in mid-text.
+        # Two sliders, each with a name of its own.
+        page.get_by_label("Second vector", exact=True).select_option("wren-italian")
+        other = page.get_by_label("Coefficient of the second vector")
+        other.wait_for()
+        assert other.count() == 1 == page.get_by_label("Steering coefficient").count()
+        assert other.get_attribute("id") != face.slider.get_attribute("id")
+        page.get_by_label("Second vector", exact=True).select_option("none")
+        other.wait_for(state="hidden")
+        until(face.done, "the text without it")
+
+        # A text that grows leaves the reader's focus and selection alone; stop in mid-text.
         length = page.get_by_label("Length (tokens)")
         length.fill("400")
         length.press("Enter")
         until(lambda: len(face.text("Steered")) > 20 and not face.done(), "a long text begun")
+        chosen = page.evaluate(SELECT)
+        before = len(face.text("Steered"))
+        until(lambda: len(face.text("Steered")) > before + 40, "more of it")
+        assert page.evaluate(SELECTED) == [chosen, True]
         face.button("Stop").click()
         page.get_by_text("■ stopped").first.wait_for(timeout=10_000)
         cut = face.text("Steered")
@@ -161,6 +232,8 @@ def test_in_jupyterlab_from_run_all_to_copied_code(tmp_path: Path, shots: Path) 
         face.button("Copy as Python").click()
         box = page.get_by_label("Code or JSON")
         until(lambda: "live.stream" in box.input_value(), "the code")
+        until(lambda: face.status().startswith("Copied;"), "the page's word")
+        assert page.evaluate("navigator.clipboard.readText()") == box.input_value()
         script = tmp_path / "copied.py"
         script.write_text(box.input_value())
         told = subprocess.run(
@@ -194,6 +267,14 @@ def test_as_a_page_without_code(tmp_path: Path, shots: Path) -> None:
         face.slider.focus()
         page.keyboard.press("ArrowRight")
         until(lambda: face.value() > 0, "a slider that moves")
-        until(lambda: "+0.005" in page.locator(".wb-slider-number").first.text_content(), "+0.005")
+        # Only the kernel says so.
+        until(lambda: face.status() == "There is no vector yet: press 'Train and sweep'.", "it")
+        heights = page.locator(".js-plotly-plot").evaluate_all(
+            "all => all.map(each => each.querySelector('.main-svg').clientHeight)"
+        )
+        assert heights == [260, 520]
+        face.button("Save state").click()
+        until(lambda: face.status().startswith(f"Saved {tmp_path / 'kept'}"), "a saved state")
         page.screenshot(path=shots / "voila-1920.png")
         assert face.errors == []
+    assert (tmp_path / "kept" / "steering.json").exists(), "kept after the server's end"

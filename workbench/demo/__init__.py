@@ -1,10 +1,14 @@
 """The live demo: what is chosen, what is done, what is shown, each in a module of its own.
 
-state.py    everything chosen, as one value
-work.py     state -> vector, sweep, texts: plain functions
-worker.py   one thread, the latest task wins
-zones.py    green, amber, red
-page.py     texts and zones as HTML
-code.py     a state as Python
-controls.py, panel.py, app.py    the widgets
+state.py      everything chosen, as one value
+work.py       state -> vector, sweep, texts: plain functions
+making.py     what was made last, step by step; shelf.py: where its sweeps lie
+worker.py     one thread, the latest task wins
+session.py    what a reader does, without widgets
+zones.py      green, amber, red
+page.py       texts and zones as HTML
+code.py       a state as Python
+controls.py, slider.py, texts.py, plots.py, clipboard.py    the widgets; layout.py: where they stand
+app.py        all of them as the face of a session
+serve.py      the same as a page without code
 """

@@ -10,9 +10,10 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from workbench.demo.zones import Color, Span
-from workbench.live import Piece, Text
+from workbench.live import Finish, Piece, Text
 from workbench.look import GREEN, GREY, ORANGE, VERMILLION, printable
 
 ZONE_COLORS: dict[Color, str] = {
@@ -37,15 +38,23 @@ STYLE = """<style>
 .wb-title small { font-weight: 400; margin-left: 8px; }
 .wb-zone { display: inline-block; width: 11px; height: 11px; border-radius: 50%;
   margin-right: 7px; }
+.wb-zone[hidden] { display: none; }
 .wb-say { line-height: 1.5; font-size: 14px; overflow-wrap: anywhere; white-space: pre-wrap; }
+.wb-plot > * { flex: 1 1 auto; width: 100%; height: 100%; min-width: 0; }
+.wb-small { opacity: .8; font-size: 13px; }
 .wb-turn { margin: 2px 0; unicode-bidi: isolate; overflow-wrap: anywhere; white-space: pre-wrap; }
 </style>"""
 
 
-def plain(text: str, limit: int = SHOWN) -> str:
-    """Text made safe for a page: escaped, with codes for what has no shape, cut at `limit`."""
+def visible(text: str, limit: int = SHOWN) -> str:
+    """Text to be shown as it is: with codes for what has no shape, cut at `limit`. Not escaped."""
     kept = text if len(text) <= limit else text[: limit - 1] + "…"
-    return html.escape("".join(map(_shown, kept)))
+    return "".join(map(_shown, kept))
+
+
+def plain(text: str, limit: int = SHOWN) -> str:
+    """The same as HTML: escaped."""
+    return html.escape(visible(text, limit))
 
 
 def _shown(letter: str) -> str:
@@ -60,37 +69,64 @@ def opacity(logprob: float) -> float:
     return _STRONGEST * min(1.0, max(0.0, share))
 
 
-def shaded(pieces: Sequence[Piece], limit: int = SHOWN) -> str:
-    """Pieces of a text, each shaded by how unlikely it is; hovering says the number."""
+@dataclass(frozen=True)
+class Cell:
+    """A token on the page: its visible letters (not escaped), its CSS background, its number."""
+
+    text: str
+    background: str
+    said: str
+
+
+def cells(pieces: Sequence[Piece], limit: int = SHOWN) -> list[Cell]:
+    """Pieces of a text as they are shown, each shaded by how unlikely it is, cut at `limit`."""
     red, green, blue = (int(VERMILLION[i : i + 2], 16) for i in (1, 3, 5))
     found, room = [], limit
     for piece in pieces:
         if room <= 0:
-            found.append("…")
+            found.append(Cell("…", "", ""))
             break
-        said = f"{piece.logprob:.2f} nats".replace("-", "−")
         depth = opacity(piece.logprob)
-        back = f"background:rgba({red},{green},{blue},{depth:.2f})" if depth else ""
-        found.append(f'<span style="{back}" title="{said}">{plain(piece.text, room)}</span>')
+        back = f"rgba({red},{green},{blue},{depth:.2f})" if depth else ""
+        said = f"{piece.logprob:.2f} nats".replace("-", "−")
+        found.append(Cell(visible(piece.text, room), back, said))
         room -= len(piece.text)
-    return "".join(found)
+    return found
+
+
+def shaded(pieces: Sequence[Piece], limit: int = SHOWN) -> str:
+    """The cells of a text as HTML; hovering says the number."""
+    return "".join(
+        f'<span style="{f"background:{cell.background}" if cell.background else ""}" '
+        f'title="{cell.said}">{html.escape(cell.text)}</span>'
+        for cell in cells(pieces, limit)
+    )
+
+
+def likelihood(text: Text) -> str:
+    """How likely a text is to the unsteered model, in words; "" before its first token."""
+    mean = text.mean_logprob
+    return "" if math.isnan(mean) else f"{mean:.2f} nats per token".replace("-", "−")
+
+
+# How a text ended.
+ENDED: dict[Finish, str] = {
+    "": "",
+    "end": " ■ the model ended its text",
+    "length": " … (length reached)",
+    "stopped": " ■ stopped",
+}
 
 
 def column(title: str, note: str, text: Text, *, mark: Color | None = None) -> str:
     """One of the two texts with its title. `mark` puts the colour of a zone before it."""
     dot = f'<span class="wb-zone" style="background:{ZONE_COLORS[mark]}"></span>' if mark else ""
-    ended = {
-        "": "",
-        "end": "<i> ■ the model ended its text</i>",
-        "length": "<i> … (length reached)</i>",
-        "stopped": "<i> ■ stopped</i>",
-    }[text.finish]
-    mean = text.mean_logprob
-    likely = "" if math.isnan(mean) else f"{mean:.2f} nats per token".replace("-", "−")
     label = plain(title)
+    ended = f"<i>{ENDED[text.finish]}</i>" if text.finish else ""
     return (
         f'<div class="wb-texts" role="region" aria-label="{label} text">'
-        f'<div class="wb-title">{dot}{label}<small>{plain(note)}</small><small>{likely}</small>'
+        f'<div class="wb-title">{dot}{label}<small>{plain(note)}</small>'
+        f"<small>{likelihood(text)}</small>"
         f'</div><div class="wb-text" tabindex="0" aria-label="{label} text, scrollable">'
         f"{shaded(text.pieces)}{ended}</div></div>"
     )
@@ -102,18 +138,9 @@ def side_by_side(columns: Sequence[str]) -> str:
     return f'{STYLE}<div style="display:flex;flex-wrap:wrap;gap:16px">{cells}</div>'
 
 
-def chat(history: Sequence[tuple[str, str]]) -> str:
-    """Earlier turns of a chat, the last ones in full view."""
-    turns = [
-        f'<div class="wb-turn"><b>{plain(role)}</b> {plain(content, 2000)}</div>'
-        for role, content in history[-20:]
-    ]
-    return f'<div class="wb-say" role="log" aria-label="Chat so far">{"".join(turns)}</div>'
-
-
 def say(message: str) -> str:
-    """A message, read out by screen readers when it changes."""
-    return f'<div class="wb-say" role="status" aria-live="polite">{plain(message, 2000)}</div>'
+    """A message as HTML, for a page without widgets."""
+    return f'<div class="wb-say">{plain(message, 2000)}</div>'
 
 
 def legend() -> str:

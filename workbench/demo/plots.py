@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import ipywidgets as ipw
 import plotly.graph_objects as go
 
 from workbench import figures
@@ -15,7 +16,11 @@ _LIGHT_INK, _DARK_GRID = "#E0E0E0", "#3A3A3A"
 
 
 class LivePlot:
-    """One plotly widget that shows figure after figure; `clicked` gets the place of a dot."""
+    """One plotly widget that shows figure after figure; `clicked` gets the place of a dot.
+
+    `box` holds it: a figure that fits its width to the page takes the height from there too,
+    whatever a page's own style says of figures.
+    """
 
     def __init__(self, height: int, clicked: Callable[[float], None] | None = None) -> None:
         self.widget = go.FigureWidget()
@@ -24,7 +29,13 @@ class LivePlot:
         self._figure: go.Figure | None = None
         self._dark = False
         self.widget.update_layout(height=height, autosize=True)
-        self.widget._config = {"displayModeBar": False}
+        self.widget._config = {"displayModeBar": False, "responsive": True}
+        size = f"{height}px"
+        self.box = ipw.Box(
+            [self.widget],
+            layout=ipw.Layout(height=size, min_height=size, width="100%", overflow="hidden"),
+        )
+        self.box.add_class("wb-plot")
 
     def show(self, figure: go.Figure | None) -> None:
         """Take on a figure; None leaves an empty one."""

@@ -17,12 +17,15 @@ from workbench.checks import check_whole
 LOOPBACK = "127.0.0.1"
 
 
-def notebook(model: str) -> nbformat.NotebookNode:
-    """A notebook that shows the demo of a model. A name is a literal there, never code."""
+def notebook(model: str, folder: Path) -> nbformat.NotebookNode:
+    """A notebook that shows the demo of a model, which keeps files in `folder`: an absolute path,
+    since the page's kernel works elsewhere. Names are literals there, never code."""
     known = Path(model)
     name = str(known.resolve()) if known.exists() else model
     quiet = "from transformers.utils import logging\nlogging.disable_progress_bar()"
-    source = f"{quiet}\nfrom workbench import widgets\nwidgets.demo({name!r})"
+    source = (
+        f"{quiet}\nfrom workbench import widgets\nwidgets.demo({name!r}, folder={str(folder)!r})"
+    )
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     return new_notebook(cells=[new_code_cell(source)], metadata={"kernelspec": kernel})
 
@@ -38,13 +41,15 @@ def command(page: Path, *, port: int, browser: bool) -> list[str]:
 
 
 def serve(model: str = "wren", *, port: int = 8866, browser: bool = True) -> int:
-    """Serve until interrupted; the exit status. Raises ValueError for a port out of range, and
-    RuntimeError where voila is not installed."""
+    """Serve until interrupted; the exit status. What a reader keeps lands in `kept` here.
+
+    Raises ValueError for a port out of range, and RuntimeError where voila is not installed.
+    """
     if importlib.util.find_spec("voila") is None:
         raise RuntimeError('voila is missing: pip install -e ".[demo,notebooks]"')
     with tempfile.TemporaryDirectory(prefix="workbench-demo-") as folder:
         page = Path(folder) / "demo.ipynb"
-        nbformat.write(notebook(model), page)
+        nbformat.write(notebook(model, Path("kept").resolve()), page)
         try:
             return subprocess.run(command(page, port=port, browser=browser), check=False).returncode
         except KeyboardInterrupt:

@@ -1,8 +1,6 @@
 // A labelled range control whose track shows the zones of a steering coefficient.
 // Texts from Python go in as textContent, never as markup.
 
-let count = 0;
-
 // Whether what lies behind an element is dark, by the first background that is not transparent.
 function dark(el) {
   for (let at = el; at; at = at.parentElement) {
@@ -23,11 +21,12 @@ function make(tag, className, parent) {
 }
 
 function render({ model, el }) {
-  const id = `wb-slider-${++count}`;
+  // Not a count of this module: each widget loads a module of its own.
+  const id = `wb-slider-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`;
   const box = make("div", "wb-slider", el);
   const head = make("div", "wb-slider-head", box);
   const label = make("label", "wb-slider-label", head);
-  const number = make("output", "wb-slider-number", head);
+  const number = make("span", "wb-slider-number", head);
   const middle = make("div", "wb-slider-middle", box);
   const track = make("div", "wb-slider-track", middle);
   const input = make("input", "wb-slider-input", middle);
@@ -36,10 +35,9 @@ function render({ model, el }) {
   input.type = "range";
   input.id = id;
   label.htmlFor = id;
-  number.htmlFor = id;
-  words.id = `${id}-words`;
-  words.setAttribute("aria-live", "polite");
-  input.setAttribute("aria-describedby", words.id);
+  // Number and words are said once, as the control's value.
+  number.setAttribute("aria-hidden", "true");
+  words.setAttribute("aria-hidden", "true");
   track.setAttribute("aria-hidden", "true");
   marks.setAttribute("aria-hidden", "true");
 
@@ -66,6 +64,8 @@ function render({ model, el }) {
     for (const mark of model.get("marks")) {
       const tick = make("span", "wb-slider-mark", marks);
       tick.style.left = `${mark.at}%`;
+      // The ends stay within the track.
+      if (mark.at <= 0 || mark.at >= 100) tick.classList.add(mark.at <= 0 ? "wb-first" : "wb-last");
       tick.textContent = mark.text;
     }
   };
@@ -79,6 +79,10 @@ function render({ model, el }) {
     model.set("value", Number(input.value));
     model.save_changes();
   });
+  // Some pages measure figures before they have a place: these look again, once there is one.
+  const settle = () => setTimeout(() => window.dispatchEvent(new Event("resize")), 300);
+  model.on("change:zones", settle);
+  settle();
   model.on("change:value change:words change:min change:max change:step change:label", show);
   model.on("change:zones change:marks", draw);
   const theme = new MutationObserver(() => setTimeout(look, 100));

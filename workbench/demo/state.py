@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -24,6 +25,16 @@ VERSION = 1
 # Letters of one text, and of a whole saved state: enough for any prompt that fits a context.
 LONGEST, LARGEST = 200_000, 2_000_000
 _ROLES = ("system", "user", "assistant")
+_DEEPEST = 999  # no model has as many layers; a page lists those up to the chosen one
+# What a vector and a sweep depend on, and what both texts do beside the vector.
+TRAINS = (
+    "model", "style", "source", "data", "positive", "negative", "template", "method", "layer",
+    "seed",
+)  # fmt: skip
+WRITES = (
+    "style", "coefficient", "second", "second_coefficient", "prompt", "history", "temperature",
+    "text_seed", "new_tokens",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,7 +48,8 @@ class State:
     positive, negative  personas that show the trait and its opposite, one a line
     template            what is said to the model, with {persona} in it
     method              how the direction is found
-    layer               where to steer; None: where held-out pairs answer most steeply
+    layer               where to steer; None: where held-out pairs answer most steeply,
+                        or, for own personas, where the sides lie furthest apart
     coefficient         of the vector, in residual norms
     reach               the ends of the slider and of the sweep, in residual norms
     second              a bundled data set whose vector is added, "" for none
@@ -84,7 +96,7 @@ class State:
         if "{persona}" not in self.template:
             raise ValueError(f"template {_short(self.template)}: write {{persona}} where it goes")
         if self.layer is not None:
-            check_whole("layer", self.layer, 0)
+            check_whole("layer", self.layer, 0, _DEEPEST)
         if not 0 < number(self.reach) <= 100:
             raise ValueError(f"reach {self.reach!r}: give a number of residual norms from 0 to 100")
         for name in ("coefficient", "second_coefficient"):
@@ -109,6 +121,11 @@ class State:
     def to_json(self) -> str:
         """The state as JSON that `from_json` reads."""
         return json.dumps({"workbench_demo": VERSION, **asdict(self)}, ensure_ascii=True, indent=1)
+
+
+def differing(one: State, other: State, names: Sequence[str]) -> list[str]:
+    """Which of the named fields differ between two states."""
+    return [name for name in names if getattr(one, name) != getattr(other, name)]
 
 
 def from_json(text: str) -> State:
@@ -142,6 +159,11 @@ def _check_text(name: str, value: object) -> None:
         raise ValueError(f"{name} {_short(value)}: give a text")
     if len(value) > LONGEST:
         raise ValueError(f"{name} has {len(value)} letters: give at most {LONGEST}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        wrong = value[error.start]
+        raise ValueError(f"{name} holds half a letter, {wrong!r}: leave it out") from None
 
 
 def _check_model(name: str) -> None:

@@ -23,11 +23,10 @@ from workbench.generate import generate
 from workbench.marks import Ceiling
 from workbench.pairs import Pair, Pairs, load
 from workbench.positions import generated
-from workbench.seek import joined
-from workbench.slopes import slope_records
+from workbench.rounds import in_order, joined
 from workbench.splits import PromptSet
 from workbench.sweep import sweep
-from workbench.tokens import Prompt
+from workbench.tokens import Prompt, encode
 from workbench.updates import Intervention
 from workbench.vectors import SteeringVector, random_like
 
@@ -60,24 +59,33 @@ class Trained:
 
 
 @contextmanager
-def interruptible(lm: LM, stop: threading.Event) -> Iterator[None]:
-    """Within, every forward of the model asks first whether to stop. Raises Stopped if so."""
+def interruptible(
+    lm: LM, stop: threading.Event, read: Callable[[int], None] = lambda tokens: None
+) -> Iterator[None]:
+    """Within, every forward of the model asks first whether to stop, and tells `read` how many
+    tokens it will read, padding included. Raises Stopped if so."""
 
-    def ask(*_: Any) -> None:
+    def ask(_: Any, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         if stop.is_set():
             raise Stopped
+        ids = named.get("input_ids", inputs[0] if inputs else None)
+        read(0 if ids is None else ids.numel())
 
-    hook = lm.model.register_forward_pre_hook(ask)
+    hook = lm.model.register_forward_pre_hook(ask, with_kwargs=True)
     try:
         yield
     finally:
         hook.remove()
 
 
-def initial(lm: LM, seed: int = 0) -> State:
-    """A state to begin with: a data set that fits the model, and one of its prompts."""
+def initial(lm: LM, seed: int = 0, *, model: str | None = None) -> State:
+    """A state to begin with: a data set that fits the model, and one of its prompts.
+
+    model  by what name or path the model is loaded again; its own name by default
+    """
     data = catalogue.fitting(lm.name, ["wren-mood"], chats=bool(lm.tokenizer.chat_template))[0]
-    state = State(data=data, seed=seed, new_tokens=_room(lm, 48))
+    name = lm.name if model is None else model
+    state = State(model=name, data=data, seed=seed, new_tokens=_room(lm, 48))
     first = State.prompt if lm.name == "wren" else data_prompts(data)[0]
     return replace(state, prompt=first if isinstance(first, str) else str(first[-1]["content"]))
 
@@ -123,7 +131,7 @@ def own_pairs(
     Personas stand one a line, the same number on both sides; {persona} in the template takes their
     place. What follows on both sides are beginnings that the unsteered model itself writes to
     neutral prompts, so that this works in any language a model has. In the style "chat" the
-    template is the system's message before the prompt, else it stands before the text.
+    template is the user's message and such a beginning the answer, else it stands before the text.
     Raises ValueError for sides of different length or without a persona.
     """
     sides = [[line.strip() for line in side.splitlines() if line.strip()] for side in
@@ -165,15 +173,16 @@ def train(lm: LM, state: State) -> Trained:
     """
     if state.layer is not None and state.layer >= lm.layers:
         raise ValueError(f"layer {state.layer}: {lm.name!r} has layers 0 to {lm.layers - 1}")
-    how: dict[str, Any] = {"positions": generated, "seed": state.seed, "quiet": True}
-    how["layer"] = state.layer
     prompts = data_prompts(state.data, state.style, state.seed)
     if state.source == "own":
         made = own_pairs(
             lm, state.positive, state.negative, state.template, prompts,
             style=state.style, seed=state.seed,
         )  # fmt: skip
-        vector, trait = extract(lm, made, state.method, **how), ""
+        vector, trait = extract(
+            lm, made, state.method, positions=generated, layer=state.layer, seed=state.seed,
+            quiet=True,
+        ), ""  # fmt: skip
     else:
         vector, trait = data_vector(lm, state.data, state), load(state.data).trait
     exact = lm.name == "wren" and trait != ""
@@ -193,6 +202,26 @@ def data_vector(lm: LM, data: str, state: State) -> SteeringVector:
     if state.layer is not None:
         return vector
     return steerability.at_steepest(lm, vector, splits.select[:_JUDGES], quiet=True)
+
+
+def tokens_to_read(lm: LM, state: State) -> int:
+    """About how many tokens the model reads in `train`; 0 where that is not known beforehand."""
+    if state.source == "own":
+        return 0
+    splits = data_pairs(state.data, state.style).split(seed=state.seed)
+
+    def length(pairs: Pairs) -> int:
+        sides = [
+            (prompt, text)
+            for pair in pairs
+            for prompt, text in zip(pair.prompts, (pair.positive, pair.negative), strict=True)
+        ]
+        asked = [prompt or text for prompt, text in sides]
+        said = [text if prompt else () for prompt, text in sides]
+        return int(encode(lm, asked, said).attention.sum())
+
+    chooses = 0 if state.layer is not None else 2 * lm.layers * length(splits.select[:_JUDGES])
+    return length(splits.extract) + length(splits.select) + chooses
 
 
 def sweep_in_rounds(
@@ -222,22 +251,7 @@ def sweep_in_rounds(
         if not frame.attrs["complete"]:
             return
         frames.append(frame)
-        yield in_order(frames, rounds[: index + 1]), index + 1, len(rounds)
-
-
-def in_order(frames: Sequence[pd.DataFrame], rounds: Sequence[Sequence[float]]) -> pd.DataFrame:
-    """Rounds of a sweep as one call of `sweep` would give them."""
-    frame = joined(frames, rounds)
-    attrs = frame.attrs
-    kind = frame["vector"].map({name: i for i, name in enumerate(frame["vector"].unique())})
-    frame = (
-        frame.assign(kind=kind)
-        .sort_values(["kind", "prompt_index", "coefficient"], ignore_index=True, kind="stable")
-        .drop(columns="kind")
-    )
-    frame.attrs = {name: value for name, value in attrs.items() if name != "rounds"}
-    frame.attrs["slopes"] = slope_records(frame)
-    return frame
+        yield in_order(joined(frames)), index + 1, len(rounds)
 
 
 def ceiling_of(frame: pd.DataFrame, *, seed: int, bootstrap: int) -> Ceiling | None:
@@ -268,10 +282,12 @@ def write(
     second: SteeringVector | None = None,
     *,
     on_token: Callable[[live.Written], None] | None = None,
+    pace: float = 0.0,
     stop: threading.Event | None = None,
 ) -> live.Written:
     """Both texts of a state, streamed; see `live.stream`."""
     return live.stream(
         lm, state.asked, interventions(vector, state, second), new_tokens=state.new_tokens,
-        temperature=state.temperature, seed=state.text_seed, on_token=on_token, stop=stop,
+        temperature=state.temperature, seed=state.text_seed, on_token=on_token, pace=pace,
+        stop=stop,
     )  # fmt: skip

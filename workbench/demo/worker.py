@@ -43,6 +43,15 @@ class Worker:
             self._stop_running()
             self._change.notify_all()
 
+    def follow(self, task: Task, after: threading.Event) -> bool:
+        """From within a task: do this next, unless that task (its event is `after`) was stopped or
+        another one waits. Whether it will be done."""
+        with self._change:
+            if self._closed or after.is_set() or self._waiting is not None:
+                return False
+            self._waiting = task
+            return True
+
     def stop(self) -> None:
         """Stop what runs, and drop what waits."""
         with self._change:

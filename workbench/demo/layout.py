@@ -1,0 +1,56 @@
+"""Where the widgets of the demo stand on the page, and under which headings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ipywidgets as ipw
+
+from workbench.demo import controls, page
+
+
+def arranged(demo: Any) -> tuple[ipw.Widget, ...]:
+    """The rows of the page: `demo` has the widgets that app.py makes."""
+    field, button = demo.fields, demo.buttons
+    chosen = ("model", "source", "data", "positive", "negative", "template", "method", "layer",
+              "reach")  # fmt: skip
+    choose = controls.stack(
+        controls.heading(1, "Choose"),
+        controls.row(*(field[name] for name in chosen)),
+        controls.heading(2, "Train and sweep"),
+        controls.row(button.train, button.stop, demo.progress),
+        demo.doing,
+        demo.status,
+        grow="1 1 460px",
+    )
+    layers = controls.stack(demo.layers.box, grow="1 1 380px")
+    curves = controls.stack(demo.curves.box, grow="1 1 500px")
+    more = ("style", "temperature", "text_seed", "new_tokens", "second")
+    for each in demo.texts.values():
+        each.layout = ipw.Layout(flex="1 1 260px", min_width="0", margin="0 8px 0 0")
+    steer = controls.stack(
+        controls.heading(3, "Steer"),
+        demo.slider,
+        controls.row(*demo.texts.values()),
+        ipw.HTML(page.legend()),
+        demo.chat,
+        controls.row(field["prompt"]),
+        controls.row(*(field[name] for name in more)),
+        demo.second,
+        controls.row(button.again, button.say, button.clear),
+        grow="1 1 560px",
+    )
+    keep = controls.stack(
+        controls.heading(4, "Keep"),
+        controls.row(
+            demo.file, button.copy, button.vector, button.figure, button.keep, button.restore
+        ),
+        controls.row(demo.kept, demo.clipboard),
+        grow="1 1 100%",
+    )
+    return (
+        ipw.HTML(page.STYLE),
+        controls.row(choose, layers),
+        controls.row(curves, steer),
+        controls.row(keep),
+    )
