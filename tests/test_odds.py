@@ -24,6 +24,7 @@ from workbench.positions import generated, mask
 from workbench.tokens import encode
 from workbench.updates import Add, Intervention
 from workbench.vectors import SteeringVector
+from workbench.weight_updates import AddLowRank
 
 GRID = (-2.0, -0.5, 0.0, 1.0, 1.5)
 PAIRS = Pairs(
@@ -71,6 +72,22 @@ def test_equal_to_a_plain_forward_for_every_multiple(name: str) -> None:
         assert np.abs(own["utility"] - formula).max() < 1e-5
         assert np.allclose(own["preference"], losses[:, 1] - losses[:, 0], atol=1e-5)
     assert np.ptp(frame["preference"].to_numpy().reshape(3, -1), axis=1).min() > 0.1  # it steers
+
+
+@pytest.mark.parametrize("layer", [0, 2])
+def test_a_lora_acts_within_its_block(tiny: LM, layer: int) -> None:
+    """The stream that is kept is that before the block; at the first one there is none."""
+    drawn = torch.Generator().manual_seed(1)
+    into = tiny.inner_width(layer)
+    a = torch.randn(into, 2, generator=drawn)
+    b = torch.randn(2, tiny.width, generator=drawn)
+    lora = [Intervention(layer, AddLowRank(a, b), 0.5, site="mlp")]
+    frame = odds(tiny, lora, PAIRS, GRID, quiet=True)
+    for m, own in frame.groupby("m"):
+        losses = plainly(tiny, lora, float(m))  # type: ignore[arg-type]
+        ours = own[["loss_positive", "loss_negative"]].to_numpy()
+        assert np.abs(ours - losses).max() < 1e-5
+    assert np.ptp(frame["preference"].to_numpy().reshape(3, -1), axis=1).min() > 0.01
 
 
 def test_zero_is_the_unsteered_model_to_the_bit(tiny: LM) -> None:
@@ -414,5 +431,5 @@ def test_upper_refuses_what_lies_below(tiny: LM) -> None:
 
     stream, beside, _ = tracing.lower(tiny, batch, 1, last, keep=1)
     low = [Intervention(0, Add(torch.ones(tiny.width)))]
-    with pytest.raises(ValueError, match="layer 0 is steered, below layer 1"):
+    with pytest.raises(ValueError, match=r"layer 0 is steered \(residual\), before the stream of layer 1"):
         tracing.upper(tiny, batch, low, stream, 1, beside, last, keep=1)

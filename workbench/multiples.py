@@ -82,7 +82,9 @@ def multiples(
     and as `steering.plan`.
     """
     layer = _lowest(lm, interventions)
-    task = _Task(lm, tuple(interventions), layer, multipliers, memory, remote)
+    # What acts within the first block leaves no lower half.
+    task = _Task(lm, tuple(interventions), max(layer, 0), multipliers, memory, remote)
+    task.splits = False if layer < 0 else None
     scored = batch.completion if bool(batch.completion.any()) else batch.attention
     scored = scored & (batch.positions > 0)
     found = torch.full((2, len(batch), len(multipliers)), torch.nan, dtype=torch.float64)
@@ -174,6 +176,7 @@ def _cells(rows: int, steered: Tensor, most: int) -> Iterator[tuple[Tensor, Tens
 
 
 def _lowest(lm: LM, interventions: Sequence[Intervention]) -> int:
+    """The last block whose stream is the same under every multiple; -1 where there is none."""
     # The plan checks all of this too, but only once the lower half has run.
     if isinstance(interventions, Intervention) or not isinstance(interventions, Sequence):
         raise ValueError(
@@ -195,7 +198,7 @@ def _lowest(lm: LM, interventions: Sequence[Intervention]) -> int:
                 f"the coefficient {each.coefficient!r} has one number per row; give one for all "
                 "rows, which m multiplies"
             )
-    return min(check_layer(lm, each.layer) for each in interventions)
+    return min(check_layer(lm, each.layer) - (each.site != "residual") for each in interventions)
 
 
 def _scaled(intervention: Intervention, scales: Tensor) -> Intervention:

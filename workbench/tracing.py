@@ -23,7 +23,7 @@ from workbench.positions import Positions, last, select
 from workbench.steering import Plan, check_layer, last_step, place, plan
 from workbench.streams import Activations, model_inputs, model_parameters
 from workbench.tokens import Batch, Prompt, to_batch
-from workbench.updates import Intervention, Place
+from workbench.updates import Intervention, Place, steer
 from workbench.visits import modules, visit, visit_all, visit_projection
 
 if TYPE_CHECKING:
@@ -171,22 +171,25 @@ def upper(
     Raises ValueError for an intervention below `layer`, and as `plan`.
     """
     steered = plan(lm, batch, interventions, scoring=True)
-    below = [each for each in steered if each < layer]
+    kept = Place(layer)
+    below = [at for at in steered if at.order < kept.order]
     if below:
-        raise ValueError(f"layer {below[0]} is steered, below layer {layer}, whose stream was kept")
-    if layer in steered:
-        stream = steer(stream, steered.pop(layer))
+        raise ValueError(
+            f"layer {below[0].layer} is steered ({below[0].site}), before the stream of layer "
+            f"{layer} that was kept"
+        )
+    if kept in steered:
+        stream = steer(stream, steered.pop(kept))
     output = stream if beside is None else (stream, *[None] * beside)
     skipped = [lm.blocks[each] for each in range(layer + 1)]
-    blocks, width = {each: lm.blocks[each] for each in steered}, batch.width
+    found, width = modules(lm, steered), batch.width
     inputs: dict[str, Any] = {**model_inputs(lm.model, batch), "use_cache": False}
     if "logits_to_keep" in model_parameters(lm.model):
         inputs["logits_to_keep"] = keep
     with evaluating(lm.model), lm.traced.trace(**inputs, remote=remote) as tracer:
         for block in skipped:
             block.skip(output)
-        for each, updates in steered.items():
-            visit(blocks[each], updates, width)
+        visit_all(found, steered, width)
         result = save(finish(tracer.result.logits[:, -keep:]))
     return result
 
