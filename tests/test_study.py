@@ -20,6 +20,7 @@ def errors(share: float = 0.9) -> pd.DataFrame:
             "other traits": [0.1, 0.1 * share],
             "other traits, low": [0.05, 0.04],
             "other traits, high": [0.2, 0.1],
+            "in norms": [0.05, 0.04],
             "published": [np.nan, 0.08],
             "published, low": [np.nan, 0.04],
             "published, high": [np.nan, 0.1],
