@@ -13,7 +13,7 @@ import pytest
 
 import workbench as wb
 from workbench import widgets
-from workbench.demo import cell, serve, work
+from workbench.demo import cell, page, serve, work
 from workbench.demo.app import Demo
 from workbench.demo.session import Session
 from workbench.demo.texts import Lines, TextBox
@@ -113,6 +113,25 @@ def test_texts_are_of_the_state_that_wrote_them(demo: Demo) -> None:
     assert demo.session.wait(SOON)
     demo.session.change(coefficient=0.6)
     assert demo.texts["steered"].note == "+0.300, chosen earlier"
+
+
+def test_with_a_second_vector_no_zone_is_claimed(demo: Demo) -> None:
+    trained(demo)
+    demo.slider.value = 0.1
+    assert demo.session.wait(SOON)
+    assert demo.texts["steered"].color != page.ZONE_COLORS["unknown"]
+    assert "6 tokens, temperature 1" in demo.slider.words
+    assert demo.slider.reasons.startswith("+: ")
+    demo.fields["second"].value = "wren-italian"
+    demo.second.value = 0.6
+    assert demo.session.wait(SOON)
+    assert demo.texts["steered"].color == page.ZONE_COLORS["unknown"]
+    said = "Not swept: zones hold for the first vector alone."
+    assert demo.slider.words == demo.second.words == said
+    assert {zone["name"] for zone in demo.slider.zones} == {"unknown"}
+    assert demo.slider.reasons == ""
+    demo.second.value = 0.0
+    assert demo.slider.words != said == demo.second.words
 
 
 def test_a_drag_in_a_sweep_round_is_not_undone(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:

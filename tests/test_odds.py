@@ -431,5 +431,7 @@ def test_upper_refuses_what_lies_below(tiny: LM) -> None:
 
     stream, beside, _ = tracing.lower(tiny, batch, 1, last, keep=1)
     low = [Intervention(0, Add(torch.ones(tiny.width)))]
-    with pytest.raises(ValueError, match=r"layer 0 is steered \(residual\), before the stream of layer 1"):
+    with pytest.raises(
+        ValueError, match=r"layer 0 is steered \(residual\), before the stream of layer 1"
+    ):
         tracing.upper(tiny, batch, low, stream, 1, beside, last, keep=1)

@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 from IPython.display import HTML, display
 
 from workbench import figures, report, tables
-from workbench.demo import controls, page, zones
+from workbench.demo import controls, page, work, zones
 from workbench.demo.cell import watched
 from workbench.demo.clipboard import Clipboard
 from workbench.demo.layout import arranged
@@ -186,12 +186,17 @@ class Demo(ipw.VBox):
         self._filling = True
         try:
             self._fill_fields()
-            ceiling = session.made.ceiling
-            for slider, zoned, value in (
-                (self.slider, ceiling, state.coefficient),
-                (self.second, None, state.second_coefficient),
-            ):
-                slider.show(zoned, value, max(state.reach, abs(value)))
+            made = session.made
+            two = work.has_second(state)
+            for slider, ceiling, value, words in (
+                (self.slider, None if two else made.ceiling, state.coefficient,
+                 zones.UNSWEPT if two else ""),
+                (self.second, None, state.second_coefficient, zones.UNSWEPT),
+            ):  # fmt: skip
+                slider.show(
+                    ceiling, value, max(state.reach, abs(value)), words=words,
+                    conditions=made.conditions,
+                )  # fmt: skip
         finally:
             self._filling = False
         self.chat.show(state.history)
@@ -219,7 +224,8 @@ class Demo(ipw.VBox):
         said = f"{coefficient:+.3f}".replace("-", "−")
         if shown.whole and not session.current():
             said += ", chosen earlier"
-        zone = zones.color(session.made.ceiling, coefficient)
+        two = work.has_second(shown.state)
+        zone = zones.color(None if two else session.made.ceiling, coefficient)
         return (shown.written.baseline, "", None), (shown.written.steered, said, zone)
 
     def _show_progress(self) -> None:
@@ -266,8 +272,13 @@ class Demo(ipw.VBox):
         if made.frame is None:
             display(HTML(page.say("Nothing to show yet. Press 'Train and sweep', then run this.")))
             return
-        coefficient = made.shown.state.coefficient if made.shown.state else 0.0
-        words = zones.words(made.ceiling, coefficient)
+        state = made.shown.state or session.state
+        words = zones.UNSWEPT
+        if not work.has_second(state):
+            words = "\n".join((
+                zones.words(made.ceiling, state.coefficient, made.conditions),
+                zones.reasons(made.ceiling, state.coefficient),
+            ))  # fmt: skip
         unsteered, steered = (
             page.column(title, note, text, mark=mark)
             for title, (text, note, mark) in zip(

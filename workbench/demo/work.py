@@ -254,6 +254,11 @@ def sweep_in_rounds(
         yield in_order(joined(frames)), index + 1, len(rounds)
 
 
+def conditions(lm: LM) -> str:
+    """Under which conditions a sweep's texts are written, in words."""
+    return f"{_room(lm, TOKENS)} tokens, temperature 1"
+
+
 def ceiling_of(frame: pd.DataFrame, *, seed: int, bootstrap: int) -> Ceiling | None:
     """The ceiling, or None while a frame holds too little for one."""
     try:
