@@ -42,12 +42,12 @@ class Demo(ipw.VBox):
         self.session = session
         self.folder = Path(folder).resolve()
         self.cell = ""
-        self.fields = controls.fields(session.made.lm.layers)
+        self.fields = controls.fields()
         self.buttons = controls.buttons()
         self.slider = controls.slider("Steering coefficient")
         self.second = controls.slider("Coefficient of the second vector")
-        self.layers = LivePlot(260)
-        self.curves = LivePlot(520, clicked=self._pick)
+        self.layers = LivePlot(260, "The layers appear here after Train and sweep")
+        self.curves = LivePlot(520, "Curves appear here after Train and sweep", clicked=self._pick)
         self.progress = ipw.FloatProgress(
             max=1.0, description="Progress", layout=ipw.Layout(flex="1 1 200px", min_width="160px")
         )
@@ -130,7 +130,6 @@ class Demo(ipw.VBox):
         path = self.folder / (self.file.value + suffix)
         if path.exists():
             raise FileExistsError(f"{path} exists: choose another file name")
-        self.folder.mkdir(parents=True, exist_ok=True)
         return path
 
     def _save_vector(self) -> None:
@@ -178,6 +177,7 @@ class Demo(ipw.VBox):
                     self.texts.values(), self._columns(), strict=True
                 ):
                     box.show(text, note, mark)
+                self.buttons.say.disabled = not self.session.keepable()
             self._show_progress()
 
     def _fill(self) -> None:
@@ -203,10 +203,7 @@ class Demo(ipw.VBox):
 
     def _fill_fields(self) -> None:
         state = self.session.state
-        listed = len(self.fields["layer"].options) - 1
-        layers = max(self.session.made.layers, (state.layer or 0) + 1)
-        if layers != listed:
-            self.fields["layer"].options = controls.layer_options(layers)
+        self._offer()
         for name, box in self.fields.items():
             value = getattr(state, name)
             box.value = controls.AUTO if value is None else value
@@ -214,6 +211,29 @@ class Demo(ipw.VBox):
         for name in ("positive", "negative", "template"):
             self.fields[name].layout.display = "flex" if own else "none"
         self.second.layout.display = "flex" if state.second else "none"
+
+    def _offer(self) -> None:
+        """The choices that the model leaves, and what is chosen, from a saved state perhaps."""
+        made, state = self.session.made, self.session.state
+        if made.layers:  # not closed
+            fitting, chats = work.fitting(made.lm), work.chats(made.lm)
+        else:
+            fitting, chats = [], False
+        layers = max(made.layers, (state.layer or 0) + 1)
+        offered: dict[str, list[tuple[str, Any]]] = {
+            "layer": controls.layer_options(layers),
+            "style": controls.style_options(chats, state.style),
+            "data": [(name, name) for name in sorted({*fitting, state.data})],
+            "second": [
+                ("none", ""),
+                *((name, name) for name in sorted({*fitting, state.second} - {""})),
+            ],
+        }
+        for name, options in offered.items():
+            box = self.fields[name]
+            if list(box.options) != options:  # a new list would fall back to its first entry
+                box.options = options
+        self.fields["style"].disabled = len(offered["style"]) == 1
 
     def _columns(self) -> tuple[tuple[Text, str, zones.Color | None], ...]:
         """Both texts, each with a note and the colour of its zone: of the state that it is of."""

@@ -9,6 +9,7 @@ import ipywidgets as ipw
 import plotly.graph_objects as go
 
 from workbench import figures
+from workbench.demo import page
 from workbench.look import INK
 from workbench.vectors import SteeringVector
 
@@ -18,11 +19,14 @@ _LIGHT_INK, _DARK_GRID = "#E0E0E0", "#3A3A3A"
 class LivePlot:
     """One plotly widget that shows figure after figure; `clicked` gets the place of a dot.
 
+    Where there is no figure the words `empty` stand in its place, not an empty grid.
     `box` holds it: a figure that fits its width to the page takes the height from there too,
     whatever a page's own style says of figures.
     """
 
-    def __init__(self, height: int, clicked: Callable[[float], None] | None = None) -> None:
+    def __init__(
+        self, height: int, empty: str, clicked: Callable[[float], None] | None = None
+    ) -> None:
         self.widget = go.FigureWidget()
         self.height = height
         self._clicked = clicked
@@ -31,16 +35,22 @@ class LivePlot:
         self.widget.update_layout(height=height, autosize=True)
         self.widget._config = {"displayModeBar": False, "responsive": True}
         size = f"{height}px"
+        self.empty = ipw.HTML(f'<div class="wb-say wb-empty">{page.plain(empty)}</div>')
         self.box = ipw.Box(
-            [self.widget],
+            [self.empty],
             layout=ipw.Layout(height=size, min_height=size, width="100%", overflow="hidden"),
         )
         self.box.add_class("wb-plot")
 
     def show(self, figure: go.Figure | None) -> None:
-        """Take on a figure; None leaves an empty one."""
+        """Take on a figure, None for no figure."""
         self._figure = figure
         self._draw()
+        shown = (self.empty if figure is None else self.widget,)
+        if self.box.children != shown:
+            size = None if figure is None else f"{self.height}px"
+            self.box.layout.height = self.box.layout.min_height = size
+            self.box.children = shown
 
     def recolor(self, dark: bool) -> None:
         """Draw for a dark page or a light one."""
