@@ -150,7 +150,8 @@ def test_the_words_hold_the_interval_the_number_of_texts_and_the_conditions() ->
         "(32 tokens, temperature 1)."
     )
     assert zones.words(ceiling, 0.9) == (
-        "Red: beyond +0.50 [no interval] the detector calls fewer than half of 8 texts intact."
+        "Red: beyond the ceiling +0.50 [no interval] the detector calls fewer than half of 8 texts "
+        "intact."
     )
     counted = "Counted are the 8 of 8 prompts whose unsteered text is intact."
     assert zones.reasons(ceiling, 0.1) == f"+: effect; p = 0.01; why.\n{counted}"

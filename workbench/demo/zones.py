@@ -94,7 +94,7 @@ def words(ceiling: Ceiling | None, coefficient: float, conditions: str = "") -> 
     if zone == "green":
         return f"Green: up to {side.recommended} {calls} at least 9 in 10 {texts}."
     if zone == "red":
-        return f"Red: beyond {side.ceiling} {calls} fewer than half {texts}."
+        return f"Red: beyond the ceiling {side.ceiling} {calls} fewer than half {texts}."
     if green:
         why = f"beyond the recommended {side.recommended}"
     elif side.effect == "effect":
