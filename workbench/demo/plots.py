@@ -83,13 +83,15 @@ class LivePlot:
 
 
 def separation(vector: SteeringVector) -> go.Figure | None:
-    """How well each layer tells held-out pairs apart, and where the vector steers; None where no
-    pairs were held out."""
+    """How well each layer tells held-out pairs apart, where the vector steers, and why there; None
+    where no pairs were held out."""
     if vector.separation is None:
         return None
     figure = figures.separation(vector.separation)
     figure.add_vline(x=vector.layer, line={"color": INK, "width": 1.2, "dash": "dash"})
-    figure.update_xaxes(title_text="Layer (dashed: the vector steers here)", row=2, col=1)
+    # What chose the layer need not be what is drawn; its numbers are in the vector's provenance.
+    why = str(vector.provenance.get("layer_choice") or "the vector steers here").split(" (")[0]
+    figure.update_xaxes(title_text=f"Layer (dashed: {why})", row=2, col=1)
     return figure
 
 
