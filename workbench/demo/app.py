@@ -167,7 +167,8 @@ class Demo(ipw.VBox):
                 self.status.say(self.session.message)
                 self._fill()
             if kind == "trained":
-                self.layers.show(made.trained and separation(made.trained.vector))
+                found = made.trained and separation(made.trained.vector)
+                self.layers.show(found, "No pairs were held out to compare the layers")
             if kind == "sweep":
                 self.curves.show(self.figure())
             if kind in ("trained", "sweep"):

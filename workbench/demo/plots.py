@@ -35,15 +35,17 @@ class LivePlot:
         self.widget.update_layout(height=height, autosize=True)
         self.widget._config = {"displayModeBar": False, "responsive": True}
         size = f"{height}px"
-        self.empty = ipw.HTML(f'<div class="wb-say wb-empty">{page.plain(empty)}</div>')
+        self.empty = ipw.HTML(_instead(empty))
         self.box = ipw.Box(
             [self.empty],
             layout=ipw.Layout(height=size, min_height=size, width="100%", overflow="hidden"),
         )
         self.box.add_class("wb-plot")
 
-    def show(self, figure: go.Figure | None) -> None:
-        """Take on a figure, None for no figure."""
+    def show(self, figure: go.Figure | None, why: str = "") -> None:
+        """Take on a figure; None: there is none, and `why`."""
+        if why:
+            self.empty.value = _instead(why)
         self._figure = figure
         self._draw()
         shown = (self.empty if figure is None else self.widget,)
@@ -80,6 +82,10 @@ class LivePlot:
     def _on_click(self, trace: Any, points: Any, state: Any) -> None:
         if points.xs and self._clicked is not None:
             self._clicked(float(points.xs[0]))
+
+
+def _instead(words: str) -> str:
+    return f'<div class="wb-say wb-empty">{page.plain(words)}</div>'
 
 
 def separation(vector: SteeringVector) -> go.Figure | None:
