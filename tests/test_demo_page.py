@@ -2,6 +2,7 @@
 
 import ast
 import math
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pandas as pd
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from workbench.demo import page, zones
 from workbench.demo.code import as_python
+from workbench.demo.slider import ZoneSlider
 from workbench.demo.state import State
 from workbench.live import Piece, Text
 from workbench.marks import Ceiling, Estimate, Side
@@ -123,9 +125,11 @@ def test_a_side_without_effect_has_no_green_and_says_why() -> None:
     ceiling = found(up=side(1, math.nan, 0.5, "no effect"))
     assert zones.color(ceiling, 0.1) == "amber"
     assert zones.words(ceiling, 0.1) == (
-        "Amber: no effect was found on this side; texts begin to break, half of them at +0.50."
+        "Amber: no effect was found on this side; up to +0.50 [no interval] the detector calls at "
+        "least half of 8 texts intact."
     )
     assert zones.color(ceiling, -0.1) == "red"
+    assert zones.words(ceiling, -0.1) == "Red: this side was not swept."
     assert [span.color for span in zones.spans(None, 1.0)] == ["unknown"]
 
 
@@ -134,6 +138,33 @@ def test_the_words_name_the_colour() -> None:
     for coefficient in (-0.6, -0.3, -0.1, 0.1, 0.4, 0.9):
         color = zones.color(ceiling, coefficient)
         assert zones.words(ceiling, coefficient).lower().startswith(color)
+
+
+def test_the_words_hold_the_interval_the_number_of_texts_and_the_conditions() -> None:
+    known = replace(
+        side(1, 0.28, 0.5), recommended=Estimate(0.28, 0.19, 0.38), reasons=("p = 0.01", "why")
+    )
+    ceiling = found(up=known, down=side(-1, 0.2, math.nan))
+    assert zones.words(ceiling, 0.1, "32 tokens, temperature 1") == (
+        "Green: up to +0.28 [+0.19, +0.38] the detector calls at least 9 in 10 of 8 texts intact "
+        "(32 tokens, temperature 1)."
+    )
+    assert zones.words(ceiling, 0.9) == (
+        "Red: beyond the ceiling +0.50 [no interval] the detector calls fewer than half of 8 texts "
+        "intact."
+    )
+    counted = "Counted are the 8 of 8 prompts whose unsteered text is intact."
+    assert zones.reasons(ceiling, 0.1) == f"+: effect; p = 0.01; why.\n{counted}"
+    assert zones.reasons(ceiling, 0).splitlines()[1] == "−: effect."
+    assert zones.reasons(None, 0.1) == ""
+
+
+def test_no_mark_of_the_slider_vanishes() -> None:
+    ceiling = found(up=side(1, 0.28, 0.38), down=side(-1, 0.375, 0.375))
+    slider = ZoneSlider()
+    slider.show(ceiling, 0.28, 0.75)
+    rows = {mark["text"]: mark["row"] for mark in slider.marks}
+    assert rows == {"0": 0, "−0.75": 0, "+0.75": 0, "+0.38": 0, "−0.38": 0, "+0.28": 1}
 
 
 @pytest.mark.parametrize("text", [*HOSTILE, "'''\"\"\"\\", "x' + __import__('os').getcwd() + '"])

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 import workbench as wb
-from workbench import widgets
-from workbench.demo import cell, serve, work
+from workbench import catalogue, widgets
+from workbench.demo import cell, page, serve, work
 from workbench.demo.app import Demo
 from workbench.demo.session import Session
 from workbench.demo.texts import Lines, TextBox
@@ -107,12 +107,97 @@ def test_copied_is_said_when_the_page_says_so(demo: Demo) -> None:
     assert demo.status.text.startswith("Copied;")
 
 
+def test_before_the_training_words_stand_in_place_of_figures(demo: Demo) -> None:
+    assert demo.curves.box.children == (demo.curves.empty,)
+    assert "Curves appear here after Train and sweep" in demo.curves.empty.value
+    trained(demo)
+    assert demo.curves.box.children == (demo.curves.widget,)
+    assert demo.layers.box.children == (demo.layers.widget,)
+    assert demo.curves.box.layout.height == "520px"
+    assert demo.layers.widget.layout.xaxis2.title.text == "Layer (dashed: as asked)"
+    demo.layers.show(None, "No pairs were held out")
+    assert "No pairs were held out" in demo.layers.empty.value
+    assert demo.layers.box.children == (demo.layers.empty,)
+
+
+def test_only_what_fits_the_model_is_offered(demo: Demo, tmp_path: Path) -> None:
+    sets = [name for _, name in demo.fields["data"].options]
+    assert "wren-mood" in sets
+    assert all(name.startswith("wren-") for name in sets)
+    assert [name for _, name in demo.fields["second"].options] == ["", *sets]
+    assert [style for _, style in demo.fields["style"].options] == ["base", "chat"]
+    plain = wb.load("wren")
+    plain.tokenizer.chat_template = None
+    other = Demo(Session(plain, work.initial(plain)), tmp_path)
+    try:
+        style = other.fields["style"]
+        assert [name for _, name in style.options] == ["base"]
+        assert style.disabled
+        foreign = next(name for name in catalogue.bundled() if name not in sets)
+        saved = replace(other.session.state, style="chat", data=foreign)
+        other.kept.value = saved.to_json()
+        other.buttons.restore.click()
+        assert other.session.state == saved, "what was saved is shown as it is"
+        assert style.value == "chat"
+        assert not style.disabled
+        assert other.fields["data"].value == foreign
+    finally:
+        other.close()
+
+
+def test_an_answer_is_kept_only_in_a_chat_with_a_text(demo: Demo) -> None:
+    keep = demo.buttons.say
+    assert keep.disabled
+    demo.fields["style"].value = "chat"
+    assert keep.disabled, "no text yet"
+    trained(demo)
+    assert not keep.disabled
+    demo.fields["prompt"].value = "Another question"
+    assert demo.session.wait(SOON)
+    assert not keep.disabled
+    demo.fields["style"].value = "base"
+    assert demo.session.wait(SOON)
+    assert keep.disabled
+
+
+def test_what_fails_makes_no_folder(demo: Demo, tmp_path: Path) -> None:
+    demo.folder = tmp_path / "kept"
+    demo.buttons.figure.click()
+    assert "no sweep yet" in demo.status.text
+    demo.buttons.vector.click()
+    trained(demo)
+    for name in ("../x", ""):
+        demo.file.value = name
+        for button in (demo.buttons.figure, demo.buttons.vector, demo.buttons.keep):
+            button.click()
+    assert not demo.folder.exists()
+
+
 def test_texts_are_of_the_state_that_wrote_them(demo: Demo) -> None:
     trained(demo)
     demo.slider.value = 0.3
     assert demo.session.wait(SOON)
     demo.session.change(coefficient=0.6)
     assert demo.texts["steered"].note == "+0.300, chosen earlier"
+
+
+def test_with_a_second_vector_no_zone_is_claimed(demo: Demo) -> None:
+    trained(demo)
+    demo.slider.value = 0.1
+    assert demo.session.wait(SOON)
+    assert demo.texts["steered"].color != page.ZONE_COLORS["unknown"]
+    assert "6 tokens, temperature 1" in demo.slider.words
+    assert demo.slider.reasons.startswith("+: ")
+    demo.fields["second"].value = "wren-italian"
+    demo.second.value = 0.6
+    assert demo.session.wait(SOON)
+    assert demo.texts["steered"].color == page.ZONE_COLORS["unknown"]
+    said = "Not swept: zones hold for the first vector alone."
+    assert demo.slider.words == demo.second.words == said
+    assert {zone["name"] for zone in demo.slider.zones} == {"unknown"}
+    assert demo.slider.reasons == ""
+    demo.second.value = 0.0
+    assert demo.slider.words != said == demo.second.words
 
 
 def test_a_drag_in_a_sweep_round_is_not_undone(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:

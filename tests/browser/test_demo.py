@@ -133,6 +133,8 @@ def test_in_jupyterlab_from_run_all_to_copied_code(tmp_path: Path, shots: Path) 
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         page.get_by_text("Press 'Train and sweep', then run this").wait_for(timeout=WAIT)
         assert face.words().startswith("No sweep yet")
+        page.get_by_text("Curves appear here after Train and sweep").wait_for()
+        assert page.locator(".wb-plot .js-plotly-plot").count() == 0
 
         # Stop in the middle of the training; then all of it.
         face.button("Train and sweep").click()
@@ -142,7 +144,7 @@ def test_in_jupyterlab_from_run_all_to_copied_code(tmp_path: Path, shots: Path) 
         page.wait_for_function(ZONES, timeout=WAIT)
         until(lambda: face.button("Stop").is_disabled(), "the end of the sweep", 90)
         until(face.done, "the texts at the recommended coefficient")
-        recommended, beyond = float(re.findall(r"Green: up to (\+0\.\d+)", face.words())[0]), 0.6
+        recommended, beyond = float(re.findall(r"Green: up to (\+0\.\d+) \[", face.words())[0]), 0.6
         page.screenshot(path=shots / "lab-light-1280.png")
         picture(page, shots / "readme.png")
 
@@ -269,6 +271,12 @@ def test_as_a_page_without_code(tmp_path: Path, shots: Path) -> None:
         until(lambda: face.value() > 0, "a slider that moves")
         # Only the kernel says so.
         until(lambda: face.status() == "There is no vector yet: press 'Train and sweep'.", "it")
+        page.get_by_text("Curves appear here after Train and sweep").wait_for()
+        face.button("Train and sweep").click()
+        page.wait_for_function(ZONES, timeout=WAIT)
+        until(lambda: face.button("Stop").is_disabled(), "the end of the sweep", 90)
+        dots = page.locator(".js-plotly-plot").nth(1).locator(".scatterlayer .points path")
+        until(lambda: dots.count() > 16, "the curves")
         heights = page.locator(".js-plotly-plot").evaluate_all(
             "all => all.map(each => each.querySelector('.main-svg').clientHeight)"
         )

@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 from IPython.display import HTML, display
 
 from workbench import figures, report, tables
-from workbench.demo import controls, page, zones
+from workbench.demo import controls, page, work, zones
 from workbench.demo.cell import watched
 from workbench.demo.clipboard import Clipboard
 from workbench.demo.layout import arranged
@@ -42,12 +42,12 @@ class Demo(ipw.VBox):
         self.session = session
         self.folder = Path(folder).resolve()
         self.cell = ""
-        self.fields = controls.fields(session.made.lm.layers)
+        self.fields = controls.fields()
         self.buttons = controls.buttons()
         self.slider = controls.slider("Steering coefficient")
         self.second = controls.slider("Coefficient of the second vector")
-        self.layers = LivePlot(260)
-        self.curves = LivePlot(520, clicked=self._pick)
+        self.layers = LivePlot(260, "The layers appear here after Train and sweep")
+        self.curves = LivePlot(520, "Curves appear here after Train and sweep", clicked=self._pick)
         self.progress = ipw.FloatProgress(
             max=1.0, description="Progress", layout=ipw.Layout(flex="1 1 200px", min_width="160px")
         )
@@ -130,7 +130,6 @@ class Demo(ipw.VBox):
         path = self.folder / (self.file.value + suffix)
         if path.exists():
             raise FileExistsError(f"{path} exists: choose another file name")
-        self.folder.mkdir(parents=True, exist_ok=True)
         return path
 
     def _save_vector(self) -> None:
@@ -168,7 +167,8 @@ class Demo(ipw.VBox):
                 self.status.say(self.session.message)
                 self._fill()
             if kind == "trained":
-                self.layers.show(made.trained and separation(made.trained.vector))
+                found = made.trained and separation(made.trained.vector)
+                self.layers.show(found, "No pairs were held out to compare the layers")
             if kind == "sweep":
                 self.curves.show(self.figure())
             if kind in ("trained", "sweep"):
@@ -178,6 +178,7 @@ class Demo(ipw.VBox):
                     self.texts.values(), self._columns(), strict=True
                 ):
                     box.show(text, note, mark)
+                self.buttons.say.disabled = not self.session.keepable()
             self._show_progress()
 
     def _fill(self) -> None:
@@ -186,22 +187,24 @@ class Demo(ipw.VBox):
         self._filling = True
         try:
             self._fill_fields()
-            ceiling = session.made.ceiling
-            for slider, zoned, value in (
-                (self.slider, ceiling, state.coefficient),
-                (self.second, None, state.second_coefficient),
-            ):
-                slider.show(zoned, value, max(state.reach, abs(value)))
+            made = session.made
+            two = work.has_second(state)
+            for slider, ceiling, value, words in (
+                (self.slider, None if two else made.ceiling, state.coefficient,
+                 zones.UNSWEPT if two else ""),
+                (self.second, None, state.second_coefficient, zones.UNSWEPT),
+            ):  # fmt: skip
+                slider.show(
+                    ceiling, value, max(state.reach, abs(value)), words=words,
+                    conditions=made.conditions,
+                )  # fmt: skip
         finally:
             self._filling = False
         self.chat.show(state.history)
 
     def _fill_fields(self) -> None:
         state = self.session.state
-        listed = len(self.fields["layer"].options) - 1
-        layers = max(self.session.made.layers, (state.layer or 0) + 1)
-        if layers != listed:
-            self.fields["layer"].options = controls.layer_options(layers)
+        self._offer()
         for name, box in self.fields.items():
             value = getattr(state, name)
             box.value = controls.AUTO if value is None else value
@@ -209,6 +212,29 @@ class Demo(ipw.VBox):
         for name in ("positive", "negative", "template"):
             self.fields[name].layout.display = "flex" if own else "none"
         self.second.layout.display = "flex" if state.second else "none"
+
+    def _offer(self) -> None:
+        """The choices that the model leaves, and what is chosen, from a saved state perhaps."""
+        made, state = self.session.made, self.session.state
+        if made.layers:  # not closed
+            fitting, chats = work.fitting(made.lm), work.chats(made.lm)
+        else:
+            fitting, chats = [], False
+        layers = max(made.layers, (state.layer or 0) + 1)
+        offered: dict[str, list[tuple[str, Any]]] = {
+            "layer": controls.layer_options(layers),
+            "style": controls.style_options(chats, state.style),
+            "data": [(name, name) for name in sorted({*fitting, state.data})],
+            "second": [
+                ("none", ""),
+                *((name, name) for name in sorted({*fitting, state.second} - {""})),
+            ],
+        }
+        for name, options in offered.items():
+            box = self.fields[name]
+            if list(box.options) != options:  # a new list would fall back to its first entry
+                box.options = options
+        self.fields["style"].disabled = len(offered["style"]) == 1
 
     def _columns(self) -> tuple[tuple[Text, str, zones.Color | None], ...]:
         """Both texts, each with a note and the colour of its zone: of the state that it is of."""
@@ -219,7 +245,8 @@ class Demo(ipw.VBox):
         said = f"{coefficient:+.3f}".replace("-", "−")
         if shown.whole and not session.current():
             said += ", chosen earlier"
-        zone = zones.color(session.made.ceiling, coefficient)
+        two = work.has_second(shown.state)
+        zone = zones.color(None if two else session.made.ceiling, coefficient)
         return (shown.written.baseline, "", None), (shown.written.steered, said, zone)
 
     def _show_progress(self) -> None:
@@ -266,8 +293,13 @@ class Demo(ipw.VBox):
         if made.frame is None:
             display(HTML(page.say("Nothing to show yet. Press 'Train and sweep', then run this.")))
             return
-        coefficient = made.shown.state.coefficient if made.shown.state else 0.0
-        words = zones.words(made.ceiling, coefficient)
+        state = made.shown.state or session.state
+        words = zones.UNSWEPT
+        if not work.has_second(state):
+            words = "\n".join((
+                zones.words(made.ceiling, state.coefficient, made.conditions),
+                zones.reasons(made.ceiling, state.coefficient),
+            ))  # fmt: skip
         unsteered, steered = (
             page.column(title, note, text, mark=mark)
             for title, (text, note, mark) in zip(

@@ -11,7 +11,6 @@ from typing import Any
 
 import ipywidgets as ipw
 
-from workbench import catalogue
 from workbench.demo.slider import ZoneSlider
 from workbench.methods import METHODS
 
@@ -23,12 +22,9 @@ def _layout(grow: str = "1 1 250px", **more: str) -> ipw.Layout:
     return ipw.Layout(flex=grow, min_width="200px", width="auto", margin="2px 8px 2px 0", **more)
 
 
-def fields(layers: int) -> dict[str, Any]:
-    """For each field of a state that a control of ipywidgets holds: the control.
-
-    layers  of the model
-    """
-    sets = catalogue.bundled()
+def fields() -> dict[str, Any]:
+    """For each field of a state that a control of ipywidgets holds: the control. What may be chosen
+    as style, data set, layer and second vector depends on the model: these lists are empty."""
 
     def like(words: str, grow: str = "1 1 250px", **more: Any) -> dict[str, Any]:
         return {"description": words, "style": _WIDE, "layout": _layout(grow), **more}
@@ -39,23 +35,19 @@ def fields(layers: int) -> dict[str, Any]:
 
     boxes: dict[str, Any] = {
         "model": ipw.Text(**typed("Model", placeholder="wren, a hub id or a path")),
-        "style": ipw.Dropdown(
-            **like("Prompt style", options=[("text to continue", "base"), ("chat", "chat")])
-        ),
+        "style": ipw.Dropdown(**like("Prompt style")),
         "source": ipw.Dropdown(
             **like("Contrast", options=[("data set", "data"), ("two personas", "own")])
         ),
-        "data": ipw.Dropdown(**like("Data set", options=sets)),
+        "data": ipw.Dropdown(**like("Data set")),
         "positive": ipw.Textarea(**typed("Positive", rows=2)),
         "negative": ipw.Textarea(**typed("Negative", rows=2)),
         "template": ipw.Text(**typed("Template", "1 1 100%")),
         "method": ipw.Dropdown(**like("Method", options=list(METHODS))),
-        "layer": ipw.Dropdown(**like("Layer", options=layer_options(layers))),
+        "layer": ipw.Dropdown(**like("Layer")),
         "reach": ipw.FloatText(**typed("Reach (norms)", step=0.25)),
         "prompt": ipw.Textarea(**typed("Prompt", "1 1 100%", rows=2)),
-        "second": ipw.Dropdown(
-            **like("Second vector", options=[("none", ""), *((name, name) for name in sets)])
-        ),
+        "second": ipw.Dropdown(**like("Second vector")),
         "temperature": ipw.FloatText(**typed("Temperature", step=0.1)),
         "text_seed": ipw.IntText(**typed("Seed")),
         "new_tokens": ipw.IntText(**typed("Length (tokens)")),
@@ -66,6 +58,7 @@ def fields(layers: int) -> dict[str, Any]:
 
 
 HINTS: Mapping[str, str] = {
+    "style": "A chat needs a model with a chat template",
     "positive": "Personas that show the trait, one a line",
     "negative": "Their opposites, one a line, as many",
     "template": "What is said to the model, with {persona} in it",
@@ -77,6 +70,15 @@ HINTS: Mapping[str, str] = {
 def layer_options(layers: int) -> list[tuple[str, int]]:
     """Choices of a layer for a model that has so many; AUTO leaves it to the pairs."""
     return [("found by itself", AUTO), *((str(layer), layer) for layer in range(layers))]
+
+
+def style_options(chats: bool, chosen: str) -> list[tuple[str, str]]:
+    """Choices of a style for a model with a chat template (`chats`) or without; there a chat stands
+    in the list only if it is `chosen`, in a saved state."""
+    if chats:
+        return [("text to continue", "base"), ("chat", "chat")]
+    lacking = [("chat (this model has no template)", "chat")] if chosen == "chat" else []
+    return [("text to continue", "base"), *lacking]
 
 
 def _button(words: str, icon: str, hint: str, style: str = "") -> ipw.Button:

@@ -46,7 +46,8 @@ class Making:
     """What was made last.
 
     trained   the vector in use, None before the first training; `trained_as` the state it is of
-    frame     the sweep so far; `ceiling` what it says, None while it says nothing
+    frame     the sweep so far; `ceiling` what it says, None while it says nothing, and
+              `conditions` under which its texts were written, in words
     shown     both texts, and of which state they are
     doing     what is being done, "" when nothing is; `progress` the share of training or sweep that
               is done, and the seconds that are left (NaN: not known)
@@ -58,6 +59,7 @@ class Making:
         self.trained_as: State | None = None
         self.frame: pd.DataFrame | None = None
         self.ceiling: Ceiling | None = None
+        self.conditions = ""
         self.shown = Shown()
         self.doing = ""
         self.progress: tuple[float, float] = (0.0, math.nan)
@@ -124,7 +126,7 @@ class Making:
                     continue
                 pace = (time.monotonic() - began) / max(1, done - known)
                 self._swept = (digest, done)
-                self.frame = frame
+                self.frame, self.conditions = frame, work.conditions(self.lm)
                 bootstrap = 1000 if last else 200
                 self.ceiling = work.ceiling_of(frame, seed=state.seed, bootstrap=bootstrap)
                 self.progress = (done / count, pace * (count - done))

@@ -41,6 +41,8 @@ STYLE = """<style>
 .wb-zone[hidden] { display: none; }
 .wb-say { line-height: 1.5; font-size: 14px; overflow-wrap: anywhere; white-space: pre-wrap; }
 .wb-plot > * { flex: 1 1 auto; width: 100%; height: 100%; min-width: 0; }
+.wb-empty { opacity: .8; text-align: center; padding: 24px 8px; border-radius: 6px;
+  border: 1px dashed var(--jp-border-color2, var(--vscode-panel-border, #c8c8c8)); }
 .wb-small { opacity: .8; font-size: 13px; }
 .wb-turn { margin: 2px 0; unicode-bidi: isolate; overflow-wrap: anywhere; white-space: pre-wrap; }
 </style>"""

@@ -9,6 +9,7 @@ import ipywidgets as ipw
 import plotly.graph_objects as go
 
 from workbench import figures
+from workbench.demo import page
 from workbench.look import INK
 from workbench.vectors import SteeringVector
 
@@ -18,11 +19,14 @@ _LIGHT_INK, _DARK_GRID = "#E0E0E0", "#3A3A3A"
 class LivePlot:
     """One plotly widget that shows figure after figure; `clicked` gets the place of a dot.
 
+    Where there is no figure the words `empty` stand in its place, not an empty grid.
     `box` holds it: a figure that fits its width to the page takes the height from there too,
     whatever a page's own style says of figures.
     """
 
-    def __init__(self, height: int, clicked: Callable[[float], None] | None = None) -> None:
+    def __init__(
+        self, height: int, empty: str, clicked: Callable[[float], None] | None = None
+    ) -> None:
         self.widget = go.FigureWidget()
         self.height = height
         self._clicked = clicked
@@ -31,16 +35,24 @@ class LivePlot:
         self.widget.update_layout(height=height, autosize=True)
         self.widget._config = {"displayModeBar": False, "responsive": True}
         size = f"{height}px"
+        self.empty = ipw.HTML(_instead(empty))
         self.box = ipw.Box(
-            [self.widget],
+            [self.empty],
             layout=ipw.Layout(height=size, min_height=size, width="100%", overflow="hidden"),
         )
         self.box.add_class("wb-plot")
 
-    def show(self, figure: go.Figure | None) -> None:
-        """Take on a figure; None leaves an empty one."""
+    def show(self, figure: go.Figure | None, why: str = "") -> None:
+        """Take on a figure; None: there is none, and `why`."""
+        if why:
+            self.empty.value = _instead(why)
         self._figure = figure
         self._draw()
+        shown = (self.empty if figure is None else self.widget,)
+        if self.box.children != shown:
+            size = None if figure is None else f"{self.height}px"
+            self.box.layout.height = self.box.layout.min_height = size
+            self.box.children = shown
 
     def recolor(self, dark: bool) -> None:
         """Draw for a dark page or a light one."""
@@ -72,14 +84,20 @@ class LivePlot:
             self._clicked(float(points.xs[0]))
 
 
+def _instead(words: str) -> str:
+    return f'<div class="wb-say wb-empty">{page.plain(words)}</div>'
+
+
 def separation(vector: SteeringVector) -> go.Figure | None:
-    """How well each layer tells held-out pairs apart, and where the vector steers; None where no
-    pairs were held out."""
+    """How well each layer tells held-out pairs apart, where the vector steers, and why there; None
+    where no pairs were held out."""
     if vector.separation is None:
         return None
     figure = figures.separation(vector.separation)
     figure.add_vline(x=vector.layer, line={"color": INK, "width": 1.2, "dash": "dash"})
-    figure.update_xaxes(title_text="Layer (dashed: the vector steers here)", row=2, col=1)
+    # What chose the layer need not be what is drawn; its numbers are in the vector's provenance.
+    why = str(vector.provenance.get("layer_choice") or "the vector steers here").split(" (")[0]
+    figure.update_xaxes(title_text=f"Layer (dashed: {why})", row=2, col=1)
     return figure
 
 

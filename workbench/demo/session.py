@@ -114,6 +114,14 @@ class Session:
             self.change(history=(*self.state.history, *turns), prompt="")
             self.note("Kept. Write the next question into the prompt.")
 
+    def keepable(self) -> bool:
+        """Whether there is an answer that `say` would keep."""
+        return (
+            self.state.style == "chat"
+            and self.current()
+            and bool(self.made.shown.written.steered.text.strip())
+        )
+
     def clear(self) -> None:
         """Forget the chat so far, and write the texts without it."""
         with self.lock:

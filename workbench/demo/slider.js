@@ -32,6 +32,7 @@ function render({ model, el }) {
   const input = make("input", "wb-slider-input", middle);
   const marks = make("div", "wb-slider-marks", box);
   const words = make("div", "wb-slider-words", box);
+  const reasons = make("div", "wb-slider-reasons", box);
   input.type = "range";
   input.id = id;
   label.htmlFor = id;
@@ -50,6 +51,7 @@ function render({ model, el }) {
     input.value = model.get("value");
     number.textContent = `${signed(model.get("value"))} residual norms`;
     words.textContent = model.get("words");
+    reasons.textContent = model.get("reasons");
     input.setAttribute("aria-valuetext", `${signed(model.get("value"))}. ${model.get("words")}`);
   };
   const draw = () => {
@@ -61,9 +63,12 @@ function render({ model, el }) {
       part.style.background = zone.color;
     }
     marks.replaceChildren();
+    const rows = 1 + Math.max(0, ...model.get("marks").map((mark) => mark.row));
+    marks.style.height = `${rows * 18}px`;
     for (const mark of model.get("marks")) {
       const tick = make("span", "wb-slider-mark", marks);
       tick.style.left = `${mark.at}%`;
+      tick.style.top = `${mark.row * 18}px`;
       // The ends stay within the track.
       if (mark.at <= 0 || mark.at >= 100) tick.classList.add(mark.at <= 0 ? "wb-first" : "wb-last");
       tick.textContent = mark.text;
@@ -83,7 +88,7 @@ function render({ model, el }) {
   const settle = () => setTimeout(() => window.dispatchEvent(new Event("resize")), 300);
   model.on("change:zones", settle);
   settle();
-  model.on("change:value change:words change:min change:max change:step change:label", show);
+  model.on("change:value change:words change:reasons change:min change:max change:step change:label", show);
   model.on("change:zones change:marks", draw);
   const theme = new MutationObserver(() => setTimeout(look, 100));
   theme.observe(document.body, { attributes: true });

@@ -83,11 +83,21 @@ def initial(lm: LM, seed: int = 0, *, model: str | None = None) -> State:
 
     model  by what name or path the model is loaded again; its own name by default
     """
-    data = catalogue.fitting(lm.name, ["wren-mood"], chats=bool(lm.tokenizer.chat_template))[0]
+    data = fitting(lm, ["wren-mood"])[0]
     name = lm.name if model is None else model
     state = State(model=name, data=data, seed=seed, new_tokens=_room(lm, 48))
     first = State.prompt if lm.name == "wren" else data_prompts(data)[0]
     return replace(state, prompt=first if isinstance(first, str) else str(first[-1]["content"]))
+
+
+def chats(lm: LM) -> bool:
+    """Whether a model can be asked in chats: it has a template for them."""
+    return bool(lm.tokenizer.chat_template)
+
+
+def fitting(lm: LM, wanted: Sequence[str] = ()) -> list[str]:
+    """The bundled data sets that fit a model: among `wanted` if any does, else among all."""
+    return catalogue.fitting(lm.name, wanted, len(catalogue.bundled()), chats=chats(lm))
 
 
 def _room(lm: LM, wanted: int) -> int:
@@ -252,6 +262,11 @@ def sweep_in_rounds(
             return
         frames.append(frame)
         yield in_order(joined(frames)), index + 1, len(rounds)
+
+
+def conditions(lm: LM) -> str:
+    """Under which conditions a sweep's texts are written, in words."""
+    return f"{_room(lm, TOKENS)} tokens, temperature 1"
 
 
 def ceiling_of(frame: pd.DataFrame, *, seed: int, bootstrap: int) -> Ceiling | None:

@@ -4,7 +4,8 @@ green   up to the recommended coefficient
 amber   beyond it, up to the ceiling
 red     beyond the ceiling
 
-on each sign by itself. Knows nothing of pages.
+on each sign by itself, and of one vector alone: with a second one, no ceiling is known (None).
+Knows nothing of pages.
 """
 
 from __future__ import annotations
@@ -72,8 +73,11 @@ def spans(ceiling: Ceiling | None, reach: float) -> list[Span]:
     return found
 
 
-def words(ceiling: Ceiling | None, coefficient: float) -> str:
-    """What the zone of a coefficient means, in one line."""
+UNSWEPT = "Not swept: zones hold for the first vector alone."
+
+
+def words(ceiling: Ceiling | None, coefficient: float, conditions: str = "") -> str:
+    """What the zone of a coefficient means, in one line; `conditions` are the sweep's, in words."""
     if ceiling is None:
         return "No sweep yet: nobody knows how far this may go."
     if coefficient == 0:
@@ -81,24 +85,44 @@ def words(ceiling: Ceiling | None, coefficient: float) -> str:
     sign = 1 if coefficient > 0 else -1
     green, red = ends(ceiling, sign)
     zone = color(ceiling, coefficient)
+    side = ceiling.sides.get(sign)
+    if side is None:
+        return f"{zone.capitalize()}: this side was not swept."
+    under = f" ({conditions})" if conditions else ""
+    calls = "the detector calls"
+    texts = f"of {ceiling.compared} texts intact{under}"
     if zone == "green":
-        return f"Green: up to {_signed(sign * green)} at least nine in ten texts stay whole."
-    if zone == "amber" and green == 0:
-        side = ceiling.sides.get(sign)
-        why = "no effect was found" if side is not None and side.effect != "effect" else "no margin"
-        return f"Amber: {why} on this side" + _until(sign, red)
-    if zone == "amber":
-        return f"Amber: beyond the recommended {_signed(sign * green)}" + _until(sign, red)
-    return (
-        f"Red: beyond the ceiling {_signed(sign * red)}, where more than half of the texts break."
-    )
-
-
-def _until(sign: int, red: float) -> str:
+        return f"Green: up to {side.recommended} {calls} at least 9 in 10 {texts}."
+    if zone == "red":
+        return f"Red: beyond the ceiling {side.ceiling} {calls} fewer than half {texts}."
+    if green:
+        why = f"beyond the recommended {side.recommended}"
+    elif side.effect == "effect":
+        why = "no coefficient is recommended on this side"
+    elif side.effect == "unknown":
+        why = "the effect is unknown on this side"
+    elif side.effect == "wrong way":
+        why = "the effect goes the wrong way on this side"
+    else:
+        why = "no effect was found on this side"
     if math.isinf(red):
-        return "; half of the texts break nowhere in the swept range."
-    return f"; texts begin to break, half of them at {_signed(sign * red)}."
+        return f"Amber: {why}; {calls} at least half {texts}, in all the swept range."
+    return f"Amber: {why}; up to {side.ceiling} {calls} at least half {texts}."
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
+def reasons(ceiling: Ceiling | None, coefficient: float) -> str:
+    """Why the zones of a side stand where they do: its status and the ceiling's reasons; at 0 those
+    of both sides, "" without a sweep."""
+    if ceiling is None:
+        return ""
+    said = [
+        f"{'+' if side.sign > 0 else '−'}: {'; '.join((side.status, *side.reasons))}."
+        for side in ceiling.sides.values()
+        if side.sign * coefficient >= 0
+    ]
+    if said:
+        said.append(
+            f"Counted are the {ceiling.compared} of {ceiling.prompts} prompts whose unsteered text "
+            "is intact."
+        )
+    return "\n".join(said)
