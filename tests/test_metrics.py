@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from made_up import made_up
 
 import workbench as wb
 from workbench import comparison, metrics, scoring
@@ -81,15 +82,7 @@ def holding(written: list[Written], trait: str) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def measured():
     lm = wb.load("wren")
-    direction = torch.randn(lm.width, generator=torch.Generator().manual_seed(0))
-    vector = wb.SteeringVector(
-        directions={1: direction},
-        residual_norm={1: 30.0},
-        layer=1,
-        method="made up",
-        model=lm.name,
-        fingerprint=lm.fingerprint,
-    )
+    vector = made_up(lm)
     prompts = ["Marta & Benno:", "Kaspar & Felix:", "Nora & Dennis:"]
     found = metrics.measured(
         lm,

@@ -115,12 +115,12 @@ def test_lower_blocks_run_once_a_text(tiny: LM, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_model_that_does_not_split_runs_whole(tiny: LM, monkeypatch: pytest.MonkeyPatch) -> None:
     right = odds(tiny, edits(tiny), PAIRS, GRID, quiet=True)
-    real = tracing.upper
+    real = tracing.forward
 
     def wrong(*given, **named):
-        return real(*given, **named) + 1
+        return real(*given, **named) + (named["below"] is not None)
 
-    monkeypatch.setattr(multiples.tracing, "upper", wrong)
+    monkeypatch.setattr(multiples.tracing, "forward", wrong)
     with pytest.warns(UserWarning, match="do not follow from the residual stream"):
         frame = odds(tiny, edits(tiny), PAIRS, GRID, quiet=True)
     pd.testing.assert_frame_equal(frame, right, rtol=1e-5)
@@ -423,13 +423,13 @@ def test_a_vector_is_steered_in_norms_and_recognised(
     assert np.allclose(frame["utility"], same["utility"])
 
 
-def test_upper_refuses_what_lies_below(tiny: LM) -> None:
+def test_what_lies_below_a_kept_stream_is_refused(tiny: LM) -> None:
     batch = encode(tiny, ["Answer:"], [" yes"])
 
     def last(logits: torch.Tensor) -> torch.Tensor:
         return logits[:, -1]
 
-    stream, beside, _ = tracing.lower(tiny, batch, 1, last, keep=1)
+    kept, _ = tracing.lower(tiny, batch, 1, last, keep=1)
     low = [Intervention(0, Add(torch.ones(tiny.width)))]
     with pytest.raises(ValueError, match=r"layer 0 is steered .*, before the stream"):
-        tracing.upper(tiny, batch, low, stream, 1, beside, last, keep=1)
+        tracing.forward(tiny, batch, low, last, keep=1, below=kept)

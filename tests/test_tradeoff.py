@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-import torch
+from made_up import made_up
 
 import workbench as wb
 from workbench import tradeoff
@@ -73,16 +73,7 @@ def test_a_method_without_a_recommendation_has_no_point() -> None:
 
 def test_every_way_is_measured_on_prompts_that_chose_nothing() -> None:
     lm = wb.load("wren")
-    direction = torch.randn(lm.width, generator=torch.Generator().manual_seed(0))
-    vector = wb.SteeringVector(
-        directions={1: direction},
-        residual_norm={1: 30.0},
-        layer=1,
-        method="made up",
-        model=lm.name,
-        fingerprint=lm.fingerprint,
-        provenance={"trait": "mood"},
-    )
+    vector = made_up(lm, trait="mood")
     choosing = ["Marta & Benno:", "Kaspar & Felix:", "Nora & Dennis:"]
     settings = {"judge": wb.judges.exact, "new_tokens": 40}
     found = tradeoff.tradeoff(

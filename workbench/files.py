@@ -15,10 +15,9 @@ from typing import Any
 
 import pandas as pd
 import safetensors.torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from workbench.store import write_atomically
+from workbench.store import read_tensors, write_atomically
 from workbench.vectors import SteeringVector
 
 _FORMAT = "workbench.vector/1"
@@ -36,24 +35,13 @@ def load(path: str | os.PathLike[str]) -> SteeringVector:
 
     Raises FileNotFoundError, and ValueError for a file that is damaged or holds something else.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no steering vector at {str(path)!r}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ValueError(
-            f"{str(path)!r} is not a readable safetensors file ({error}); it is damaged or of "
-            "another kind: from workbench.formats import load_pt reads .pt tensors, "
-            "from workbench.formats import load_gguf reads .gguf"
-        ) from None
-    if metadata.get("format") != _FORMAT:
-        raise ValueError(
-            f"{str(path)!r} is a safetensors file but holds no steering vector of this package "
-            f"(format {metadata.get('format')!r}, expected {_FORMAT!r})"
-        )
+    metadata, tensors = read_tensors(
+        Path(path),
+        "steering vector",
+        _FORMAT,
+        otherwise=": from workbench.formats import load_pt reads .pt tensors, "
+        "from workbench.formats import load_gguf reads .gguf",
+    )
     try:
         about = json.loads(metadata["vector"])
         directions = {layer_of(name): tensor for name, tensor in tensors.items()}

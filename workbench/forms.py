@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import safetensors.torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from workbench.positions import Positions, everything
-from workbench.store import write_atomically
+from workbench.store import read_tensors, write_atomically
 from workbench.updates import Coefficient, Intervention, Origin
 from workbench.weight_updates import AddLinear, AddLowRank
 
@@ -180,23 +179,7 @@ class WeightForm:
 
         Raises FileNotFoundError, and ValueError for a file that is damaged or holds another form.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"no {cls.kind} at {str(path)!r}")
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError, ValueError) as error:
-            raise ValueError(
-                f"{str(path)!r} is not a readable safetensors file ({error}); it is damaged or of "
-                "another kind"
-            ) from None
-        if metadata.get("format") != cls._format():
-            raise ValueError(
-                f"{str(path)!r} is a safetensors file but holds no {cls.kind} of this package "
-                f"(format {metadata.get('format')!r}, expected {cls._format()!r})"
-            )
+        metadata, tensors = read_tensors(Path(path), cls.kind, cls._format())
         try:
             about = json.loads(metadata["about"])
             return cls(

@@ -104,18 +104,7 @@ def generate(
     ends = end_ids(lm)
     sampling = Sampling(temperature, top_p, repetition_penalty, min_new_tokens, seed, chosen)
     chooser = Chooser(sampling, batch, ends)
-    config = GenerationConfig(
-        do_sample=False,
-        num_beams=1,
-        use_cache=True,
-        max_new_tokens=new_tokens,
-        eos_token_id=list(ends) or None,
-        pad_token_id=pad_id(lm),
-        # What a checkpoint's own generation settings would otherwise slip in.
-        repetition_penalty=1.0,
-        no_repeat_ngram_size=0,
-        min_length=0,
-    )
+    config = generation_config(lm, new_tokens, ends)
     ids, record = tracing.decode(
         lm,
         batch,
@@ -158,6 +147,22 @@ def generate(
         entropy=shaped(record["entropy"], torch.nan),
         kl=shaped(divergence, torch.nan) if divergence is not None else None,
         batch=batch,
+    )
+
+
+def generation_config(lm: LM, new_tokens: int, ends: Sequence[int]) -> GenerationConfig:
+    """Settings under which transformers decodes greedily: the logits processor chooses."""
+    return GenerationConfig(
+        do_sample=False,
+        num_beams=1,
+        use_cache=True,
+        max_new_tokens=new_tokens,
+        eos_token_id=list(ends) or None,
+        pad_token_id=pad_id(lm),
+        # What a checkpoint's own generation settings would otherwise slip in.
+        repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
+        min_length=0,
     )
 
 

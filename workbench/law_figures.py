@@ -258,7 +258,7 @@ def _score_panel(
             **where,
         )
     figure.add_scatter(
-        x=[1 + 0.03 * (1 - worst)] * len(medians),
+        x=[1 + 0.1 * (1 - worst)] * len(medians),
         y=medians.index,
         mode="text",
         text=[_short(value) for value in medians],

@@ -21,15 +21,14 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig
 
 from workbench import tracing
 from workbench.checks import number
 from workbench.completions import decode_completions
 from workbench.distributions import chosen_logprobs
-from workbench.generate import end_ids
+from workbench.generate import end_ids, generation_config
 from workbench.sampling import Chooser, Sampling, check_sampling
-from workbench.tokens import Prompt, encode, pad_id
+from workbench.tokens import Prompt, encode
 from workbench.updates import Coefficient, Intervention
 
 if TYPE_CHECKING:
@@ -140,17 +139,7 @@ def stream(
     def halt(ids: Tensor, scores: Any, **_: Any) -> Tensor:
         return torch.full((3,), stop is not None and stop.is_set(), device=ids.device)
 
-    config = GenerationConfig(
-        do_sample=False,
-        num_beams=1,
-        use_cache=True,
-        max_new_tokens=new_tokens,
-        eos_token_id=list(ends) or None,
-        pad_token_id=pad_id(lm),
-        repetition_penalty=1.0,
-        no_repeat_ngram_size=0,
-        min_length=0,
-    )
+    config = generation_config(lm, new_tokens, ends)
     follower = Follower(Chooser(sampling, batch, ends), heard)
     tracing.decode(lm, batch, steered, config, follower, stopping=(halt,))
     return Written(*(writer.finished() for writer in writers))

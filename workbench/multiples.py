@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -126,19 +126,22 @@ class _Task:
             branch = None if forks is None else forks.select(rows)
             return _scoring(place(lm, part.ids[rows, first:]), place(lm, own[rows]), branch)
 
-        stream, beside, whole = tracing.lower(
+        kept, whole = tracing.lower(
             lm, part, self.layer, finish(everyone), keep=keep, remote=self.remote
         )
 
         def steered(rows: Tensor, scales: Tensor) -> Tensor:
             batch = part.select(rows)
             scaled = [_scaled(each, scales) for each in self.interventions]
-            how: Any = {"keep": keep, "remote": self.remote}
-            if self.splits is False:
-                return tracing.forward(lm, batch, scaled, finish(rows), scoring=True, **how).cpu()
-            held = stream[rows.to(stream.device)]
-            return tracing.upper(
-                lm, batch, scaled, held, self.layer, beside, finish(rows), **how
+            return tracing.forward(
+                lm,
+                batch,
+                scaled,
+                finish(rows),
+                keep=keep,
+                scoring=True,
+                below=None if self.splits is False else kept.select(rows),
+                remote=self.remote,
             ).cpu()
 
         whole = whole.cpu()

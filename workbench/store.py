@@ -122,6 +122,36 @@ def cached(path: Path, compute: Callable[[], Mapping[str, Tensor]]) -> dict[str,
     return tensors
 
 
+def read_tensors(
+    path: Path, kind: str, form: str, *, otherwise: str = ""
+) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of one of this package's safetensors files; nothing in it is ever run.
+
+    kind       what it should hold, in words
+    form       what its metadata call that
+    otherwise  where to turn with a file of another kind
+
+    Raises FileNotFoundError, and ValueError for a file that is damaged or holds something else.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no {kind} at {str(path)!r}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ValueError(
+            f"{str(path)!r} is not a readable safetensors file ({error}); it is damaged or of "
+            f"another kind{otherwise}"
+        ) from None
+    if metadata.get("format") != form:
+        raise ValueError(
+            f"{str(path)!r} is a safetensors file but holds no {kind} of this package "
+            f"(format {metadata.get('format')!r}, expected {form!r})"
+        )
+    return metadata, tensors
+
+
 @dataclass(frozen=True)
 class Chunks:
     """Finished pieces of a long run in one directory, for resuming.

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,28 @@ def model_parameters(model: nn.Module) -> Mapping[str, inspect.Parameter]:
     """What the model's forward may be given. The class's own: on the module nnsight has put another
     in its place."""
     return inspect.signature(type(model).forward).parameters
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """The residual stream after a block, before anything is steered.
+
+    layer   the block
+    stream  (B, T, D) in the model's dtype
+    beside  how many values the block returns beside it; None where it returns a plain tensor
+    """
+
+    layer: int
+    stream: Tensor
+    beside: int | None
+
+    def select(self, rows: Tensor) -> Kept:
+        """The same of some rows, which may stand twice."""
+        return replace(self, stream=self.stream[rows.to(self.stream.device)])
+
+    def output(self, stream: Tensor) -> Any:
+        """A stream in the shape in which the block returns it."""
+        return stream if self.beside is None else (stream, *[None] * self.beside)
 
 
 @dataclass(frozen=True, eq=False)

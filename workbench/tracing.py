@@ -21,7 +21,7 @@ from workbench.distributions import chosen_logprobs, precise
 from workbench.layers import evaluating
 from workbench.positions import Positions, last, select
 from workbench.steering import Plan, check_layer, last_step, place, plan
-from workbench.streams import Activations, model_inputs, model_parameters
+from workbench.streams import Activations, Kept, model_inputs, model_parameters
 from workbench.tokens import Batch, Prompt, to_batch
 from workbench.updates import Intervention, Place, steer
 from workbench.visits import modules, visit, visit_all, visit_projection
@@ -48,24 +48,76 @@ def forward(
     *,
     keep: int | None = None,
     scoring: bool = False,
+    below: Kept | None = None,
     remote: Remote = False,
 ) -> Tensor:
     """One steered forward; `finish` turns the logits (B, keep or T, V) into what is returned.
 
     `finish` runs where the model runs. Gradients flow to the updates if they are enabled, not to
     the coefficients. `scoring` says that it leaves out the last column, which need not be steered
-    then.
+    then. With `below`, what `lower` kept of these rows, the blocks up to there are skipped: they
+    cost nothing, embeddings and masks are made again.
+
+    Raises ValueError as `plan`, and for an intervention before the stream that was kept.
     """
     steered = plan(lm, batch, interventions, scoring=scoring)
+    skipped, stream = [], None
+    if below is not None:
+        skipped = [lm.blocks[each] for each in range(below.layer + 1)]
+        stream = below.output(_steered_after(below, steered))
     found, width = modules(lm, steered), batch.width
-    inputs: dict[str, Any] = {**model_inputs(lm.model, batch), "use_cache": False}
-    kept = keep or width
-    if keep is not None and "logits_to_keep" in model_parameters(lm.model):
-        inputs["logits_to_keep"] = keep
+    inputs, kept = _inputs(lm, batch, keep), keep or width
     with evaluating(lm.model), lm.traced.trace(**inputs, remote=remote) as tracer:
+        for block in skipped:
+            block.skip(stream)
         visit_all(found, steered, width)
         result = save(finish(tracer.result.logits[:, -kept:]))
     return result
+
+
+def _inputs(lm: LM, batch: Batch, keep: int | None) -> dict[str, Any]:
+    """What the model is called with; logits of the last `keep` columns alone where it can."""
+    inputs: dict[str, Any] = {**model_inputs(lm.model, batch), "use_cache": False}
+    if keep is not None and "logits_to_keep" in model_parameters(lm.model):
+        inputs["logits_to_keep"] = keep
+    return inputs
+
+
+def _steered_after(below: Kept, steered: Plan) -> Tensor:
+    """The kept stream with the updates of its own place, which are taken out of the plan."""
+    here = Place(below.layer)
+    early = [at for at in steered if at.order < here.order]
+    if early:
+        raise ValueError(
+            f"layer {early[0].layer} is steered ({early[0].site}), before the stream of layer "
+            f"{below.layer} that was kept"
+        )
+    return steer(below.stream, steered.pop(here, []))
+
+
+@torch.no_grad()
+def lower(
+    lm: LM,
+    batch: Batch,
+    layer: int,
+    finish: Callable[[Tensor], Tensor],
+    *,
+    keep: int,
+    remote: Remote = False,
+) -> tuple[Kept, Tensor]:
+    """One unsteered forward that also keeps the stream after block `layer`, for `forward`.
+
+    Returns what is kept, and what `finish` makes of the logits (B, keep, V). Raises ValueError for
+    a layer out of range.
+    """
+    block = lm.blocks[check_layer(lm, layer)]
+    with evaluating(lm.model), lm.traced.trace(**_inputs(lm, batch, keep), remote=remote) as tracer:
+        output = block.output
+        plain = not isinstance(output, tuple)
+        stream = save(output if plain else output[0])
+        beside = save(None if plain else len(output) - 1)
+        result = save(finish(tracer.result.logits[:, -keep:]))
+    return Kept(layer, stream, beside), result
 
 
 def pieces(lm: LM, batch: Batch, remote: Remote = False) -> Iterator[Batch]:
@@ -116,82 +168,6 @@ def logprobs(
     found = torch.cat([scored_part(part) for part in parts])
     values[:, first:] = torch.where(scored[:, first:], found, torch.nan)
     return values
-
-
-# ---- one lower part, many upper parts -----------------------------------------------------------
-
-
-@torch.no_grad()
-def lower(
-    lm: LM,
-    batch: Batch,
-    layer: int,
-    finish: Callable[[Tensor], Tensor],
-    *,
-    keep: int,
-    remote: Remote = False,
-) -> tuple[Tensor, int | None, Tensor]:
-    """One unsteered forward that also hands over the stream after block `layer`, for `upper`.
-
-    Returns the stream (B, T, D) in the model's dtype, how many values the block returns beside it
-    (None where it returns a plain tensor), and what `finish` makes of the logits (B, keep, V), as
-    in `forward`. Raises ValueError for a layer out of range.
-    """
-    block = lm.blocks[check_layer(lm, layer)]
-    inputs: dict[str, Any] = {**model_inputs(lm.model, batch), "use_cache": False}
-    if "logits_to_keep" in model_parameters(lm.model):
-        inputs["logits_to_keep"] = keep
-    with evaluating(lm.model), lm.traced.trace(**inputs, remote=remote) as tracer:
-        output = block.output
-        plain = not isinstance(output, tuple)
-        stream = save(output if plain else output[0])
-        beside = save(None if plain else len(output) - 1)
-        result = save(finish(tracer.result.logits[:, -keep:]))
-    return stream, beside, result
-
-
-@torch.no_grad()
-def upper(
-    lm: LM,
-    batch: Batch,
-    interventions: Sequence[Intervention],
-    stream: Tensor,
-    layer: int,
-    beside: int | None,
-    finish: Callable[[Tensor], Tensor],
-    *,
-    keep: int,
-    remote: Remote = False,
-) -> Tensor:
-    """The rest of a steered forward whose blocks 0 to `layer` have run: what `forward` returns with
-    the same interventions and scoring=True.
-
-    `stream` (B, T, D) and `beside` are what `lower` found for these rows, before anything is
-    steered. The skipped blocks cost nothing; embeddings and masks are made again.
-    Raises ValueError for an intervention below `layer`, and as `plan`.
-    """
-    steered = plan(lm, batch, interventions, scoring=True)
-    kept = Place(layer)
-    below = [at for at in steered if at.order < kept.order]
-    if below:
-        raise ValueError(
-            f"layer {below[0].layer} is steered ({below[0].site}), before the stream of layer "
-            f"{layer} that was kept"
-        )
-    if kept in steered:
-        stream = steer(stream, steered.pop(kept))
-    output = stream if beside is None else (stream, *[None] * beside)
-    skipped = [lm.blocks[each] for each in range(layer + 1)]
-    found, width = modules(lm, steered), batch.width
-    inputs: dict[str, Any] = {**model_inputs(lm.model, batch), "use_cache": False}
-    if "logits_to_keep" in model_parameters(lm.model):
-        inputs["logits_to_keep"] = keep
-    with evaluating(lm.model), lm.traced.trace(**inputs, remote=remote) as tracer:
-        for block in skipped:
-            block.skip(output)
-        visit_all(found, steered, width)
-        result = save(finish(tracer.result.logits[:, -keep:]))
-    return result
 
 
 # ---- reading activations ------------------------------------------------------------------------

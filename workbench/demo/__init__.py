@@ -8,7 +8,8 @@ session.py    what a reader does, without widgets
 zones.py      green, amber, red
 page.py       texts and zones as HTML
 code.py       a state as Python
-controls.py, slider.py, texts.py, plots.py, clipboard.py    the widgets; layout.py: where they stand
+controls.py, slider.py, texts.py, plots.py, clipboard.py    the widgets;
+              layout.py: where they stand; scripts.py: what runs in the page
 app.py        all of them as the face of a session
 serve.py      the same as a page without code
 """

@@ -2,11 +2,9 @@
 // Texts from Python go in as textContent, never as markup.
 
 function render({ model, el }) {
-  const region = document.createElement("div");
-  region.className = "wb-say";
+  const region = make("div", "wb-say", el);
   region.setAttribute("role", model.get("role"));
   if (model.get("label")) region.setAttribute("aria-label", model.get("label"));
-  el.appendChild(region);
   let shown = [];
   const show = () => {
     const lines = model.get("lines");

@@ -13,13 +13,6 @@ function dark(el) {
   return matchMedia("(prefers-color-scheme: dark)").matches;
 }
 
-function make(tag, className, parent) {
-  const made = document.createElement(tag);
-  made.className = className;
-  parent.appendChild(made);
-  return made;
-}
-
 function render({ model, el }) {
   // Not a count of this module: each widget loads a module of its own.
   const id = `wb-slider-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`;

@@ -6,23 +6,21 @@ say them to a screen reader. It also reports whether the page is dark, which fig
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import anywidget
 import traitlets
 
 from workbench.demo import page, zones
+from workbench.demo.scripts import HERE, script
 from workbench.marks import Ceiling
-
-_HERE = Path(__file__).parent
 
 
 class ZoneSlider(anywidget.AnyWidget):
     """A coefficient in residual norms, from -reach to reach."""
 
-    _esm = (_HERE / "slider.js").read_text(encoding="utf-8")
-    _css = (_HERE / "slider.css").read_text(encoding="utf-8")
+    _esm = script("slider.js")
+    _css = (HERE / "slider.css").read_text(encoding="utf-8")
     label = traitlets.Unicode("").tag(sync=True)
     value = traitlets.Float(0.0).tag(sync=True)
     min = traitlets.Float(-1.0).tag(sync=True)

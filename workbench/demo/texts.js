@@ -1,13 +1,6 @@
 // A text that grows: tokens are appended, and what stands there stays, so that a reader keeps the
 // focus, the selection and the place. Texts from Python go in as textContent, never as markup.
 
-function make(tag, className, parent) {
-  const made = document.createElement(tag);
-  made.className = className;
-  parent.appendChild(made);
-  return made;
-}
-
 function render({ model, el }) {
   const region = make("div", "wb-texts", el);
   const title = make("div", "wb-title", region);

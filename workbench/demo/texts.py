@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import astuple
-from pathlib import Path
 from typing import Any
 
 import anywidget
 import traitlets
 
 from workbench.demo import page
+from workbench.demo.scripts import script
 from workbench.demo.zones import Color
 from workbench.live import Text
-
-_HERE = Path(__file__).parent
 
 
 class TextBox(anywidget.AnyWidget):
@@ -28,7 +26,7 @@ class TextBox(anywidget.AnyWidget):
     more   what came since: {"text": which, "at": how many cells stood before, "cells": [...]}
     """
 
-    _esm = (_HERE / "texts.js").read_text(encoding="utf-8")
+    _esm = script("texts.js")
     label = traitlets.Unicode("").tag(sync=True)
     note = traitlets.Unicode("").tag(sync=True)
     color = traitlets.Unicode("").tag(sync=True)
@@ -62,7 +60,7 @@ class TextBox(anywidget.AnyWidget):
 class Lines(anywidget.AnyWidget):
     """Lines in a live region: role "status" for messages, "log" for the turns of a chat."""
 
-    _esm = (_HERE / "lines.js").read_text(encoding="utf-8")
+    _esm = script("lines.js")
     role = traitlets.Unicode("status").tag(sync=True)
     label = traitlets.Unicode("").tag(sync=True)
     lines: Any = traitlets.List().tag(sync=True)

@@ -23,17 +23,6 @@ from workbench.models import LM
 SOON = 120.0
 
 
-@pytest.fixture(scope="module")
-def wren() -> LM:
-    return wb.load("wren")
-
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"JUDGED": 4, "CONTROLLED": 4, "TOKENS": 6, "STEPS": 2}.items():
-        monkeypatch.setattr(work, name, value)
-
-
 @pytest.fixture
 def demo(wren: LM, tmp_path: Path) -> Iterator[Demo]:
     made = Demo(Session(wren, replace(work.initial(wren), layer=2, new_tokens=8)), tmp_path)

@@ -23,17 +23,6 @@ from workbench.models import LM
 SOON = 120.0
 
 
-@pytest.fixture(scope="module")
-def wren() -> LM:
-    return wb.load("wren")
-
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"JUDGED": 4, "CONTROLLED": 4, "TOKENS": 6, "STEPS": 2}.items():
-        monkeypatch.setattr(work, name, value)
-
-
 @pytest.fixture
 def state(wren: LM) -> State:
     return replace(work.initial(wren), layer=1, new_tokens=12)
