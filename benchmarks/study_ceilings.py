@@ -5,7 +5,8 @@
 For each model (wren; its siblings, whose weights lie beside this script or are trained): traits x
 layers x methods x seeds, each a sweep of both signs. The middle layer also has random and
 shuffled-label directions, which steer nothing. Finished sweeps are kept in the cache, so that a
-stopped study goes on where it was. Two tables a model:
+stopped study goes on where it was, and those that the tables in the directory already hold, made
+by the same code on the same weights, are taken from there. Two tables a model:
 
 study_ceilings_MODEL  one row per text: what `workbench.sweep` logs, and the exact judge's columns
 study_rivals_MODEL    one row per coefficient: what rival rules need and a sweep does not log
@@ -23,7 +24,7 @@ import itertools
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ from workbench import (
 )
 from workbench.models import LM
 from workbench.store import cache_directory
-from workbench.tables import code_fingerprint, save_table
+from workbench.tables import code_fingerprint, load_table, save_table, stale, table_names
 from workbench.vectors import SteeringVector
 from workbench.wren.siblings import SIBLINGS, sibling
 
@@ -115,6 +116,9 @@ class Case:
 
     def __str__(self) -> str:
         return f"{self.trait}-{self.layer}-{self.method}-{self.seed}"
+
+
+ABOUT = tuple(field.name for field in fields(Case))
 
 
 def cases(depth: int, seeds: Sequence[int] = SEEDS) -> Iterator[Case]:
@@ -203,10 +207,14 @@ def run(name: str, directory: Path, seeds: Sequence[int] = SEEDS) -> None:
     lm = load(sibling(name, trained=TRAINED) if name in SIBLINGS else name)
     folder = cache_directory() / "study_ceilings" / f"{lm.fingerprint[:16]}-{code()[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
+    known = published(name, lm, directory)
     todo, found, beside = list(cases(lm.layers, seeds)), [], []
     began, fresh = time.time(), 0
     for number, case in enumerate(todo, 1):
         whole, side = folder / f"{case}.parquet", folder / f"{case}.rivals.parquet"
+        if not side.is_file() and case in known:
+            for path, frame in zip((whole, side), known[case], strict=True):
+                frame.to_parquet(path)
         if not side.is_file():
             parts = pairs.load(f"wren-{case.trait}").split(seed=case.seed)
             vector = direction(lm, parts.extract, case)
@@ -230,6 +238,28 @@ def run(name: str, directory: Path, seeds: Sequence[int] = SEEDS) -> None:
             modules=CODE,
             compact=True,
         )
+
+
+def published(name: str, lm: LM, directory: Path) -> dict[Case, tuple[pd.DataFrame, pd.DataFrame]]:
+    """The cases of the tables in a directory, if today's code and weights would make them."""
+    tables = [f"study_{table}_{name}" for table in ("ceilings", "rivals")]
+    if not all(table in table_names(directory) for table in tables):
+        return {}
+    frames = [load_table(table, directory=directory) for table in tables]
+    for table, frame in zip(tables, frames, strict=True):
+        made = frame.attrs["settings"]
+        if stale(table, directory=directory, weights=lm.fingerprint) or made != settings(
+            made["seeds"]
+        ):
+            return {}
+    whole, side = (
+        {
+            Case(*key): part.drop(columns=[*ABOUT, "sweep"])
+            for key, part in frame.groupby(list(ABOUT), sort=False)
+        }
+        for frame in frames
+    )
+    return {case: (whole[case], side[case]) for case in whole}
 
 
 def smaller(frame: pd.DataFrame) -> pd.DataFrame:

@@ -19,12 +19,12 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 TESTS = Path(__file__).resolve().parent
-SHARED = TESTS.parents[1] / "shared"
 for folder in (TESTS, TESTS.parent):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 
 from architectures import build  # noqa: E402
+from outside import SHARED  # noqa: E402
 
 from workbench import models  # noqa: E402
 

@@ -7,12 +7,12 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from outside import SHARED
 from pandas.testing import assert_frame_equal
 from test_vectors import vector
 
 from workbench import formats
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 GOLDEN = SHARED / "golden" / "1_repeng" / "vector_pca_diff.gguf"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"shared data missing: {SHARED}")
 

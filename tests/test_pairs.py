@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from outside import SHARED
 
 from workbench import pairs as wp
 from workbench.catalogue import bundled
@@ -23,7 +24,7 @@ from workbench.splits import (
 )
 from workbench.templating import from_ab, from_suffixes, from_templates
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+DATA = SHARED / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"public test data missing: {DATA}")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import SHARED
+from outside import SHARED
 from safetensors.torch import load_file
 
 from workbench.alert import alert_as_coded

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import SHARED
+from outside import SHARED
 from safetensors.torch import load_file
 
 from workbench import models

@@ -1,17 +1,17 @@
 """repeng's numbers: activations and directions from ../shared/golden, and repeng itself."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
+from outside import SHARED
 from safetensors.torch import load_file
 
 from workbench.extract import extract
 from workbench.pairs import Pairs
 from workbench.reading import read_pairs
 
-GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden" / "1_repeng"
+GOLDEN = SHARED / "golden" / "1_repeng"
 pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"golden numbers missing: {GOLDEN}")
 
 

@@ -2,11 +2,11 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from outside import SHARED
 from safetensors.torch import load_file
 
 from workbench import tracing
@@ -22,7 +22,7 @@ from workbench.trained import loss_history
 from workbench.vectors import SteeringVector
 from workbench.weight_updates import AddLinear, AddLowRank
 
-GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden" / "4_easyedit"
+GOLDEN = SHARED / "golden" / "4_easyedit"
 pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"golden numbers missing: {GOLDEN}")
 
 LAYER = 2

@@ -38,6 +38,12 @@ def test_broken_texts_gain_nothing() -> None:
     assert table["recommended"].tolist() == [False, True, False]
 
 
+def test_texts_that_all_agree_leave_an_interval() -> None:
+    """Six that gain nothing do not show that none ever would."""
+    table = tradeoff.curve(gained(), "a way").set_index("coefficient")
+    assert table.loc[0.0, "gain_low"] < 0 < table.loc[0.0, "gain_high"]
+
+
 def test_gains_are_counted_the_way_the_sign_says() -> None:
     table = tradeoff.curve(gained(sign=-1), "a way").set_index("coefficient")
     assert table["gain"].tolist() == [0.0, -1.5, 0.0]

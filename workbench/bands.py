@@ -14,6 +14,7 @@ SCALES: Mapping[str, tuple[float, float]] = MappingProxyType(
     {
         "coherence": (0.0, 1.0),
         "trait": (-1.0, 1.0),
+        "gain": (-2.0, 2.0),
         "distinct_2": (0.0, 1.0),
         "holds": (0.0, 1.0),
     }

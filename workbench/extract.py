@@ -65,7 +65,7 @@ def extract(
                     held_out=0 the directions are repeng's
     shuffle_labels  a seed: deal the texts to the two sides at random, for a control without
                     the trait
-    quiet           do not print
+    quiet           do not print, nor show a bar
 
     Held-out separation by layer is in `.separation` (see `separate`), the rest in `.provenance`.
     Raises ValueError, before the model runs, for an unknown method, layers or numbers out of
@@ -83,7 +83,9 @@ def extract(
     division = hold_out(pairs, held_out, seed)
 
     def read(which: Pairs) -> PairActivations:
-        return read_pairs(lm, which, positions, layers=chosen, compat=compat, cache=cache)
+        return read_pairs(
+            lm, which, positions, layers=chosen, compat=compat, cache=cache, progress=not quiet
+        )
 
     everyone = read(pairs)
     making = everyone.rows(division.making)

@@ -61,13 +61,14 @@ def read_pairs(
     layers: Sequence[int] | None = None,
     compat: bool = False,
     cache: bool = True,
+    progress: bool = True,
 ) -> PairActivations:
     """Mean activation of every side of every pair over the tokens that `positions` touches.
 
     `last_k(k)` means the last k tokens of the whole text, `generated` the completion, `last` the
     last token of the prompt, `everything` all of them. All layers are read and kept on disk, keyed
     by the weights, their dtype, the token ids and the tokens read; without `cache` only `layers`
-    are.
+    are. `progress` shows a bar where it takes longer than two seconds.
     `compat` reads as repeng does: prompt and completion tokenized as one text, and the last layer
     after the model's final norm.
     Raises ValueError for a layer out of range, a text over the context length, a side where
@@ -97,7 +98,7 @@ def read_pairs(
     read = tuple(range(lm.layers)) if cache else tuple(sorted(set(wanted)))
 
     def compute() -> dict[str, Tensor]:
-        return _read(lm, everyone, touched, read, compat)
+        return _read(lm, everyone, touched, read, compat, progress)
 
     if cache:
         # What the model sees and what is read of it, not what either was made from: a tokenizer
@@ -177,13 +178,14 @@ def _touched(lm: LM, batch: Batch, positions: Positions) -> Tensor:
 
 
 def _read(
-    lm: LM, everyone: Batch, touched: Tensor, layers: tuple[int, ...], compat: bool
+    lm: LM, everyone: Batch, touched: Tensor, layers: tuple[int, ...], compat: bool, progress: bool
 ) -> dict[str, Tensor]:
     one_each = bool((touched.sum(1) == 1).all())
     budget = TOKENS if one_each else min(TOKENS, _HANDED // (4 * lm.width * len(layers)))
     values = torch.empty(len(everyone), len(layers), lm.width)
     norms = []
-    with tqdm(total=len(everyone), desc="reading", unit="text", delay=2, leave=False) as progress:
+    shown = {"desc": "reading", "unit": "text", "delay": 2, "leave": False}
+    with tqdm(total=len(everyone), disable=not progress, **shown) as bar:
         for batch, rows in batches(everyone, budget):
             here = mask(touched[rows, -batch.width :])
             found = tracing.activations(lm, batch, layers, here, norms=True)
@@ -192,7 +194,7 @@ def _read(
                 values[rows, layers.index(lm.layers - 1)] = _after_norm(lm, batch, here)
             assert found.norms is not None
             norms.append(_later(batch, found.norms))
-            progress.update(len(rows))
+            bar.update(len(rows))
     return {"values": values, "residual_norm": _median(norms)}
 
 
