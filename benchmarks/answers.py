@@ -241,6 +241,18 @@ def safe_place(side: pd.DataFrame) -> int | None:
     return int(np.searchsorted(sizes, last_safe(sizes, settled(kept, bound), bound)))
 
 
+def best_seen(side: pd.DataFrame, sign: int) -> int | None:
+    """Where the mean gain in trait is greatest, texts that are not intact counting nothing: what a
+    sweep shows without exact coherence. None where no unsteered text is intact."""
+    _, whole = table_of(intact(side), "intact")
+    _, shown = table_of(side, "shown")
+    kept = whole[:, 0] > 0
+    if not kept.any():
+        return None
+    moved = np.nan_to_num(sign * (shown - shown[:, :1]))
+    return int(np.where(whole > 0, moved, 0.0)[kept].mean(axis=0).argmax())
+
+
 def recommended(known: Sequence[Known], halvings: int = HALVINGS) -> dict[str, Any]:
     """What recommended coefficients are worth.
 
@@ -248,13 +260,20 @@ def recommended(known: Sequence[Known], halvings: int = HALVINGS) -> dict[str, A
                     on the sweep, of all sides where that is worth having; the greatest is the best
                     of many noisy numbers
     captured_said   the same of the sides that got one
+    captured_safe   the same, were one given wherever nine tenths of the texts are whole somewhere,
+                    effect or not
+    captured_seen   the same at the coefficient where the gain in intact texts, which a sweep with a
+                    judge of the trait shows, is greatest
     apart_…         chosen on half of the prompts, seen on the other, where the whole sweep shows an
                     effect: the share of texts that hold, that of sides where fewer than half (nine
                     tenths) do
     captured_apart  of the same sides, the gain on the other prompts by the greatest gain there,
                     which is the best of many noisy numbers: in hindsight, so that 1 is out of reach
+    captured_apart_seen   and of the coefficient with the greatest gain on the first prompts
+    captured_apart_exact  the same, were exact coherence known there
     """
     rows, said, below, short, hold, apart_rows = [], [], [], [], [], []
+    seen_rows: dict[str, list[tuple[str, float, float]]] = {}
     for each, sign, _ in _sides(known):
         whole = each.side(sign)
         side = answer(whole, sign)
@@ -265,20 +284,24 @@ def recommended(known: Sequence[Known], halvings: int = HALVINGS) -> dict[str, A
         got = float(gain[np.abs(sizes - abs(value)).argmin()]) if given else 0.0
         if gain.max() >= WORTH:
             rows.append((each.cluster, got, float(gain.max()), given))
+            for name, chosen in (("safe", safe_place(whole)), ("seen", best_seen(whole, sign))):
+                worth = 0.0 if chosen is None else float(gain[chosen])
+                seen_rows.setdefault(name, []).append((each.cluster, worth, float(gain.max())))
         if side is None or side.effect != "effect":
             continue
         apart = []
         for first, second in each.halves(sign, halvings):
-            place = safe_place(first)
-            if place is not None:
+            place, best = safe_place(first), best_seen(first, sign)
+            if place is not None and best is not None:
                 _, seen, holding = gains(second, sign)
-                apart.append((holding[place], seen[place], seen.max()))
+                exact = int(gains(first, sign)[1].argmax())
+                apart.append((holding[place], seen.max(), *seen[[place, best, exact]]))
         if apart:
             table = np.array(apart)
             hold.append((each.cluster, float(table[:, 0].mean())))
             below.append((each.cluster, float((table[:, 0] < HOLDS).mean())))
             short.append((each.cluster, float((table[:, 0] < RECOMMENDED_SHARE).mean())))
-            apart_rows.append((each.cluster, table[:, 1].mean(), table[:, 2].mean()))
+            apart_rows.append((each.cluster, *table[:, 1:].mean(axis=0)))
     return {
         **share(said, "recommended"),
         **ratio([row[:3] for row in rows], "captured"),
@@ -286,7 +309,18 @@ def recommended(known: Sequence[Known], halvings: int = HALVINGS) -> dict[str, A
         **share(hold, "apart_hold"),
         **share(below, "apart_below_half"),
         **share(short, "apart_below_nine_tenths"),
-        **ratio(apart_rows, "captured_apart"),
+        **{
+            k: v
+            for name in seen_rows
+            for k, v in ratio(seen_rows[name], f"captured_{name}").items()
+        },
+        **{
+            key: value
+            for column, end in ((2, ""), (3, "_seen"), (4, "_exact"))
+            for key, value in ratio(
+                [(row[0], row[column], row[1]) for row in apart_rows], f"captured_apart{end}"
+            ).items()
+        },
     }
 
 

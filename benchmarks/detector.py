@@ -2,10 +2,10 @@
 
     python benchmarks/detector.py [--quick] [--directory reports]
 
-Reads the tables of study_ceilings.py. The *true ceiling* of one side of a sweep is where the share
-of texts that hold (coherence of at least a half), among the prompts whose unsteered text holds,
-falls below a half: made to fall by isotonic regression, interpolated between coefficients. Its
-noise floor is how far it moves when prompts are resampled.
+Reads the tables of study_ceilings.py and, where they are, of study_odds.py. The *true ceiling* of
+one side of a sweep is where the share of texts that hold (coherence of at least a half), among the
+prompts whose unsteered text holds, falls below a half: made to fall by isotonic regression,
+interpolated between coefficients. Its noise floor is how far it moves when prompts are resampled.
 
 Each rule is judged with its authors' threshold and with the best one of the *other* traits (and,
 where several models are there, of the other models): never with one that saw the sweeps it is
@@ -38,6 +38,7 @@ from answers import (
 )
 from detectors import CHOICES, PUBLISHED, RIVALS, RULES, Curves, Rule, sought
 from numpy.typing import NDArray
+from studies import ABOUT
 from timing import at_least, at_most
 
 from workbench import tables
@@ -109,14 +110,29 @@ def sides(directory: Path, step: int = 1) -> Iterator[Truth]:
         texts = tables.load_table(path.stem, directory=directory)
         rivals = tables.load_table(f"study_rivals_{model}", directory=directory)
         beside = dict(iter(rivals.groupby("sweep")))
+        halves = half_lives(model, directory)
         for number, sweep in list(texts.groupby("sweep"))[::step]:
             for sign in (1, -1):
-                curves = Curves.of(sweep, beside[number], sign)
+                curves = Curves.of(sweep, beside[number], sign, halves.get(case_of(sweep)))
                 ceiling = truth_of(curves)
                 floor = noise_floor(curves, ceiling, rng) if np.isfinite(ceiling) else np.nan
                 first = sweep.iloc[0]
                 about = (model, first["trait"], first["method"], sweep, sign)
                 yield Truth(*about, curves, ceiling, floor)
+
+
+def half_lives(model: str, directory: Path) -> dict[tuple[Any, ...], pd.DataFrame]:
+    """The half-lives of every case that study_odds.py studied."""
+    name = f"study_halves_{model}"
+    if name not in tables.table_names(directory):
+        return {}
+    table = tables.load_table(name, directory=directory)
+    return {case_of(part): part for _, part in table.groupby("sweep")}
+
+
+def case_of(table: pd.DataFrame) -> tuple[Any, ...]:
+    """What the first row says of its case."""
+    return tuple(table.iloc[0][ABOUT])
 
 
 # ---- errors -------------------------------------------------------------------------------------
@@ -144,7 +160,7 @@ def held_out_choice(
     chosen = np.empty(len(errors), dtype=np.int64)
     for name in np.unique(names):
         mine = names == name
-        chosen[mine] = np.argmin(errors[~mine].mean(axis=0))
+        chosen[mine] = np.argmin(np.nanmean(errors[~mine], axis=0))
     return chosen
 
 
@@ -159,6 +175,8 @@ def compare(known: Sequence[Truth]) -> pd.DataFrame:
     rows = []
     for name in RULES:
         errors = np.abs(np.log(said[name] / truth))
+        if np.isnan(errors).all():  # of a study that was not made
+            continue
         row: dict[str, Any] = {"rule": name}
         everyone = np.arange(len(known))
         columns = {"other traits": held_out_choice(errors, groups, 1)}
@@ -174,7 +192,7 @@ def compare(known: Sequence[Truth]) -> pd.DataFrame:
             _, low, high = cluster_interval(values, clusters)
             row |= {kind: np.nanmean(values), f"{kind}, low": low, f"{kind}, high": high}
         chosen = said[name][everyone, columns["other traits"]]
-        row["in norms"] = float(np.abs(chosen - truth[:, 0]).mean())
+        row["in norms"] = float(np.nanmean(np.abs(chosen - truth[:, 0])))
         row["each"] = kinds["other traits"]
         row["said"] = chosen
         rows.append(row)
