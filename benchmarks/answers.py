@@ -302,6 +302,10 @@ def recommended(known: Sequence[Known], halvings: int = HALVINGS) -> dict[str, A
             below.append((each.cluster, float((table[:, 0] < HOLDS).mean())))
             short.append((each.cluster, float((table[:, 0] < RECOMMENDED_SHARE).mean())))
             apart_rows.append((each.cluster, *table[:, 1:].mean(axis=0)))
+    ratios = [ratio(table, f"captured_{name}") for name, table in seen_rows.items()]
+    for column, end in ((2, ""), (3, "_seen"), (4, "_exact")):
+        table = [(row[0], row[column], row[1]) for row in apart_rows]
+        ratios.append(ratio(table, f"captured_apart{end}"))
     return {
         **share(said, "recommended"),
         **ratio([row[:3] for row in rows], "captured"),
@@ -309,18 +313,7 @@ def recommended(known: Sequence[Known], halvings: int = HALVINGS) -> dict[str, A
         **share(hold, "apart_hold"),
         **share(below, "apart_below_half"),
         **share(short, "apart_below_nine_tenths"),
-        **{
-            k: v
-            for name in seen_rows
-            for k, v in ratio(seen_rows[name], f"captured_{name}").items()
-        },
-        **{
-            key: value
-            for column, end in ((2, ""), (3, "_seen"), (4, "_exact"))
-            for key, value in ratio(
-                [(row[0], row[column], row[1]) for row in apart_rows], f"captured_apart{end}"
-            ).items()
-        },
+        **{key: value for found in ratios for key, value in found.items()},
     }
 
 
