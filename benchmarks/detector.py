@@ -34,10 +34,10 @@ from answers import (
     coverage,
     effects,
     no_collapse,
-    recommended,
 )
 from detectors import CHOICES, PUBLISHED, RIVALS, RULES, Curves, Rule, sought
 from numpy.typing import NDArray
+from recommendations import recommended
 from studies import ABOUT
 from timing import at_least, at_most
 
@@ -166,7 +166,8 @@ def held_out_choice(
 
 def compare(known: Sequence[Truth]) -> pd.DataFrame:
     """One row per rule: mean |log(predicted / true)| with Student's 95 % intervals over traits; the
-    mean distance in residual norms (`in norms`), at the threshold of the other traits."""
+    mean distance in residual norms (`in norms`), at the threshold of the other traits; `sides`: of
+    how many sides the rule says anything."""
     truth = np.array([[each.ceiling] for each in known])
     groups = [(each.model, each.trait) for each in known]
     clusters = [trait for _, trait in groups]
@@ -177,7 +178,7 @@ def compare(known: Sequence[Truth]) -> pd.DataFrame:
         errors = np.abs(np.log(said[name] / truth))
         if np.isnan(errors).all():  # of a study that was not made
             continue
-        row: dict[str, Any] = {"rule": name}
+        row: dict[str, Any] = {"rule": name, "sides": int(np.isfinite(errors[:, 0]).sum())}
         everyone = np.arange(len(known))
         columns = {"other traits": held_out_choice(errors, groups, 1)}
         if models > 1:

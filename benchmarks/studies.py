@@ -100,6 +100,7 @@ class Study:
     tables    their names; of model M the table NAME is `study_NAME_M`
     measure   of a model and a case, one frame for each table
     settings  what a rerun must share beside the seeds, JSON values
+    methods   the cases of these alone, None: of all
     modules   whose code decides the numbers
     """
 
@@ -107,6 +108,7 @@ class Study:
     measure: Callable[[LM, Case], Sequence[pd.DataFrame]]
     settings: Mapping[str, Any]
     modules: tuple[str, ...]
+    methods: Sequence[str] | None = None
 
     def run(self, name: str, directory: Path, seeds: Sequence[int] = SEEDS) -> None:
         """Write the tables of one model."""
@@ -115,7 +117,7 @@ class Study:
         folder /= f"{lm.fingerprint[:16]}-{code_fingerprint(*self.modules)[:16]}"
         folder.mkdir(parents=True, exist_ok=True)
         known = self.published(name, lm, directory)
-        todo = list(cases(lm.layers, seeds))
+        todo = [c for c in cases(lm.layers, seeds) if not self.methods or c.method in self.methods]
         found: list[list[pd.DataFrame]] = [[] for _ in self.tables]
         began, fresh = time.time(), 0
         for number, case in enumerate(todo, 1):

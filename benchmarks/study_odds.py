@@ -8,7 +8,7 @@ case and sign: `preference` and `utility`, the half-lives in residual norms of t
 Steering Works" (arXiv 2602.02343) fitted to these two curves, as `law_quantities.quantities` has
 them (infinite where there is none in the range). The fitted D(m) itself is no rule: where it rises
 from 0 to both sides, as it often does for utility, nothing of it halves. The pairs are the first of
-those whose prompts study_ceilings.py sweeps.
+those whose prompts study_ceilings.py sweeps, the vectors its differences of means.
 """
 
 from __future__ import annotations
@@ -59,7 +59,13 @@ def measure(lm: LM, case: Case) -> tuple[pd.DataFrame, pd.DataFrame]:
     return table, pd.DataFrame(sides).fillna(np.inf)
 
 
-STUDY = Study(tables=("odds", "halves"), measure=measure, settings={"pairs": PAIRS}, modules=CODE)
+STUDY = Study(
+    tables=("odds", "halves"),
+    measure=measure,
+    settings={"pairs": PAIRS},
+    modules=CODE,
+    methods=("mean_difference",),
+)
 
 if __name__ == "__main__":
     STUDY.main("Preference and utility of every case.")

@@ -20,6 +20,7 @@ def errors(share: float = 0.9) -> pd.DataFrame:
             "other traits": [0.1, 0.1 * share],
             "other traits, low": [0.05, 0.04],
             "other traits, high": [0.2, 0.1],
+            "sides": [10, 108],
             "in norms": [0.05, 0.04],
             "published": [np.nan, 0.08],
             "published, low": [np.nan, 0.04],
@@ -61,6 +62,25 @@ def test_a_missed_aim_is_said() -> None:
     met = study.errors_verdict({**study.findings(errors(0.4)), "difference_low": 0.01})
     assert "0.40 of its error (at most a half, which was the aim)" in met
     assert "[+0.010, +0.030], clear of zero" in met
+
+
+def test_chasing_the_greatest_gain_is_judged_on_other_prompts() -> None:
+    assert study.gains_verdict({}) == ""
+    shares = {"": 0.7, "_said": 0.85, "_seen": 0.97, "_apart": 0.8}
+    shares |= {"_apart_seen": 0.6, "_apart_exact": 0.65}
+    found = {
+        f"captured{name}{end}": value + more
+        for name, value in shares.items()
+        for end, more in (("", 0.0), ("_low", -0.05), ("_high", 0.05))
+    }
+    said = study.gains_verdict(found)
+    assert "capture 70% [65%, 75%]" in said
+    assert "missed" in said
+    assert "whole texts would capture 97% [92%, 102%]" in said
+    assert said.endswith("So chasing it is not the better choice for prompts to come.")
+    other = study.gains_verdict({**found, "captured": 0.92, "captured_apart_seen": 0.9})
+    assert "met" in other
+    assert "So chasing it is the better" in other
 
 
 def test_claims_say_whether_the_aim_is_met_by_the_interval_or_the_value_alone() -> None:
