@@ -111,6 +111,7 @@ def sides(directory: Path, step: int = 1) -> Iterator[Truth]:
         rivals = tables.load_table(f"study_rivals_{model}", directory=directory)
         beside = dict(iter(rivals.groupby("sweep")))
         halves = half_lives(model, directory)
+        texts.attrs = rivals.attrs = {}  # pandas copies them at every step
         for number, sweep in list(texts.groupby("sweep"))[::step]:
             for sign in (1, -1):
                 curves = Curves.of(sweep, beside[number], sign, halves.get(case_of(sweep)))
