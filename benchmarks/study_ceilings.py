@@ -55,6 +55,7 @@ KEPT = (
     "shown",
 )
 CODE = (
+    "controls",
     "distributions",
     "drift",
     "extract",
