@@ -63,11 +63,14 @@ class Curves:
             {name: beside[name].to_numpy(dtype=float) for name in RIVAL_COLUMNS},
             {}
             if halves is None
-            else {kind: float(halves.set_index("sign").at[sign, kind]) for kind in KINDS},
+            else {
+                kind: float(halves.set_index("sign")[kind].fillna(BEYOND)[sign]) for kind in KINDS
+            },
         )
 
     def of_prompts(self, rows: Sequence[int]) -> Curves:
-        """The same for some prompts, which may stand twice."""
+        """The same for some prompts, which may stand twice. What rivals read (`rivals`, `halves`)
+        was measured on prompts of its own and stays."""
         return replace(self, texts={k: v[rows] for k, v in self.texts.items()})
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from answers import HALVINGS, Known, answer, ratio, share, sides_of, table_of
 
 from workbench.breakage import intact
-from workbench.crossings import RECOMMENDED_SHARE, last_safe, settled
+from workbench.crossings import CEILING_SHARE, RECOMMENDED_SHARE, last_safe, settled
 from workbench.intervals import Floats
 from workbench.judges import HOLDS
 
@@ -31,33 +31,37 @@ def gains(side: pd.DataFrame, sign: int) -> tuple[Floats, Floats, Floats]:
     sizes, coherence = table_of(side, "coherence")
     _, shown = table_of(side, "shown")
     holds = coherence >= HOLDS
-    moved = np.nan_to_num(sign * (shown - shown[:, :1]))
+    kept = holds[:, 0]
+    return sizes, _gain(holds, shown, sign), holds[kept].mean(axis=0) if kept.any() else 0.0 * sizes
+
+
+def _gain(holds: np.ndarray, shown: Floats, sign: int) -> Floats:
+    """Mean movement (K,) of the prompts whose unsteered text holds, from tables (P, K)."""
     kept = holds[:, 0]
     if not kept.any():
-        return sizes, np.zeros(len(sizes)), np.zeros(len(sizes))
-    return sizes, np.where(holds, moved, 0.0)[kept].mean(axis=0), holds[kept].mean(axis=0)
+        return np.zeros(holds.shape[1])
+    moved = np.nan_to_num(sign * (shown - shown[:, :1]))
+    return np.where(holds, moved, 0.0)[kept].mean(axis=0)
 
 
 def safe_place(side: pd.DataFrame) -> int | None:
-    """Where `find_ceiling` would recommend, were there an effect; None where nothing is whole."""
+    """Where `find_ceiling` would recommend, were there an effect; None where nothing is."""
     sizes, whole = table_of(intact(side), "intact")
     kept = whole[whole[:, 0] > 0]
     if not len(kept):
         return None
     bound = RECOMMENDED_SHARE
-    return int(np.searchsorted(sizes, last_safe(sizes, settled(kept, bound), bound)))
+    place = int(np.searchsorted(sizes, last_safe(sizes, settled(kept, bound), bound)))
+    return place or None
 
 
 def best_seen(side: pd.DataFrame, sign: int) -> int | None:
-    """Where the mean gain in trait is greatest, texts that are not intact counting nothing: what a
-    sweep shows without exact coherence. None where no unsteered text is intact."""
+    """Where the gain is greatest that a sweep shows, intact texts in place of those that hold: of a
+    running mean of three coefficients, as single ones are noisy."""
     _, whole = table_of(intact(side), "intact")
     _, shown = table_of(side, "shown")
-    kept = whole[:, 0] > 0
-    if not kept.any():
-        return None
-    moved = np.nan_to_num(sign * (shown - shown[:, :1]))
-    return int(np.where(whole > 0, moved, 0.0)[kept].mean(axis=0).argmax())
+    padded = np.pad(_gain(whole > 0, shown, sign), 1, mode="edge")
+    return int(np.convolve(padded, [1 / 3] * 3, "valid").argmax()) or None
 
 
 def recommended(known: Sequence[Known], halvings: int = HALVINGS) -> dict[str, Any]:
@@ -70,17 +74,18 @@ def recommended(known: Sequence[Known], halvings: int = HALVINGS) -> dict[str, A
     captured_safe   the same, were one given wherever nine tenths of the texts are whole somewhere,
                     effect or not
     captured_seen   the same at the coefficient where the gain in intact texts, which a sweep with a
-                    judge of the trait shows, is greatest
+                    judge of the trait shows, is greatest (`best_seen`)
     apart_…         chosen on half of the prompts, seen on the other, where the whole sweep shows an
                     effect: the share of texts that hold, that of sides where fewer than half (nine
                     tenths) do
-    captured_apart  of the same sides, the gain on the other prompts by the greatest gain there,
-                    which is the best of many noisy numbers: in hindsight, so that 1 is out of reach
-    captured_apart_seen   and of the coefficient with the greatest gain on the first prompts
+    captured_apart  of those sides that are worth having, the gain on the other prompts by the
+                    greatest gain there, the best of many noisy numbers: 1 is out of reach
+    captured_apart_seen   and of the coefficient that `best_seen` finds on the first prompts
     captured_apart_exact  the same, were exact coherence known there
+    captured_apart_own    what `best_seen` captures on the very prompts that choose, of these sides
+    captured_more   captured_apart less captured_apart_seen, with an interval of its own
     """
-    rows, said, below, short, hold, apart_rows = [], [], [], [], [], []
-    seen_rows: dict[str, list[tuple[str, float, float]]] = {}
+    rows, said, apart = [], [], []
     for each, sign, _ in sides_of(known):
         whole = each.side(sign)
         side = answer(whole, sign)
@@ -88,37 +93,60 @@ def recommended(known: Sequence[Known], halvings: int = HALVINGS) -> dict[str, A
         sizes, gain, _ = gains(whole, sign)
         given = bool(np.isfinite(value))
         said.append((each.cluster, float(given)))
-        got = float(gain[np.abs(sizes - abs(value)).argmin()]) if given else 0.0
-        if gain.max() >= WORTH:
-            rows.append((each.cluster, got, float(gain.max()), given))
-            for name, chosen in (("safe", safe_place(whole)), ("seen", best_seen(whole, sign))):
-                worth = 0.0 if chosen is None else float(gain[chosen])
-                seen_rows.setdefault(name, []).append((each.cluster, worth, float(gain.max())))
-        if side is None or side.effect != "effect":
-            continue
-        apart = []
-        for first, second in each.halves(sign, halvings):
-            place, best = safe_place(first), best_seen(first, sign)
-            if place is not None and best is not None:
-                _, seen, holding = gains(second, sign)
-                exact = int(gains(first, sign)[1].argmax())
-                apart.append((holding[place], seen.max(), *seen[[place, best, exact]]))
-        if apart:
-            table = np.array(apart)
-            hold.append((each.cluster, float(table[:, 0].mean())))
-            below.append((each.cluster, float((table[:, 0] < HOLDS).mean())))
-            short.append((each.cluster, float((table[:, 0] < RECOMMENDED_SHARE).mean())))
-            apart_rows.append((each.cluster, *table[:, 1:].mean(axis=0)))
-    ratios = [ratio(table, f"captured_{name}") for name, table in seen_rows.items()]
-    for column, end in ((2, ""), (3, "_seen"), (4, "_exact")):
-        table = [(row[0], row[column], row[1]) for row in apart_rows]
-        ratios.append(ratio(table, f"captured_apart{end}"))
+        worth = bool(gain.max() >= WORTH)
+        if worth:
+            places = {"safe": safe_place(whole), "seen": best_seen(whole, sign)}
+            row = {key: 0.0 if at is None else gain[at] for key, at in places.items()}
+            row["given"] = gain[np.abs(sizes - abs(value)).argmin()] if given else 0.0
+            rows.append({"cluster": each.cluster, "best": gain.max(), "said": given, **row})
+        if side is not None and side.effect == "effect":
+            halves = [_apart(*half, sign) for half in each.halves(sign, halvings)]
+            halves = [half for half in halves if half]
+            if halves:
+                means = pd.DataFrame(halves).mean().to_dict()
+                apart.append({"cluster": each.cluster, "worth": worth, **means})
+    table, others = pd.DataFrame(rows), pd.DataFrame(apart)
+    valued = others[others["worth"]]
+    more = valued.assign(more=valued["safe"] - valued["seen"])
     return {
         **share(said, "recommended"),
-        **ratio([row[:3] for row in rows], "captured"),
-        **ratio([row[:3] for row in rows if row[3]], "captured_said"),
-        **share(hold, "apart_hold"),
-        **share(below, "apart_below_half"),
-        **share(short, "apart_below_nine_tenths"),
-        **{key: value for found in ratios for key, value in found.items()},
+        **_part(table, "given", "captured"),
+        **_part(table[table["said"]], "given", "captured_said"),
+        **_part(table, "safe", "captured_safe"),
+        **_part(table, "seen", "captured_seen"),
+        **share(_rows(others, "holding"), "apart_hold"),
+        **share(_rows(others, "below"), "apart_below_half"),
+        **share(_rows(others, "short"), "apart_below_nine_tenths"),
+        **_part(valued, "safe", "captured_apart"),
+        **_part(valued, "seen", "captured_apart_seen"),
+        **_part(valued, "exact", "captured_apart_exact"),
+        **_part(valued, "own", "captured_apart_own", "own_best"),
+        **_part(more, "more", "captured_more"),
     }
+
+
+def _apart(first: pd.DataFrame, second: pd.DataFrame, sign: int) -> dict[str, float]:
+    """What places chosen on some prompts are worth on others; empty where nothing is chosen."""
+    place, best = safe_place(first), best_seen(first, sign)
+    if place is None:
+        return {}
+    (_, own, _), (_, gain, holding) = gains(first, sign), gains(second, sign)
+    return {
+        "holding": holding[place],
+        "below": float(holding[place] < CEILING_SHARE),
+        "short": float(holding[place] < RECOMMENDED_SHARE),
+        "best": gain.max(),
+        "safe": gain[place],
+        "seen": 0.0 if best is None else gain[best],
+        "exact": gain[own.argmax()],
+        "own": 0.0 if best is None else own[best],
+        "own_best": own.max(),
+    }
+
+
+def _rows(table: pd.DataFrame, column: str) -> list[tuple[str, float]]:
+    return list(zip(table["cluster"], table[column], strict=True))
+
+
+def _part(table: pd.DataFrame, part: str, name: str, whole: str = "best") -> dict[str, Any]:
+    return ratio(table[["cluster", part, whole]].to_numpy().tolist(), name)

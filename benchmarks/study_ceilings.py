@@ -63,6 +63,8 @@ CODE = (
     "judges.exact",
     "measures",
     "methods",
+    "pairs",
+    "positions",
     "reading",
     "running",
     "sampling",
@@ -141,7 +143,11 @@ def measure(lm: LM, case: Case) -> tuple[pd.DataFrame, pd.DataFrame]:
 STUDY = Study(
     tables=("ceilings", "rivals"),
     measure=measure,
-    settings={"prompts": PROMPTS, "new_tokens": NEW_TOKENS},
+    settings={
+        "prompts": PROMPTS,
+        "new_tokens": NEW_TOKENS,
+        "rivals": {"rollouts": ROLLOUTS, "rolled": ROLLED, "corpus": CORPUS},
+    },
     modules=CODE,
 )
 

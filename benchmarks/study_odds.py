@@ -6,14 +6,14 @@ Two tables a model. `study_odds_MODEL` has a row per case and coefficient: `pref
 `utility`, log-odds in nats, means over the pairs that have them. `study_halves_MODEL` has a row per
 case and sign: `preference` and `utility`, the half-lives in residual norms of the laws of "Why
 Steering Works" (arXiv 2602.02343) fitted to these two curves, as `law_quantities.quantities` has
-them (infinite where there is none in the range). The fitted D(m) itself is no rule: where it rises
-from 0 to both sides, as it often does for utility, nothing of it halves. The pairs are the first of
-those whose prompts study_ceilings.py sweeps, the vectors its differences of means.
+them (NaN where there is none on that side within the range). The fitted D(m) itself is
+no rule: where it rises from 0 to both sides, as it often does for utility, nothing of it halves.
+The pairs are the first of those whose prompts study_ceilings.py sweeps, the vectors its differences
+of means.
 """
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 from studies import COEFFICIENTS, Case, Study, direction  # puts the checkout on the path
 
@@ -34,6 +34,8 @@ CODE = (
     "methods",
     "multiples",
     "odds",
+    "pairs",
+    "positions",
     "reading",
     "scoring",
     "steering",
@@ -51,12 +53,18 @@ def measure(lm: LM, case: Case) -> tuple[pd.DataFrame, pd.DataFrame]:
     halves = {
         kind: quantities(fit(COEFFICIENTS, curve, kind), kind) for kind, curve in found.items()
     }
-    sides = [
-        {"sign": sign, **{kind: abs(halves[kind][f"half_life_{name}"]) for kind in KINDS}}
-        for sign, name in ((1, "plus"), (-1, "minus"))
-    ]
-    table = pd.DataFrame({"coefficient_norm": COEFFICIENTS, **found})
-    return table, pd.DataFrame(sides).fillna(np.inf)
+    sides = pd.DataFrame(
+        {
+            "sign": [1, -1],
+            **{
+                kind: [halves[kind]["half_life_plus"], -halves[kind]["half_life_minus"]]
+                for kind in KINDS
+            },
+        }
+    )
+    # One on the other side of 0, as a law of utility has whose peak lies there, is none.
+    sides[list(KINDS)] = sides[list(KINDS)].where(sides[list(KINDS)] > 0)
+    return pd.DataFrame({"coefficient_norm": COEFFICIENTS, **found}), sides
 
 
 STUDY = Study(

@@ -19,11 +19,11 @@ PROMPTS = 16
 
 
 @pytest.fixture(scope="module")
-def worth() -> Iterator[Any]:
+def modules() -> Iterator[dict[str, Any]]:
     names = ("answers", "recommendations")
     sys.path.insert(0, str(FOLDER))
     try:
-        yield [importlib.import_module(name) for name in names][-1]
+        yield {name: importlib.import_module(name) for name in names}
     finally:
         sys.path.remove(str(FOLDER))
         for name in names:
@@ -31,8 +31,13 @@ def worth() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def answers(worth: Any) -> Any:
-    return sys.modules["answers"]
+def answers(modules: dict[str, Any]) -> Any:
+    return modules["answers"]
+
+
+@pytest.fixture(scope="module")
+def worth(modules: dict[str, Any]) -> Any:
+    return modules["recommendations"]
 
 
 def studied(seen: float, real: float, effect: float = 0.8) -> pd.DataFrame:
@@ -129,7 +134,8 @@ def test_the_greatest_gain_that_a_sweep_shows_is_found_where_it_shows_it(
     """Texts that only seem to break hide their gain from the sweep, and from nothing else."""
     right, blind = (known(answers, seen=s, real=0.5, effect=1.6) for s in (0.5, 0.2))
     found, hidden = (worth.recommended([each], 2) for each in (right, blind))
-    assert found["captured_seen"] == pytest.approx(1)
+    assert found["captured_seen"] > 0.8
+    assert found["captured_apart_own"] > 0.8
     assert hidden["captured_seen"] < 0.6
     assert hidden["captured_apart_exact"] > hidden["captured_apart_seen"]
 

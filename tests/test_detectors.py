@@ -109,7 +109,7 @@ def test_a_search_finds_the_same_end_with_fewer_coefficients(
 
 def test_a_rule_that_sees_no_end_says_so(modules: dict[str, Any]) -> None:
     rules = modules["detectors"]
-    nowhere = pd.DataFrame({"sign": [1, -1], "preference": math.inf, "utility": math.inf})
+    nowhere = pd.DataFrame({"sign": [1, -1], "preference": math.nan, "utility": math.nan})
     curves = rules.Curves.of(*study(0.5), -1, nowhere)
     for name, rule in rules.RULES.items():
         if name not in ("constant", "change point"):

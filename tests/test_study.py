@@ -21,6 +21,7 @@ def errors(share: float = 0.9) -> pd.DataFrame:
             "other traits, low": [0.05, 0.04],
             "other traits, high": [0.2, 0.1],
             "sides": [10, 108],
+            "sees none": [0.5, 0.0],
             "in norms": [0.05, 0.04],
             "published": [np.nan, 0.08],
             "published, low": [np.nan, 0.04],
@@ -66,21 +67,21 @@ def test_a_missed_aim_is_said() -> None:
 
 def test_chasing_the_greatest_gain_is_judged_on_other_prompts() -> None:
     assert study.gains_verdict({}) == ""
-    shares = {"": 0.7, "_said": 0.85, "_seen": 0.97, "_apart": 0.8}
-    shares |= {"_apart_seen": 0.6, "_apart_exact": 0.65}
+    shares = {"": 0.7, "_said": 0.85, "_apart": 0.8, "_apart_own": 0.95, "_apart_seen": 0.6}
+    shares |= {"_apart_exact": 0.65, "_more": 0.2}
     found = {
         f"captured{name}{end}": value + more
         for name, value in shares.items()
-        for end, more in (("", 0.0), ("_low", -0.05), ("_high", 0.05))
+        for end, more in (("", 0.0), ("_low", -0.1), ("_high", 0.1))
     }
     said = study.gains_verdict(found)
-    assert "capture 70% [65%, 75%]" in said
+    assert "capture 70% [60%, 80%]" in said
     assert "missed" in said
-    assert "whole texts would capture 97% [92%, 102%]" in said
-    assert said.endswith("So chasing it is not the better choice for prompts to come.")
-    other = study.gains_verdict({**found, "captured": 0.92, "captured_apart_seen": 0.9})
-    assert "met" in other
-    assert "So chasing it is the better" in other
+    assert "captures 95% [85%, 105%] of it on those very prompts and 60% [50%, 70%]" in said
+    assert said.endswith("captures 80% [70%, 90%] there, +20% [+10%, +30%] more, clear of zero.")
+    other = study.gains_verdict({**found, "captured": 0.92, "captured_more_low": -0.1})
+    assert "aim, met" in other
+    assert "+20% [−10%, +30%] more, not clear of zero" in other
 
 
 def test_claims_say_whether_the_aim_is_met_by_the_interval_or_the_value_alone() -> None:

@@ -29,8 +29,8 @@ class Table:
     @classmethod
     def of(cls, rows: pd.DataFrame, axis: str, sign: int) -> Table:
         """The rows of one sign and of 0; `axis` is the column that holds the coefficient."""
-        # Controls are rescaled to the vector's length, which may round their coefficients.
         side = rows[sign * rows[axis] >= 0]
+        # Controls are rescaled to the vector's length, which may round their coefficients.
         axis_values, which = np.unique(side[axis].abs(), return_inverse=True)
         sizes = np.array([float(f"{c:.6g}") for c in axis_values])[which]
         grid, column = np.unique(sizes, return_inverse=True)
@@ -51,7 +51,7 @@ class Table:
         sums = np.bincount(self.places[known], values[known], minlength=size)
         counts = np.bincount(self.places[known], minlength=size)
         with np.errstate(invalid="ignore"):
-            return (sums / counts).reshape(-1, len(self.grid))
+            return (sums / counts).reshape(len(self.prompts), len(self.grid))
 
 
 def movement(
