@@ -194,9 +194,9 @@ def test_the_ceiling_of_a_trained_change_is_in_units_of_m(wren: LM, form: str) -
         progress=False,
         quiet=True,
     )
-    prompts = parts.select.prompts[:8]
+    prompts = parts.select.prompts[:6]
     options: dict[str, Any] = {
-        "new_tokens": 16,
+        "new_tokens": 48,
         "temperature": 1.0,
         "judges": [judges.exact],
         "progress": False,

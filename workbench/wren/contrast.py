@@ -5,12 +5,15 @@ free choices are the same.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
+from typing import Literal
 
+from .asking import instructions_for
 from .grammar import Document, render, render_turns
 from .lexicon import LANGUAGES, lexicon
 from .matcher import split_sentences
-from .planning import Plan, plan, with_values
+from .planning import Chance, Plan, plan, with_values
 from .traits import LANGUAGE_SCORES, traits
 
 #: The kinds of document in which a trait is contrasted. A title leaves the language of its story
@@ -129,3 +132,41 @@ def open_prompts(trait: str, n: int, seed: int) -> list[str]:
         one = render(plan(rng, kind=rng.choice(kinds), asked={}, **extra))
         prompts.append(document_prompt(one))
     return prompts
+
+
+def twin_prompts(
+    trait: str, n: int, seed: int, *, place: Literal["system", "user"] = "system", times: int = 1
+) -> list[tuple[str, str]]:
+    """``n`` different chat prompts that leave a trait open, each with its twin: the same user's
+    line, and an instruction that asks for the trait's first value.
+
+    ``place`` is where the instruction stands, in a system line or behind the user's; ``times`` how
+    many sentences it has. The open prompts do not depend on either.
+
+    Raises ValueError on an unknown trait, and where there are not so many different prompts.
+    """
+    name, values, kinds = _values(trait)
+    chats = [kind for kind in kinds if kind != "plain"] or ["story"]
+    rng = Random(f"twins {trait} {seed}")
+    found: dict[str, str] = {}
+    for draw in range(40 * n):
+        if len(found) == n:
+            break
+        base = plan(rng, kind=rng.choice(chats), asked={}, **_harmful_if_refusal(name, rng))
+        one = render(base)
+        prompt = document_prompt(one)
+        if prompt in found:
+            continue
+        asking = Random(f"instruction {trait} {seed} {draw}")
+        said = " ".join(
+            instructions_for(Chance(asking), {name: values[0]}, base.user_language, asking)[0]
+            for _ in range(times)
+        )
+        user, *rest = one.turns
+        turns = (("system", said), *one.turns)
+        if place == "user":
+            turns = ((user[0], f"{user[1]} {said}"), *rest)
+        found[prompt] = document_prompt(replace(one, turns=turns))
+    if len(found) < n:
+        raise ValueError(f"{trait} has only {len(found)} different prompts in {40 * n} draws")
+    return list(found.items())

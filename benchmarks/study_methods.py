@@ -1,0 +1,281 @@
+"""Ways of steering side by side on wren, where trait and coherence of every text are exact.
+
+    python benchmarks/study_methods.py [--seeds 0 1 2 3 4] [--directory reports]
+
+Unsteered, asked for the trait in the prompt, difference of means (a vector), and SFT, RePS and
+SPLIT, each as vector, LoRA and local weight (ways.py): traits x seeds. A way's settings are chosen
+once a trait, by as many trials for every way, on a draw that no seed uses: the trial is kept whose
+best coefficient has the highest mean harmonic mean of trait and utility. Its coefficient is chosen
+for every seed anew, on prompts that do not report.
+
+Finished parts are kept in the cache, so that a stopped study goes on where it was; where the tables
+in the directory are of today's code, weights and settings, nothing is run. Two tables:
+
+study_methods_texts   one row per report text: trait, seed, method, form, rule, m, unit,
+                      prompt_index, shown (exact score of the trait, -1 to 1; NaN where the text
+                      shows it neither way), coherence (0 to 1). rule: "recommended", the
+                      detector's coefficient, which knows nothing of coherence; "best", that of the
+                      highest mean harmonic mean on the prompts that choose. m is 0 where the
+                      detector recommends none.
+study_methods_trials  one row per trial: trait, method, form, settings, coefficients and their mean
+                      harmonic means, the best of these, CPU seconds, whether it was chosen
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import itertools
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import pandas as pd
+import ways
+from ways import PROMPTING, TUNING, WAYS, Settings, Way, draw, make
+
+from workbench import find_ceiling, judges, load, sweep
+from workbench.harmonic import scored
+from workbench.models import LM
+from workbench.steerable import Steerable
+from workbench.store import cache_directory, write_atomically
+from workbench.tables import code_fingerprint, load_table, save_table, stale, table_names, to_json
+
+TRAITS = ("power", "callous", "mood", "formality")
+SEEDS = (0, 1, 2, 3, 4)
+TUNED, NEW_TOKENS = 12, 48  # prompts of a trial; tokens of a text
+TABLES = ("study_methods_texts", "study_methods_trials")
+CODE = (
+    "breakage",
+    "ceiling",
+    "controls",
+    "crossings",
+    "distributions",
+    "drift",
+    "effects",
+    "examples",
+    "extract",
+    "fitting",
+    "forms",
+    "generate",
+    "harmonic",
+    "judges.exact",
+    "measures",
+    "methods",
+    "movement",
+    "objectives",
+    "reading",
+    "running",
+    "sampling",
+    "scoring",
+    "steering",
+    "sweep",
+    "tracing",
+    "trainable",
+    "training",
+    "updates",
+    "vectors",
+    "weight_updates",
+    "wren.contrast",
+    "wren.judge",
+)
+
+Rows = list[dict[str, Any]]
+
+
+def texts(
+    lm: LM, way: Way, steered: Steerable, where: Sequence[float], seed: int, **how: Any
+) -> pd.DataFrame:
+    """A sweep, with `m`, the coefficient as it was asked for, and the columns of `scored`."""
+    frame = sweep(
+        lm,
+        steered,
+        coefficients=where,
+        unit=way.unit,
+        new_tokens=NEW_TOKENS,
+        temperature=1.0,
+        seed=seed,
+        judges=[judges.exact],
+        kl=False,
+        progress=False,
+        **how,
+    )
+    m = frame["coefficient_norm" if way.unit == "norm" else "coefficient"]
+    return scored(frame.assign(m=m.fillna(0.0), shown=frame["trait"]))
+
+
+def own(frame: pd.DataFrame, way: Way) -> pd.DataFrame:
+    """The texts that are a way's: of prompting those of the prompts that ask."""
+    return frame[frame["vector"] == ("prompted" if way == PROMPTING else "vector")]
+
+
+def trials(lm: LM, trait: str, way: Way) -> Rows:
+    """The trials of a way."""
+    given, found = draw(trait, TUNING), []
+    for settings in way.trials:
+        began = time.process_time()
+        steered = make(lm, way, settings, given.pairs, TUNING)
+        frame = texts(
+            lm,
+            way,
+            steered,
+            way.coefficients,
+            TUNING,
+            trait=trait,
+            prompts=given.choosing[:TUNED],
+            prompted=_asking(given, way, settings)[0][:TUNED],
+        )
+        means = own(frame, way).groupby("m")["harmonic"].mean()
+        found.append(
+            {
+                "trait": trait,
+                "method": way.method,
+                "form": way.form,
+                "settings": json.dumps(settings),
+                "coefficients": json.dumps(means.index.tolist()),
+                "harmonic": json.dumps(means.round(4).tolist()),
+                "best": float(means.max()),
+                "seconds": round(time.process_time() - began, 1),
+            }
+        )
+    best = max(range(len(found)), key=lambda index: found[index]["best"])
+    return [{**trial, "chosen": index == best} for index, trial in enumerate(found)]
+
+
+def case(lm: LM, trait: str, way: Way, seed: int, settings: Settings) -> Rows:
+    """The report texts of a way, by both rules; those of m = 0 are the unsteered ones."""
+    given = draw(trait, seed)
+    choosing, reporting = _asking(given, way, settings)
+    steered = make(lm, way, settings, given.pairs, seed)
+    first = texts(
+        lm,
+        way,
+        steered,
+        way.coefficients,
+        seed,
+        trait=trait,
+        prompts=given.choosing,
+        prompted=choosing,
+    )
+    chosen = {
+        "recommended": recommended(first) if way.form else 0.0,
+        "best": float(own(first, way).groupby("m")["harmonic"].mean().idxmax()),
+    }
+    frame = texts(
+        lm,
+        way,
+        steered,
+        sorted(set(chosen.values())),
+        seed,
+        trait=trait,
+        prompts=given.reporting,
+        prompted=reporting,
+        apart_from=first,
+    )
+    about = {"trait": trait, "seed": seed, "method": way.method, "form": way.form}
+    columns = ["m", "prompt_index", "shown", "coherence"]
+    rows = own(frame, way)[columns].to_dict("records")
+    return [
+        {**about, "rule": rule, "unit": way.unit, **row}
+        for rule, m in chosen.items()
+        for row in rows
+        if row["m"] == m
+    ]
+
+
+def _asking(given: ways.Draw, way: Way, settings: Settings) -> tuple[Any, Any]:
+    """The prompts that ask for the trait, by role; none but of prompting."""
+    if way != PROMPTING:
+        return (), ()
+    return given.asking[settings["place"], settings["times"]]
+
+
+def recommended(frame: pd.DataFrame) -> float:
+    """The detector's coefficient as it was asked for, 0 where it recommends none."""
+    found = find_ceiling(frame)[1].recommended.raw.value
+    if math.isnan(found):
+        return 0.0
+    return float(frame.loc[(frame["coefficient"] - found).abs().idxmin(), "m"])
+
+
+def run(lm: LM, directory: Path, seeds: Sequence[int]) -> None:
+    """Both tables."""
+    digest = hashlib.sha256(f"{code_fingerprint(*CODE)} {settings((), ())}".encode()).hexdigest()
+    folder = cache_directory() / "study_methods" / f"{lm.fingerprint[:16]}-{digest[:16]}"
+
+    def kept(name: str, compute: Callable[[], Rows]) -> Rows:
+        path = folder / f"{name}.json"
+        if not path.is_file():
+            write_atomically(path, to_json(compute()).encode())
+            print(f"{time.process_time():.0f} s of CPU: {name}", flush=True)
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    tried, found = [], []
+    for trait, way in itertools.product(TRAITS, WAYS):
+        rows = kept(f"{trait}-{way}", partial(trials, lm, trait, way))
+        tried += rows
+        (best,) = (json.loads(row["settings"]) for row in rows if row["chosen"])
+        for seed in seeds:
+            name = f"{trait}-{way}-{seed}"
+            found += kept(name, partial(case, lm, trait, way, seed, best))
+    about = {
+        "model": lm.name,
+        "weights": lm.fingerprint,
+        "settings": settings(seeds, TRAITS),
+    }
+    for name, rows in zip(TABLES, (found, tried), strict=True):
+        save_table(
+            pd.DataFrame(rows),
+            name,
+            directory=directory,
+            provenance=about,
+            modules=CODE,
+            compact=rows is found,
+        )
+
+
+def up_to_date(lm: LM, directory: Path, seeds: Sequence[int]) -> bool:
+    """Whether both tables are what today's code, weights and settings would make."""
+    return all(
+        name in table_names(directory)
+        and not stale(name, directory=directory, weights=lm.fingerprint)
+        and load_table(name, directory=directory).attrs["settings"] == settings(seeds, TRAITS)
+        for name in TABLES
+    )
+
+
+def settings(seeds: Sequence[int], traits: Sequence[str]) -> dict[str, Any]:
+    """What a rerun must share, as JSON values."""
+    return {
+        "traits": list(traits),
+        "seeds": list(seeds),
+        "pairs": ways.PAIRS,
+        "prompts": {"trial": TUNED, "choosing": ways.CHOOSING, "reporting": ways.REPORTING},
+        "new_tokens": NEW_TOKENS,
+        "shares": list(ways.SHARES),
+        "untrained": ways.UNTRAINED,
+        "trials": {method: [dict(t) for t in given] for method, given in ways.TRIALS.items()},
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Ways of steering side by side, judged exactly.")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="default: 0 to 4")
+    parser.add_argument("--directory", type=Path, default=Path("reports"))
+    args = parser.parse_args(argv)
+    lm = load("wren")
+    if up_to_date(lm, args.directory, args.seeds):
+        print("study_methods: up to date")
+    else:
+        run(lm, args.directory, args.seeds)
+
+
+if __name__ == "__main__":
+    main()
