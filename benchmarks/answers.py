@@ -22,7 +22,7 @@ from scipy.stats import t as student
 
 from workbench import find_ceiling
 from workbench.ceiling import Side
-from workbench.intervals import Floats, bootstrap, bootstrap_mean
+from workbench.intervals import Floats, bootstrap_mean
 from workbench.study import ceiling_of
 from workbench.survival import break_tokens, ceilings_by_length
 
@@ -109,16 +109,22 @@ def share(values: Iterable[tuple[str, float]], name: str) -> dict[str, Any]:
 
 
 def ratio(values: Iterable[tuple[str, float, float]], name: str) -> dict[str, Any]:
-    """A ratio of sums, of clusters drawn anew."""
+    """A ratio of sums, with Student's 95 % interval from leaving out one cluster at a time (the
+    jackknife): a bootstrap of so few would be too narrow."""
     table = pd.DataFrame(values, columns=["cluster", "part", "whole"])
     sums = table.groupby("cluster")[["part", "whole"]].sum().to_numpy()
-    found = bootstrap(sums, lambda drawn: drawn[:, 0] / drawn[:, 1])
+    whole, count = sums.sum(axis=0), len(sums)
+    value, half = float(whole[0] / whole[1]), np.nan
+    if count > 1:
+        without = (whole - sums)[:, 0] / (whole - sums)[:, 1]
+        error = np.sqrt((count - 1) / count * ((without - without.mean()) ** 2).sum())
+        half = float(student.ppf(0.975, count - 1) * error)
     return {
-        name: found.value,
-        f"{name}_low": found.low,
-        f"{name}_high": found.high,
+        name: value,
+        f"{name}_low": value - half,
+        f"{name}_high": value + half,
         f"{name}_of": len(table),
-        f"{name}_clusters": len(sums),
+        f"{name}_clusters": count,
     }
 
 
@@ -196,17 +202,23 @@ def no_collapse(known: Sequence[Known]) -> dict[str, Any]:
 def effects(made: Sequence[Known], dealt: Sequence[Known]) -> dict[str, Any]:
     """How often no effect is found of directions made without the trait (some lie along it by
     chance), and how often one is found of those made with it: each of the sides of which anything
-    is said, as with few prompts that can move it is not (`unknown`)."""
+    is said, as with few prompts that can move it is not (`unknown`). NAME_MODEL is
+    the share in one model."""
     figures: dict[str, Any] = {}
     for name, sweeps, right in (("no_effect", dealt, "no effect"), ("effect", made, "effect")):
-        said = []
+        said, models = [], []
         for each, sign, _ in sides_of(sweeps):
             side = answer(each.side(sign), sign)
             if side is not None:
                 said.append((each.cluster, side.effect))
+                if side.effect != "unknown":
+                    models.append((each.model, side.effect == right))
         known = [(cluster, float(e == right)) for cluster, e in said if e != "unknown"]
         figures |= share(known, name)
         figures[f"{name}_unknown"] = float(np.mean([e == "unknown" for _, e in said]))
+        for model in {each.model for each in sweeps}:
+            own = [e for of, e in models if of == model]
+            figures[f"{name}_{model}"] = float(np.mean(own)) if own else np.nan
     return figures
 
 

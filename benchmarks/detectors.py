@@ -223,16 +223,16 @@ def change_point(curves: Curves, _: float) -> float:
     return float((curves.grid[at - 1] + curves.grid[at]) / 2)
 
 
-def utility_half_life(curves: Curves, _: float) -> float:
-    """Where half of the utility log-odds' fall within the range is done, by the fitted law of "Why
-    Steering Works" (arXiv 2602.02343)."""
-    return curves.halves.get("utility", float("nan"))
+def utility_half_life(curves: Curves, factor: float) -> float:
+    """A factor of where half of the utility log-odds' fall within the range is done, by the fitted
+    law of "Why Steering Works" (arXiv 2602.02343); so it hangs on how far the range goes."""
+    return factor * curves.halves.get("utility", float("nan"))
 
 
-def preference_half_life(curves: Curves, _: float) -> float:
-    """Where the preference log-odds have fallen to half of what their slope at 0 promised, by the
-    same paper's law."""
-    return curves.halves.get("preference", float("nan"))
+def preference_half_life(curves: Curves, factor: float) -> float:
+    """A factor of where the preference log-odds have fallen to half of what their slope at 0
+    promised, by the same paper's law."""
+    return factor * curves.halves.get("preference", float("nan"))
 
 
 def constant(_: Curves, norms: float) -> float:
@@ -265,8 +265,8 @@ PUBLISHED: Mapping[str, float | None] = {
     "ALERT as meant": 0.2,
     "iso-KL": 1.0,
     "change point": 0.0,
-    "utility half-life": 0.0,
-    "preference half-life": 0.0,
+    "utility half-life": 1.0,
+    "preference half-life": 1.0,
     "constant": 0.5,
 }
 CHOICES: Mapping[str, Floats] = {
@@ -281,7 +281,7 @@ CHOICES: Mapping[str, Floats] = {
     "corpus loss": np.geomspace(0.01, 5, 40),
     "distinct-2": np.geomspace(0.005, 0.6, 30),
     "change point": np.zeros(1),
-    "utility half-life": np.zeros(1),
-    "preference half-life": np.zeros(1),
+    "utility half-life": np.geomspace(0.05, 2, 60),
+    "preference half-life": np.geomspace(0.05, 2, 60),
     "constant": np.geomspace(0.1, 1.6, 60),
 }

@@ -14,6 +14,7 @@ import pandas as pd
 from answers import HALVINGS, Known, answer, ratio, share, sides_of, table_of
 
 from workbench.breakage import intact
+from workbench.ceiling import Side
 from workbench.crossings import CEILING_SHARE, RECOMMENDED_SHARE, last_safe, settled
 from workbench.intervals import Floats
 from workbench.judges import HOLDS
@@ -56,12 +57,18 @@ def safe_place(side: pd.DataFrame) -> int | None:
 
 
 def best_seen(side: pd.DataFrame, sign: int) -> int | None:
-    """Where the gain is greatest that a sweep shows, intact texts in place of those that hold: of a
-    running mean of three coefficients, as single ones are noisy."""
+    """Where the gain is greatest that a sweep shows, intact texts in place of those that hold."""
     _, whole = table_of(intact(side), "intact")
     _, shown = table_of(side, "shown")
-    padded = np.pad(_gain(whole > 0, shown, sign), 1, mode="edge")
-    return int(np.convolve(padded, [1 / 3] * 3, "valid").argmax()) or None
+    return greatest(_gain(whole > 0, shown, sign))
+
+
+def greatest(gain: Floats) -> int | None:
+    """The place of the greatest gain (K,) but 0: of a running mean of three coefficients, as single
+    ones are noisy, and the middle of those that tie with it, as few prompts do."""
+    mean = np.convolve(np.pad(gain, 1, mode="edge"), [1 / 3] * 3, "valid")
+    ties = np.flatnonzero(mean >= mean.max() - 1e-9)
+    return int(ties[len(ties) // 2]) or None
 
 
 def recommended(known: Sequence[Known], halvings: int = HALVINGS) -> dict[str, Any]:
@@ -75,77 +82,79 @@ def recommended(known: Sequence[Known], halvings: int = HALVINGS) -> dict[str, A
                     effect or not
     captured_seen   the same at the coefficient where the gain in intact texts, which a sweep with a
                     judge of the trait shows, is greatest (`best_seen`)
-    apart_…         chosen on half of the prompts, seen on the other, where the whole sweep shows an
-                    effect: the share of texts that hold, that of sides where fewer than half (nine
-                    tenths) do
-    captured_apart  of those sides that are worth having, the gain on the other prompts by the
-                    greatest gain there, the best of many noisy numbers: 1 is out of reach
-    captured_apart_seen   and of the coefficient that `best_seen` finds on the first prompts
-    captured_apart_exact  the same, were exact coherence known there
-    captured_apart_own    what `best_seen` captures on the very prompts that choose, of these sides
-    captured_more   captured_apart less captured_apart_seen, with an interval of its own
+    apart_…         recommended by half of the prompts, looked at on the other: the share of texts
+                    that hold, that of sides where fewer than half (nine tenths) do
+    captured_apart  of all sides worth having, the gain on the other prompts at what half of them
+                    recommend, 0 where they recommend nothing, by the greatest gain there: that is
+                    the best of many noisy numbers, so that 1 is out of reach
+    captured_apart_safe, _seen, _exact   the same of `safe_place`, of `best_seen`, and of the
+                    greatest gain with exact coherence known, all on the prompts that choose
+    captured_apart_own   what `best_seen` captures on the very prompts that choose
+    captured_more   captured_apart_safe less captured_apart_seen, with an interval of its own
     """
-    rows, said, apart = [], [], []
+    rows, said, apart, held = [], [], [], []
     for each, sign, _ in sides_of(known):
         whole = each.side(sign)
-        side = answer(whole, sign)
-        value = np.nan if side is None else side.recommended.value
         sizes, gain, _ = gains(whole, sign)
-        given = bool(np.isfinite(value))
-        said.append((each.cluster, float(given)))
-        worth = bool(gain.max() >= WORTH)
-        if worth:
-            places = {"safe": safe_place(whole), "seen": best_seen(whole, sign)}
-            row = {key: 0.0 if at is None else gain[at] for key, at in places.items()}
-            row["given"] = gain[np.abs(sizes - abs(value)).argmin()] if given else 0.0
-            rows.append({"cluster": each.cluster, "best": gain.max(), "said": given, **row})
-        if side is not None and side.effect == "effect":
-            halves = [_apart(*half, sign) for half in each.halves(sign, halvings)]
-            halves = [half for half in halves if half]
-            if halves:
-                means = pd.DataFrame(halves).mean().to_dict()
-                apart.append({"cluster": each.cluster, "worth": worth, **means})
-    table, others = pd.DataFrame(rows), pd.DataFrame(apart)
-    valued = others[others["worth"]]
-    more = valued.assign(more=valued["safe"] - valued["seen"])
+        place = _given(answer(whole, sign), sizes)
+        said.append((each.cluster, float(place is not None)))
+        halves = pd.DataFrame([_apart(*half, sign) for half in each.halves(sign, halvings)])
+        given = halves.dropna(subset=["holding"])
+        if len(given):
+            held.append({"cluster": each.cluster, **given.mean().to_dict()})
+        if gain.max() < WORTH:
+            continue
+        apart.append({"cluster": each.cluster, **halves.mean().to_dict()})
+        places = {"safe": safe_place(whole), "seen": best_seen(whole, sign), "given": place}
+        row = {key: 0.0 if at is None else gain[at] for key, at in places.items()}
+        row |= {"best": gain.max(), "said": place is not None}
+        rows.append({"cluster": each.cluster, **row})
+    table, others, kept = pd.DataFrame(rows), pd.DataFrame(apart), pd.DataFrame(held)
+    more = others.assign(more=others["safe"] - others["seen"])
     return {
         **share(said, "recommended"),
         **_part(table, "given", "captured"),
         **_part(table[table["said"]], "given", "captured_said"),
         **_part(table, "safe", "captured_safe"),
         **_part(table, "seen", "captured_seen"),
-        **share(_rows(others, "holding"), "apart_hold"),
-        **share(_rows(others, "below"), "apart_below_half"),
-        **share(_rows(others, "short"), "apart_below_nine_tenths"),
-        **_part(valued, "safe", "captured_apart"),
-        **_part(valued, "seen", "captured_apart_seen"),
-        **_part(valued, "exact", "captured_apart_exact"),
-        **_part(valued, "own", "captured_apart_own", "own_best"),
+        **share(_rows(kept, "holding"), "apart_hold"),
+        **share(_rows(kept, "below"), "apart_below_half"),
+        **share(_rows(kept, "short"), "apart_below_nine_tenths"),
+        **_part(others, "given", "captured_apart"),
+        **_part(others, "safe", "captured_apart_safe"),
+        **_part(others, "seen", "captured_apart_seen"),
+        **_part(others, "exact", "captured_apart_exact"),
+        **_part(others, "own", "captured_apart_own", "own_best"),
         **_part(more, "more", "captured_more"),
     }
 
 
+def _given(side: Side | None, sizes: Floats) -> int | None:
+    """The place of what `find_ceiling` recommends."""
+    value = np.nan if side is None else side.recommended.value
+    return int(np.abs(sizes - abs(value)).argmin()) if np.isfinite(value) else None
+
+
 def _apart(first: pd.DataFrame, second: pd.DataFrame, sign: int) -> dict[str, float]:
-    """What places chosen on some prompts are worth on others; empty where nothing is chosen."""
-    place, best = safe_place(first), best_seen(first, sign)
-    if place is None:
-        return {}
-    (_, own, _), (_, gain, holding) = gains(first, sign), gains(second, sign)
+    """What places chosen on some prompts are worth on others."""
+    (sizes, own, _), (_, gain, holding) = gains(first, sign), gains(second, sign)
+    place = _given(answer(first, sign), sizes)
+    seen = best_seen(first, sign)
+    places = {"given": place, "safe": safe_place(first), "seen": seen, "exact": greatest(own)}
+    kept = np.nan if place is None else float(holding[place])
     return {
-        "holding": holding[place],
-        "below": float(holding[place] < CEILING_SHARE),
-        "short": float(holding[place] < RECOMMENDED_SHARE),
+        **{key: 0.0 if at is None else float(gain[at]) for key, at in places.items()},
         "best": gain.max(),
-        "safe": gain[place],
-        "seen": 0.0 if best is None else gain[best],
-        "exact": gain[own.argmax()],
-        "own": 0.0 if best is None else own[best],
+        "own": 0.0 if seen is None else own[seen],
         "own_best": own.max(),
+        "holding": kept,
+        "below": np.nan if place is None else float(kept < CEILING_SHARE),
+        "short": np.nan if place is None else float(kept < RECOMMENDED_SHARE),
     }
 
 
 def _rows(table: pd.DataFrame, column: str) -> list[tuple[str, float]]:
-    return list(zip(table["cluster"], table[column], strict=True))
+    return list(zip(table["cluster"], table[column], strict=True)) if len(table) else []
 
 
 def _part(table: pd.DataFrame, part: str, name: str, whole: str = "best") -> dict[str, Any]:

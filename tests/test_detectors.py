@@ -80,8 +80,8 @@ def test_every_rule_finds_the_end_of_curves_that_are_steep_there(
         "corpus loss": 1.0,
         "distinct-2": 0.3,
         "change point": 0.0,
-        "utility half-life": 0.0,
-        "preference half-life": 0.0,
+        "utility half-life": 1.0,
+        "preference half-life": 1.0,
         "constant": ceiling,
     }
     step = GRID[-1] / GRID[-2]

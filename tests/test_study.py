@@ -67,8 +67,8 @@ def test_a_missed_aim_is_said() -> None:
 
 def test_chasing_the_greatest_gain_is_judged_on_other_prompts() -> None:
     assert study.gains_verdict({}) == ""
-    shares = {"": 0.7, "_said": 0.85, "_apart": 0.8, "_apart_own": 0.95, "_apart_seen": 0.6}
-    shares |= {"_apart_exact": 0.65, "_more": 0.2}
+    shares = {"": 0.7, "_said": 0.85, "_apart_safe": 0.8, "_apart_own": 0.95, "_apart_seen": 0.6}
+    shares |= {"_more": 0.2}
     found = {
         f"captured{name}{end}": value + more
         for name, value in shares.items()
@@ -77,8 +77,8 @@ def test_chasing_the_greatest_gain_is_judged_on_other_prompts() -> None:
     said = study.gains_verdict(found)
     assert "capture 70% [60%, 80%]" in said
     assert "missed" in said
-    assert "captures 95% [85%, 105%] of it on those very prompts and 60% [50%, 70%]" in said
-    assert said.endswith("captures 80% [70%, 90%] there, +20% [+10%, +30%] more, clear of zero.")
+    assert "they see 95% [85%, 105%] of their own, and the other half 60% [50%, 70%]" in said
+    assert said.endswith("it is 80% [70%, 90%]: +20% [+10%, +30%] more, clear of zero.")
     other = study.gains_verdict({**found, "captured": 0.92, "captured_more_low": -0.1})
     assert "aim, met" in other
     assert "+20% [−10%, +30%] more, not clear of zero" in other
@@ -106,6 +106,8 @@ def test_the_committed_study_fills_its_tables() -> None:
     claims = study.claims(study.findings(tables.load_table("detectors", directory=ROOT)))
     assert len(claims) == len(study.CLAIMS)
     assert not claims["seen"].str.contains("nan").any()
+    quoted = tables.load_table("results_claims", directory=ROOT)
+    assert quoted["seen"].tolist() == claims["seen"].tolist(), "run notebook 10 again"
     assert study.names(ROOT)
 
 

@@ -113,12 +113,12 @@ def gains_verdict(found: Mapping[str, Any]) -> str:
     return (
         f"Recommended coefficients capture {part('')} of the greatest gain on the sweep (at least "
         f"90 % was the aim, {'met' if reached else 'missed'}): {part('_said')} where one is given, "
-        "and nothing where none is. The greatest gain flatters whoever chases it. Where there is "
-        "an effect worth having, the coefficient at which half of the prompts show the greatest "
-        f"gain in whole texts captures {part('_apart_own')} of it on those very prompts and "
-        f"{part('_apart_seen')} on the others ({part('_apart_exact')} at the greatest, were exact "
-        f"coherence known); the recommended one captures {part('_apart')} there, "
-        f"{part('_more', '+.0%')} more, {'' if clear else 'not '}clear of zero."
+        "and nothing where none is. The greatest gain flatters whoever chases it: where half of "
+        "the prompts show the greatest gain in whole texts they see "
+        f"{part('_apart_own')} of their own, and the other half {part('_apart_seen')} of theirs. "
+        f"At the last coefficient that keeps nine tenths of the texts whole, trait or not, it is "
+        f"{part('_apart_safe')}: {part('_more', '+.0%')} more, {'' if clear else 'not '}clear of "
+        "zero."
     )
 
 
@@ -143,10 +143,11 @@ CLAIMS: tuple[tuple[str, str, float | None, int], ...] = (
     ("captured_said", "… where there is one", None, 1),
     ("captured_safe", "… were one given wherever most texts stay whole, effect or not", None, 1),
     ("captured_seen", "… where the sweep itself shows the greatest gain in whole texts", None, 1),
-    ("captured_apart", "… seen on prompts that did not choose, by the greatest there", None, 1),
-    ("captured_apart_seen", "… at the greatest gain in whole texts of those that chose", None, 1),
-    ("captured_apart_own", "… the same, seen on those that chose, by the greatest there", None, 1),
-    ("apart_hold", "texts that hold there, on other prompts", None, 1),
+    ("captured_apart", "… of half of the prompts, seen on the others (0 where none)", None, 1),
+    ("captured_apart_safe", "… the same, wherever most of their texts stay whole", None, 1),
+    ("captured_apart_seen", "… the same, where they show the greatest gain", None, 1),
+    ("captured_apart_exact", "… the same, with exact coherence known", None, 1),
+    ("apart_hold", "texts that hold where half of the prompts recommend, of the others", None, 1),
     ("apart_below_half", "… fewer than half of them hold", 0.1, -1),
     ("apart_below_nine_tenths", "… fewer than nine tenths", None, -1),
     ("breaks_told", "texts rightly told to break or not, where in doubt", None, 1),
