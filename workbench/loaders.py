@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,18 @@ def load_prompts(
     prompts = [row.get(column) for row in rows]
     kept = tuple(_prompt(prompt) for prompt in prompts if prompt not in (None, ""))
     return PromptSet(kept, name or path.stem, role)
+
+
+def read_rows(path: str | os.PathLike[str], columns: Collection[str]) -> list[dict[str, Any]]:
+    """The rows of a table as they stand, column -> value.
+
+    columns  names that rows may have: a first line of JSON lines that has none of them, but a
+             "name", is about the table and is left out
+
+    Raises as `load_pairs`.
+    """
+    rows, _ = _read_table(_locate(path), None, set(columns))
+    return rows
 
 
 def _locate(name_or_path: str | os.PathLike[str]) -> Path:
