@@ -33,7 +33,7 @@ class Job:
 
     def __str__(self) -> str:
         parts = [self.stage, self.kind, str(self.combination)]
-        parts += [] if self.m is None else [f"m {self.m:g}"]
+        parts += [] if self.m is None else [f"m{self.m}"]
         return " ".join(part for part in parts if part)
 
     @property
@@ -49,13 +49,26 @@ class Job:
         return None
 
 
+def once(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs, of those that are impossible for one and the same reason only the first."""
+    seen: set[tuple[Combination, str]] = set()
+    kept = []
+    for job in jobs:
+        why = job.impossible
+        if why is None or (job.combination, why) not in seen:
+            kept.append(job)
+        if why is not None:
+            seen.add((job.combination, why))
+    return kept
+
+
 def plan(options: Options, layout: Layout, concepts: Sequence[int | None]) -> list[Job]:
-    """Every job of a run, those of one combination one after the other."""
+    """Every job of a run, those of one combination one after the other; see `once`."""
     jobs = []
     for concept in concepts:
         for method, form in ((c.method, c.form) for c in options.combinations):
             jobs += _of(options, layout, Combination(method, form, concept))
-    return jobs
+    return once(jobs)
 
 
 def _of(options: Options, layout: Layout, own: Combination) -> list[Job]:
@@ -66,12 +79,12 @@ def _of(options: Options, layout: Layout, own: Combination) -> list[Job]:
         jobs += [Job("apply", own, layout.texts(own, m), m) for m in options.multipliers]
     if options.mode == "loss":
         jobs += [Job("loss", own, layout.losses(own, m), m) for m in options.multipliers]
-    if "gguf" in options.export:
-        jobs.append(Job("export", own, layout.exports(own) / "gguf", kind="gguf"))
-    if "peft" in options.export:
-        folder = layout.exports(own)
+    for kind in options.export:
         # An adapter has no coefficient: each is one of its own.
-        jobs += [Job("export", own, folder / f"peft_m{m}", m, "peft") for m in options.multipliers]
+        adapters = options.multipliers if kind == "peft" else (None,)
+        for m in adapters:
+            leaf = kind if m is None else f"{kind}_m{m}"
+            jobs.append(Job("export", own, layout.exports(own) / leaf, m, kind))
     return jobs
 
 
