@@ -95,7 +95,7 @@ class _Evil:
 
 
 def test_what_is_not_read(tiny, tmp_path, capsys):
-    with pytest.raises(FileNotFoundError, match="no layer_<number>.pt"):
+    with pytest.raises(FileNotFoundError, match=r"no layer_<number>\.pt"):
         easyedit.load_layers(tmp_path, "vector")
     with pytest.raises(ValueError, match="form 'matrix' is unknown"):
         easyedit.load_layers(tmp_path, "matrix")

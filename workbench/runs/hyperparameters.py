@@ -45,7 +45,7 @@ class Hyperparameters:
         if self.folder is not None and not self.folder.is_dir():
             raise FileNotFoundError(f"no folder of hyper-parameters at {str(self.folder)!r}")
         self.passed_over: dict[str, str] = {}
-        self._set = _settings(options.settings, [MAKING_OF[name] for name in options.methods])
+        self._set = self._settings()
         self._config: dict[str, Any] = {}
         if self.folder is not None and (self.folder / "config.yaml").is_file():
             self._config = self._checked(self.folder / "config.yaml", CONFIG)
@@ -97,6 +97,27 @@ class Hyperparameters:
             for key, (_, check) in schema.used.items()  # and no key of another schema
         }
 
+    def _settings(self) -> dict[str, Any]:
+        """What --set says, "key=value" with the value in YAML. Raises ValueError as the class."""
+        own = [*(MAKING_OF[name] for name in self.options.methods), APPLYING, CONFIG]
+        found: dict[str, Any] = {}
+        for each in self.options.settings:
+            key, value = _assigned(each)
+            users = [schema for schema in own if key in schema.used]
+            others = [schema for schema in MAKING_OF.values() if key in schema.used]
+            knowing = [schema for schema in own if key in schema.known]
+            if not users and others:
+                self.passed_over[key] = "of another method"
+                continue
+            if not knowing:
+                every = {name for schema in own for name in schema.used}
+                raise ValueError(f"set {each!r}: {_unknown(key, sorted(every))}")
+            for schema in users or knowing[:1]:
+                found |= _read(key, value, schema)
+                if key in schema.elsewhere:
+                    raise ValueError(f"set {each!r}: that is decided by {schema.elsewhere[key]}")
+        return found
+
     def _folder_of(self, combination: Combination) -> Path:
         assert self.folder is not None
         base = self.folder / self.options.dataset / self.options.model_folder
@@ -143,15 +164,15 @@ class Hyperparameters:
         used = {}
         for key, value in given.items():
             try:
-                used |= _read(key, value, schema, f"{str(path)!r}")
+                used |= _read(key, value, schema)
             except ValueError as error:
                 raise ValueError(f"{error} (in {str(path)!r})") from None
             if key in schema.elsewhere:
-                self.passed_over[key] = schema.elsewhere[key]
+                self.passed_over[key] = f"decided by {schema.elsewhere[key]}"
         return used
 
 
-def _read(key: str, value: Any, schema: Schema, where: str) -> dict[str, Any]:
+def _read(key: str, value: Any, schema: Schema) -> dict[str, Any]:
     """A key with its value, if it is used."""
     if key in schema.used:
         return {key: schema.used[key][1](key, value)}
@@ -163,6 +184,18 @@ def _read(key: str, value: Any, schema: Schema, where: str) -> dict[str, Any]:
     if key not in schema.elsewhere:
         raise ValueError(_unknown(str(key), schema.known))
     return {}
+
+
+def _assigned(text: str) -> tuple[str, Any]:
+    """Key and value of "key=value". Raises ValueError for anything else."""
+    key, equals, value = text.partition("=")
+    key = key.strip().removeprefix("generation_params.")
+    if not equals or not key:
+        raise ValueError(f"set {text!r}: give key=value, such as lr=0.01")
+    try:
+        return SPELLINGS.get(key, key), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ValueError(f"set {text!r}: the value is no YAML: {error}") from None
 
 
 def _unknown(key: str, known: Sequence[str]) -> str:
@@ -195,33 +228,6 @@ def _is_of(path: Path, given: dict[str, Any], combination: Combination) -> None:
 
 def _spellings(method: str) -> tuple[str, ...]:
     return ("split", "spilt") if method == "split" else (method,)
-
-
-def _settings(given: Sequence[str], schemas: Sequence[Schema]) -> dict[str, Any]:
-    """What --set says, "key=value" with the value in YAML. A key must be used by some schema."""
-    every = [*schemas, APPLYING, CONFIG]
-    found: dict[str, Any] = {}
-    for each in given:
-        key, equals, value = each.partition("=")
-        key = key.strip().removeprefix("generation_params.")
-        key = SPELLINGS.get(key, key)
-        if not equals or not key:
-            raise ValueError(f"set {each!r}: give key=value, such as lr=0.01")
-        try:
-            plain = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ValueError(f"set {each!r}: the value is no YAML: {error}") from None
-        users = [schema for schema in every if key in schema.used]
-        for schema in users or every:
-            if not users and key not in schema.known:
-                continue
-            found |= _read(key, plain, schema, "--set")
-            if key in schema.elsewhere:
-                raise ValueError(f"set {each!r}: that is decided by {schema.elsewhere[key]}")
-        if not any(key in schema.known for schema in every):
-            known = sorted({name for schema in every for name in schema.used})
-            raise ValueError(f"set {each!r}: {_unknown(key, known)}")
-    return found
 
 
 def objective(values: Mapping[str, Any], method: str) -> Objective:

@@ -100,7 +100,7 @@ def run(options: Options, say: Callable[[str], None] = print) -> Outcome:
             stopped = runner.rehearse() if options.dry_run else runner.go()
         finally:
             for key, who in hyper.passed_over.items():
-                say(f"passed over: {key} (decided by {who})")
+                say(f"passed over: {key}, {who}")
     say(f"{'dry run, nothing written: ' if options.dry_run else ''}{journal.summary}")
     if idle:
         say(f"part {options.shard} has no work: there are fewer units than parts")
