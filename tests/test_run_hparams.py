@@ -1,4 +1,4 @@
-"""Hyper-parameter files with the reference's keys: read, refused, and what they mean for training."""
+"""Hyper-parameter files with the reference's keys: read, refused, and how they train."""
 
 import pytest
 import yaml
@@ -155,17 +155,12 @@ def test_other_ways_to_be_wrong(tmp_path):
     put(tmp_path, "- 1")
     with pytest.raises(ValueError, match="holds list, expected keys"):
         read(tmp_path)
-    with pytest.raises(Missing, match="has no generate_split_lora.yaml or generate_spilt_lora"):
+    with pytest.raises(Missing, match="has no generate_split_lora"):
         read(tmp_path, form="lora")
     with pytest.raises(FileNotFoundError, match="no folder of hyper-parameters"):
         read(tmp_path, hparams=tmp_path / "none")
-    put(
-        tmp_path,
-        SPILT | {"neg_loss_weight": 0.5, "alg_name": "sft"},
-        "sft",
-        "generate_sft_vector.yaml",
-    )
-    with pytest.raises(ValueError, match=r"neg_loss_weight 0.5 is not done here, only 0"):
+    put(tmp_path, SPILT | {"alg_name": "sft"}, "sft", "generate_sft_vector.yaml")
+    with pytest.raises(ValueError, match=r"margin_penalty_weight 8 is not done here, only 0"):
         read(tmp_path, "sft")
     for words, message in (
         ("lr", "set 'lr': give key=value"),

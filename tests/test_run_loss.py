@@ -9,7 +9,7 @@ from test_train import CHOICE
 
 from workbench import easyedit, files, tracing
 from workbench.examples import completion_logprobs, make_examples
-from workbench.forms import LocalWeight
+from workbench.forms import LocalWeight, LoRA
 from workbench.runs import losing
 from workbench.runs.layouts import raw
 from workbench.tokens import encode
@@ -42,8 +42,8 @@ def test_the_losses_are_those_of_what_is_loaded(made, tiny, form):
     ran = run(made, "--multipliers", "-1", "0", "2", mode="loss", intervention=form)
     assert ran.status == 0, ran.said
     path = made / f"vectors/tiny/split/choice/split_{form}/intervention.safetensors"
-    kinds = {"vector": files.load, "local_weight": LocalWeight.load}
-    result = kinds.get(form, __import__("workbench.forms", fromlist=["LoRA"]).LoRA.load)(path)
+    load = {"vector": files.load, "lora": LoRA.load, "local_weight": LocalWeight.load}[form]
+    result = load(path)
     for m in (-1.0, 0.0, 2.0):
         frame = losses(made, m, form)
         expected = by_hand(tiny, raw(result, m) if m else ())
@@ -77,24 +77,23 @@ def test_zero_is_the_unsteered_model_exactly(made, tiny):
     prompts = [prompt for pair in CHOICE for prompt in pair.prompts]
     batch = encode(tiny, prompts, [t for pair in CHOICE for t in (pair.positive, pair.negative)])
     plain = -tracing.logprobs(tiny, batch).nansum(dim=1).reshape(-1, 2).numpy()
-    assert zero[["loss_positive", "loss_negative"]].to_numpy() == pytest.approx(plain, abs=1e-5)
-    assert zero["preference"].to_numpy() == pytest.approx(plain[:, 1] - plain[:, 0], abs=1e-5)
+    assert zero[["loss_positive", "loss_negative"]].to_numpy() == pytest.approx(plain, abs=1e-4)
+    assert zero["preference"].to_numpy() == pytest.approx(plain[:, 1] - plain[:, 0], abs=1e-4)
 
 
-def test_runs_replace_and_never_append(made):
-    for layout, name in (("workbench", "losses.csv"), ("easyedit", "train_losses.csv")):
-        if layout == "easyedit":
-            run(made, layout=layout, mode="generate", method="spilt")
-        run(made, "--multipliers", "0.3", mode="loss", layout=layout)
-        own = {path: content for path, content in tree(made).items() if path.endswith(name)}
-        last = max(own)
-        for path in own:
-            (made / path).write_text("damaged")
-        ran = run(made, "--multipliers", "0.3", mode="loss", layout=layout)
-        assert "again, since" in ran.said
-        assert (made / last).read_bytes() == own[last] or layout == "workbench"
-        rows = pd.read_csv(next((made / p) for p in own if "m0.3" in p))
-        assert len(rows) == len(CHOICE)
+@pytest.mark.parametrize("layout", ["workbench", "easyedit"])
+def test_runs_replace_and_never_append(tmp_path, layout):
+    base = base_dir(tmp_path)
+    run(base, mode="generate", layout=layout)
+    run(base, "--multipliers", "0.3", mode="loss", layout=layout)
+    own = {name: text for name, text in tree(base).items() if name.endswith("losses.csv")}
+    assert len(own) == (2 if layout == "easyedit" else 1)
+    for name, text in own.items():
+        assert len(text.splitlines()) == 1 + len(CHOICE)
+        (base / name).write_bytes(text + text)  # as if a former run were still in it
+    ran = run(base, "--multipliers", "0.3", mode="loss", layout=layout)
+    assert "again, since" in ran.said
+    assert all(tree(base)[name] == text for name, text in own.items())
 
 
 def test_losses_on_held_out_pairs(made):
@@ -136,7 +135,7 @@ def test_easyedit_s_folders_hold_the_same_losses(tmp_path, tiny):
         assert frame["factor"].tolist() == [0.2] * 6
         log = (folder / f"vector_spilt_m0.2_{side}" / "train.log").read_text()
         assert f"m 0.2, {side}" in log
-        assert f"mean {own.mean():.4f}" in log
+        assert f"mean {own.mean():.3f}" in log
 
 
 def test_a_cut_reading_goes_on_where_it_was(tmp_path, monkeypatch):
