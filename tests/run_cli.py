@@ -52,7 +52,7 @@ def run(base: Path, *words: object, settings: dict | None = None, **options: obj
 @cache
 def tiny_folder() -> Path:
     lm = architectures.build("llama")
-    folder = Path(mkdtemp(prefix="workbench-tiny-"))
+    folder = Path(mkdtemp(prefix="workbench-")) / "tiny"
     lm.model.save_pretrained(folder)
     lm.tokenizer.save_pretrained(folder)
     return folder

@@ -9,10 +9,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from workbench.runs.journal import ALREADY, DONE, FOLDER, FORMAT
-from workbench.runs.records import sha256
+from workbench.runs.records import RECORD, read, sha256
 from workbench.store import write_atomically
 
 _FINISHED = (DONE, ALREADY)
+_SUPERSEDED = "done again by another run"
 
 
 @dataclass(frozen=True)
@@ -42,22 +43,27 @@ def merge(target: Path, sources: Sequence[Path], say: Callable[[str], None] = pr
     same file, and a file of the target that is another.
     """
     folders = [Path(source) for source in sources] or [Path(target)]
-    runs: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
+    runs: dict[str, list[_Part]] = {}
     for folder in folders:
         for path in _records(folder):
-            runs.setdefault(path.parent.name, []).append((folder, _read(path)))
+            part = _Part(folder, _read(path))
+            part.leave_out_superseded()
+            runs.setdefault(path.parent.name, []).append(part)
+    gone = [identity for identity, parts in runs.items() if not any(part.stands for part in parts)]
+    for identity in gone:
+        say(f"run {identity}: all of it was done again by a later run, so it is left out")
+        del runs[identity]
     target, copies, missing = Path(target), {}, []
     for identity, parts in runs.items():
-        weights = {record["weights"] for _, record in parts if record["weights"]}
+        weights = {part.record["weights"] for part in parts if part.record["weights"]}
         if len(weights) > 1:
             raise ValueError(
                 f"the parts of run {identity} used different model weights "
                 f"({', '.join(sorted(w[:12] for w in weights))}): run them again on one"
             )
-        for folder, record in parts:
-            for entry in record["jobs"].values():
-                for name, digest in entry["files"].items():
-                    _take(copies, folder, name, digest)
+        for part in parts:
+            for name, digest in part.files.items():
+                _take(copies, part.folder, name, digest)
     for name, (source, digest) in copies.items():
         place = target / name
         if place.is_file() and place.resolve() != source.resolve() and sha256(place) != digest:
@@ -66,8 +72,8 @@ def merge(target: Path, sources: Sequence[Path], say: Callable[[str], None] = pr
     for name, source in fresh.items():
         write_atomically(target / name, source.read_bytes())
     for identity, parts in runs.items():
-        left = _unite(target, identity, [record for _, record in parts])
-        whole = len(parts[0][1]["plan"]["jobs"])
+        left = _unite(target, identity, [part.record for part in parts])
+        whole = len(parts[0].record["plan"]["jobs"])
         told = f"{whole - len(left)} of {whole} jobs finished, in {len(parts)} part(s)"
         say(f"run {identity}: {told}")
         missing += [f"run {identity}: {name}" for name in left]
@@ -75,6 +81,41 @@ def merge(target: Path, sources: Sequence[Path], say: Callable[[str], None] = pr
         say(f"missing: {name}")
     say(f"{len(fresh)} files copied into {str(target)!r}")
     return Merged(len(fresh), tuple(missing))
+
+
+@dataclass
+class _Part:
+    """A record, and the base directory that it was found in."""
+
+    folder: Path
+    record: dict[str, Any]
+
+    @property
+    def stands(self) -> bool:
+        """Whether any job of it is finished, or there was none to finish."""
+        entries = self.record["jobs"].values()
+        return not entries or any(entry["status"] != _SUPERSEDED for entry in entries)
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Name -> sha256 of the files of its finished jobs."""
+        entries = self.record["jobs"].values()
+        done = [entry["files"] for entry in entries if entry["status"] in _FINISHED]
+        return {name: digest for own in done for name, digest in own.items()}
+
+    def leave_out_superseded(self) -> None:
+        """Count jobs whose folder a later run filled anew as not finished by this one."""
+        for entry in self.record["jobs"].values():
+            names = [name for name in entry["files"] if name.endswith(f"/{RECORD}")]
+            if entry["status"] in _FINISHED and any(
+                self._filled_anew(name, entry["files"][name]) for name in names
+            ):
+                entry["status"], entry["files"] = _SUPERSEDED, {}
+
+    def _filled_anew(self, name: str, digest: str) -> bool:
+        path = _inside(self.folder, name)
+        found = read(path)
+        return found is not None and found["state"] == "finished" and sha256(path) != digest
 
 
 def _records(folder: Path) -> list[Path]:
@@ -100,13 +141,19 @@ def _read(path: Path) -> dict[str, Any]:
     return record
 
 
-def _take(copies: dict[str, tuple[Path, str]], folder: Path, name: str, digest: str) -> None:
-    """Plan the copy of one file. Records are from other machines, so their paths are checked."""
+def _inside(folder: Path, name: str) -> Path:
+    """A file that a record names. Records are from other machines, so their paths are checked."""
     place = PurePosixPath(name)
     source = folder / place
-    inside = not place.is_absolute() and ".." not in place.parts
-    if not inside or not source.resolve().is_relative_to(folder.resolve()):
+    plain = not place.is_absolute() and ".." not in place.parts
+    if not plain or not source.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"a record in {str(folder)!r} names a file outside it: {name!r}")
+    return source
+
+
+def _take(copies: dict[str, tuple[Path, str]], folder: Path, name: str, digest: str) -> None:
+    """Plan the copy of one file."""
+    source = _inside(folder, name)
     if not source.is_file() or sha256(source) != digest:
         raise ValueError(f"{str(source)!r} is missing or damaged: run its part again")
     if name in copies and copies[name][1] != digest:

@@ -55,8 +55,8 @@ def finish(
     base: Path,
     said: Sequence[str] = (),
 ) -> list[str]:
-    """Say that it is filled, and remove what it held before and was not written again; returns
-    the files of the record, itself too, relative to `base`. Raises OSError."""
+    """Say that it is filled, and remove what it held before and was not written again, and what a
+    kill left; returns the files of the record, itself too, relative to `base`. Raises OSError."""
     former = read(folder / RECORD)
     files = {_relative(path, base): sha256(path) for path in written}
     about = {
@@ -67,6 +67,8 @@ def finish(
         "versions": versions(),
     }
     _write(folder / RECORD, about)
+    for left in folder.glob(".*.part"):
+        left.unlink(missing_ok=True)
     for name in () if former is None else former.get("files", {}):
         path = base / name
         if name not in files and path.parent == folder:
@@ -94,7 +96,7 @@ def look(
 
     apart_from  keys that are not compared, as long as they are not known
     """
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if not folder.is_dir() or not any(_counts(path) for path in folder.iterdir()):
         return Found("nothing")
     record = read(folder / RECORD)
     if record is None:
@@ -125,6 +127,11 @@ def read(path: Path) -> dict[str, Any] | None:
     if not isinstance(found.get("decides"), dict) or not isinstance(found.get("files", {}), dict):
         return None
     return found
+
+
+def _counts(path: Path) -> bool:
+    """Whether a file is more than what a kill left of a writing."""
+    return not (path.name.startswith(".") and path.name.endswith(".part"))
 
 
 def _is(path: Path, digest: Any) -> bool:
