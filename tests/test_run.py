@@ -296,6 +296,13 @@ def test_names_as_folders():
 def test_help_says_how(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     said = " ".join(command("run", "--help").said.split())
-    for part in ("wren-power --method split", "run.json", "Exit status", "--shard", "axbench"):
+    for part in (
+        "wren-power --method split",
+        "arXiv 2602.02343",
+        "run.json",
+        "Exit status",
+        "--shard",
+        "axbench",
+    ):
         assert part in said
     assert "workbench merge DIR" in " ".join(command("merge", "--help").said.split())

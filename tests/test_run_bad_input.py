@@ -241,7 +241,7 @@ def test_few_swapped_pairs_answer_the_other_way_round(tmp_path, wren):
 
 def test_test_pairs_that_are_swapped_against_those_trained_on(tmp_path, wren):
     wren_data(tmp_path, [])
-    own = pairs.load("wren-power")[16:22]
+    own = pairs.load("wren-power")[16:26]
     rows = [{"prompt": p.prompt, "positive": p.negative, "negative": p.positive} for p in own]
     write_rows(tmp_path / "data/mine/test.jsonl", rows)
     how = {"dataset": "mine", "model": "wren", "method": "caa"}

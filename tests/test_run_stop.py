@@ -5,6 +5,7 @@ import os
 import signal
 import time
 
+import kills
 import pytest
 from run_cli import base_dir, run, tree
 
@@ -91,15 +92,7 @@ def child(base, *, die_at_write: int | None = None) -> int:
         return pid
     try:
         if die_at_write is not None:
-            left, replace = [die_at_write], os.replace
-
-            def killing(source, target):
-                left[0] -= 1
-                if left[0] < 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                replace(source, target)
-
-            os.replace = killing  # type: ignore[assignment]
+            kills.die_at_write(die_at_write)
         os._exit(run(base, *TWO, settings=LONG).status)
     except BaseException:
         os._exit(99)

@@ -21,5 +21,7 @@ def test_the_stand_ins_work_without_files(tmp_path, data):
         folder = tmp_path / f"generation/wren/split/{data}/split_vector/{m}"
         scores = pd.read_csv(folder / "scores.csv")
         assert len(scores) == 4
-        assert scores["coherence"].between(0, 1).all()
+        known = scores["coherence"].dropna()  # a beginning of a sentence says nothing yet
+        assert len(known)
+        assert known.between(0, 1).all()
         assert (folder / f"{data}_results.json").is_file()

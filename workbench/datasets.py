@@ -110,20 +110,22 @@ def read_concepts(
     rows = read_rows(path, _KNOWN | set((fields or {}).values()))
     columns = _require(path, rows, fields, *SIDES)
     said: list[str] = []
-    column = columns.get("category") if "concept_id" in columns else None
-    chosen = list(enumerate(rows))
-    if column is not None and any(row.get(column) is not None for row in rows):
-        chosen = [(i, row) for i, row in chosen if row.get(column) == "positive"]
-        if len(chosen) < len(rows):
-            said.append(
-                f"{len(rows) - len(chosen)} of {len(rows)} rows of {str(path)!r} are not of the "
-                f"{column} 'positive', so they show no concept: left out"
-            )
+    column = columns.get("category", "") if "concept_id" in columns else ""
+    chosen = [(i, row) for i, row in enumerate(rows) if row.get(column, "positive") == "positive"]
+    if not chosen:
+        raise ValueError(f"{str(path)!r} has no row of the {column} 'positive', so no pairs")
+    if len(chosen) < len(rows):
+        said.append(
+            f"{len(rows) - len(chosen)} of {len(rows)} rows of {str(path)!r} are not of the "
+            f"{column} 'positive', so they show no concept: left out"
+        )
     pairs, wrong = _pairs(chosen, columns, separator)
     if wrong and (bad == "refuse" or not pairs):
-        raise ValueError(_refusal(path, wrong, len(chosen)))
-    if not pairs:
-        raise ValueError(f"{str(path)!r} has no row of the {column} 'positive', so no pairs")
+        shown = "; ".join(wrong[:3]) + ("; …" if len(wrong) > 3 else "")
+        raise ValueError(
+            f"{len(wrong)} of {len(chosen)} rows of {str(path)!r} are no contrast pair: {shown}. "
+            "Mend them, or leave them out (--bad-pairs skip)"
+        )
     if wrong:
         said.append(f"{len(wrong)} of {len(chosen)} rows of {str(path)!r} are left out: {wrong[0]}")
     concepts = _grouped(path, called, rows, columns, pairs)
@@ -242,14 +244,6 @@ def _pairs(
         except ValueError as error:
             wrong.append(f"row {index}: {error}")
     return pairs, wrong
-
-
-def _refusal(path: Path, wrong: Sequence[str], count: int) -> str:
-    shown = "; ".join(wrong[:3]) + ("; …" if len(wrong) > 3 else "")
-    return (
-        f"{len(wrong)} of {count} rows of {str(path)!r} are no contrast pair: {shown}. Mend them, "
-        "or leave them out (--bad-pairs skip)"
-    )
 
 
 def _grouped(

@@ -143,7 +143,8 @@ class Task:
         before = schedule.examples(step).index(chosen[0])
         # Each part of a step has noise of its own.
         noise = (self.settings.seed, step, before) if before else (self.settings.seed, step)
-        return self._losses(self.examples, parameters, chosen, step // schedule.epoch, noise)
+        epoch = step // schedule.epoch
+        return self._losses(*self._sides(self.examples, parameters, chosen, epoch, noise))
 
     @torch.no_grad()
     def judge(self, parameters: Parameters) -> float:
@@ -152,7 +153,8 @@ class Task:
         assert judging is not None
         everyone = range(len(judging))
         parts = [everyone[start : start + size] for start in range(0, len(judging), size)]
-        found = [float(self._losses(judging, parameters, p, 0, None).loss) for p in parts]
+        sides = (self._sides(judging, parameters, part, 0, None) for part in parts)
+        found = [float(self._losses(*both).loss) for both in sides]
         return float(np.average(found, weights=[len(part) for part in parts]))
 
     @torch.no_grad()
@@ -179,18 +181,9 @@ class Task:
         said = ", ".join(f"{self.numbers[i]} ({self.pairs[i].positive[:40]!r})" for i in among)
         return f"in a batch of pairs {said}"
 
-    def _losses(
-        self,
-        examples: Examples,
-        parameters: Parameters,
-        chosen: Sequence[int],
-        epoch: int,
-        noise: Sequence[int] | None,
-    ) -> Losses:
-        """One minibatch: factors keyed by the epoch, dropout by `noise` (None: no dropout)."""
-        settings = self.settings
-        winning, losing = self._sides(examples, parameters, chosen, epoch, noise)
-        loss = settings.objective(winning, losing, compat=settings.compat)
+    def _losses(self, winning: Side, losing: Side | None) -> Losses:
+        """The objective on one minibatch."""
+        loss = self.settings.objective(winning, losing, compat=self.settings.compat)
         return Losses(loss, _mean(winning), math.nan if losing is None else _mean(losing))
 
     def _sides(
@@ -201,7 +194,8 @@ class Task:
         epoch: int,
         noise: Sequence[int] | None,
     ) -> tuple[Side, Side | None]:
-        """Both sides of some examples as they are steered; the losing one only if it is needed."""
+        """Both sides of a minibatch as it is steered, the losing one only if it is needed: factors
+        keyed by the epoch, dropout by `noise` (None: no dropout)."""
         settings, objective = self.settings, self.settings.objective
         drawn = np.random.default_rng([settings.seed, epoch, 1])
         factor = torch.from_numpy(drawn.choice(settings.factors, len(examples))[list(chosen)])

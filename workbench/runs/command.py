@@ -153,11 +153,14 @@ def run(
         typer.Option(help="Part i of n of the work, such as 2/8, for a cluster; see merge."),
     ] = "1/1",
 ) -> None:
-    """Train interventions, write texts under them, measure losses: the reference's runner.
+    """Train interventions, write texts under them, measure losses.
 
-    At once, without files or network, on the bundled model:
+    Options, defaults and YAML keys are those of the runner of "Why Steering Works" (arXiv
+    2602.02343, in EasyEdit), here called the reference. At once, without files or network, on the
+    bundled model (its vectors are trained at coefficients from 2 to 20):
 
         workbench run --dataset wren-power --method split --intervention vector --model wren
+        --multipliers 0 5 10
 
     Your own data and model; then losses on held-out pairs; then every method and form:
 

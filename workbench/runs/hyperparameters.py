@@ -45,6 +45,7 @@ class Hyperparameters:
         if self.folder is not None and not self.folder.is_dir():
             raise FileNotFoundError(f"no folder of hyper-parameters at {str(self.folder)!r}")
         self.passed_over: dict[str, str] = {}
+        self._read: dict[tuple[str, str, str], dict[str, Any]] = {}
         self._set = self._settings()
         self._config: dict[str, Any] = {}
         if self.folder is not None and (self.folder / "config.yaml").is_file():
@@ -66,6 +67,12 @@ class Hyperparameters:
 
     def making(self, combination: Combination) -> dict[str, Any]:
         """Those of making a vector or weights. Raises Missing where the folder has none."""
+        known = "generate", combination.method, combination.form
+        if known not in self._read:
+            self._read[known] = self._making(combination)
+        return dict(self._read[known])
+
+    def _making(self, combination: Combination) -> dict[str, Any]:
         schema, path = MAKING_OF[combination.method], self._file(combination, "generate")
         if path is None and self.folder is not None:
             raise Missing(
@@ -77,9 +84,12 @@ class Hyperparameters:
 
     def applying(self, combination: Combination) -> dict[str, Any]:
         """Those of writing texts and of reading losses."""
-        path = self._file(combination, "apply")
-        own = {} if path is None else self._checked(path, APPLYING, combination)
-        return self._resolve(APPLYING, own)
+        known = "apply", combination.method, combination.form
+        if known not in self._read:
+            path = self._file(combination, "apply")
+            own = {} if path is None else self._checked(path, APPLYING, combination)
+            self._read[known] = self._resolve(APPLYING, own)
+        return dict(self._read[known])
 
     def concepts(self, combination: Combination) -> int | None:
         """How many concepts a combination is made of at the most, None for all."""

@@ -150,7 +150,11 @@ class _Runner:
     def rehearse(self) -> bool:
         """Say what would be done. Nothing is written, and no model is loaded."""
         for job in self._pass_over():
-            found = self._standing(job, None)
+            try:
+                found = self._standing(job, None)
+            except _FAULTS as error:
+                self._note(job, FAILED, str(error) or repr(error))
+                continue
             if found.standing == "foreign":
                 self._note(job, FAILED, _foreign(job))
             elif found.standing == "done":

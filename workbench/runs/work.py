@@ -19,6 +19,7 @@ from workbench.runs.hyperparameters import Hyperparameters, Missing
 from workbench.runs.layouts import Layout
 from workbench.runs.options import Combination, Options
 from workbench.runs.records import key_of
+from workbench.splits import as_text
 from workbench.store import open_chunks
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class Work:
         return {
             "dataset": options.dataset,
             "data": [concept.pairs.fingerprint for concept in self.data.train],
-            "prompts": len(self.data.test),
+            "prompts": key_of({"of": [as_text(item.prompt) for item in self.data.test]}),
             "model": options.model_folder,
             "dtype": self.hyper.dtype,
             "mode": options.mode,

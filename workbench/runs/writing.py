@@ -6,7 +6,7 @@ and so do the unsteered texts, so that any two of them can be compared text by t
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,12 +39,12 @@ def hash_of(result: Trained) -> str:
     if isinstance(result, SteeringVector):
         tensors = {str(layer): tensor for layer, tensor in result.directions.items()}
     else:
-        tensors = {}
-        for layer in result.layers:
-            weight, bias = result.delta(layer)
-            tensors[f"{layer}.weight"] = weight
-            if bias is not None:
-                tensors[f"{layer}.bias"] = bias
+        tensors = {
+            f"{layer}.{each.name}": getattr(change, each.name)
+            for layer, change in result.changes.items()
+            for each in fields(change)
+            if isinstance(getattr(change, each.name), torch.Tensor)
+        }
     return tensors_hash(tensors)
 
 
@@ -231,9 +231,8 @@ def _scored(frame: pd.DataFrame, trait: str) -> tuple[pd.DataFrame, str]:
         by=judges.exact,
         finish=frame["finish"].tolist(),
     )
-    shown = scores["trait"].dropna()
-    said = (
-        f"exact scores of {len(scores)} texts: coherence {scores['coherence'].mean():.2f}, "
-        f"{trait} {shown.mean():+.2f} in the {len(shown)} that show it either way"
-    )
-    return scores, said
+    known, shown = scores["coherence"].dropna(), scores["trait"].dropna()
+    told = [f"coherence {known.mean():.2f}"] if len(known) else ["too short to be judged"]
+    if len(shown):
+        told.append(f"{trait} {shown.mean():+.2f} in the {len(shown)} that show it either way")
+    return scores, f"exact scores of {len(scores)} texts: {', '.join(told)}"
