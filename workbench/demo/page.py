@@ -90,7 +90,7 @@ def cells(pieces: Sequence[Piece], limit: int = SHOWN) -> list[Cell]:
             break
         depth = opacity(piece.logprob)
         back = f"rgba({red},{green},{blue},{depth:.2f})" if depth else ""
-        said = f"{piece.logprob:.2f} nats".replace("-", "−")
+        said = "" if math.isnan(piece.logprob) else f"{piece.logprob:.2f} nats".replace("-", "−")
         found.append(Cell(visible(piece.text, room), back, said))
         room -= len(piece.text)
     return found
