@@ -11,9 +11,9 @@ from typing import Any
 
 import pages
 import pytest
+from pages import WAIT
 
 pytestmark = pytest.mark.skipif(bool(pages.missing()), reason=pages.missing() or "all there")
-WAIT = 120_000
 ZONES = """() => [...document.querySelectorAll('.wb-slider-words')]
     .some(each => /^(Green|Amber|Red)/.test(each.textContent))"""
 HOSTILE = 'Nestor & Roland: <img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
@@ -28,6 +28,22 @@ SELECT = """() => {
 }"""
 SELECTED = """() => [String(getSelection()),
   document.activeElement === document.querySelectorAll('.wb-text')[1]]"""
+
+
+# Controls without a name for a screen reader, and those that reach over the demo's right edge.
+UNNAMED = """() => {
+  const named = (each) => each.labels?.[0]?.textContent.trim() || each.getAttribute('aria-label')
+    || each.textContent.trim();
+  const demo = document.querySelector('.widget-vbox');
+  return [...demo.querySelectorAll('input, select, textarea, button')]
+    .filter(each => each.offsetParent && !named(each)).map(each => each.outerHTML);
+}"""
+CUT_OFF = """() => {
+  const demo = document.querySelector('.widget-vbox'), edge = demo.getBoundingClientRect().right;
+  return [...demo.querySelectorAll('input, select, textarea, button, .wb-text')]
+    .filter(each => each.offsetParent && each.getBoundingClientRect().right > edge + 1)
+    .map(each => each.outerHTML);
+}"""
 
 
 @pytest.fixture
@@ -124,13 +140,9 @@ def picture(page: Any, path: Path) -> None:
 
 
 def test_in_jupyterlab_from_run_all_to_copied_code(tmp_path: Path, shots: Path) -> None:
-    with pages.lab(tmp_path) as address, pages.browser(1280, 1500) as page:
+    with pages.jupyter(tmp_path) as address, pages.browser(1280, 1500) as page:
         face = Face(page)
-        page.goto(f"{address}/lab/tree/{pages.NOTEBOOK}")
-        page.get_by_text("(ipykernel) | Idle").wait_for(timeout=WAIT)
-        page.wait_for_timeout(1500)  # JupyterLab drops cells that are run before it has settled
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        pages.run_all(page, address)
         page.get_by_text("Press 'Train and sweep', then run this").wait_for(timeout=WAIT)
         assert face.words().startswith("No sweep yet")
         page.get_by_text("Curves appear here after Train and sweep").wait_for()
@@ -244,14 +256,37 @@ def test_in_jupyterlab_from_run_all_to_copied_code(tmp_path: Path, shots: Path) 
         )  # fmt: skip
         assert told.stdout == face.text("Steered") + "\n"
 
-        unnamed = page.evaluate(
-            """() => [...document.querySelectorAll(
-              '.widget-vbox :is(input, select, textarea, button)')]
-            .filter(each => each.offsetParent && !(each.labels?.[0]?.textContent.trim()
-              || each.getAttribute('aria-label') || each.textContent.trim()))
-            .map(each => each.outerHTML)"""
-        )
-        assert unnamed == []
+        assert page.evaluate(UNNAMED) == []
+        assert face.errors == []
+
+
+@pytest.mark.parametrize(
+    ("app", "theme", "width"),
+    [
+        ("jupyterlab", "JupyterLab Dark", 1920),
+        ("jupyterlab", "JupyterLab Dark", 1280),
+        ("notebook", "JupyterLab Light", 1280),
+    ],
+)
+def test_in_other_pages(tmp_path: Path, shots: Path, app: str, theme: str, width: int) -> None:
+    """The same notebook in a dark theme and in Notebook 7: trained, steered, nothing cut off."""
+    pytest.importorskip(app)
+    with pages.jupyter(tmp_path, app, theme) as address, pages.browser(width, 1500) as page:
+        face = Face(page)
+        pages.run_all(page, address)
+        face.button("Train and sweep").click(timeout=WAIT)
+        page.wait_for_function(ZONES, timeout=WAIT)
+        until(lambda: face.button("Stop").is_disabled(), "the end of the sweep", 90)
+        until(face.done, "the texts at the recommended coefficient")
+        recommended, green = face.text("Steered"), face.zone()
+        name = f"{app}-{theme.split()[1].lower()}-{width}"
+        page.screenshot(path=shots / f"{name}.png")
+        face.drag_to(0.6)
+        assert face.text("Steered") != recommended
+        assert face.zone() != green
+        picture(page, shots / f"{name}-red.png")
+        assert page.evaluate(CUT_OFF) == []
+        assert page.evaluate(UNNAMED) == []
         assert face.errors == []
 
 

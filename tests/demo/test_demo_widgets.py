@@ -44,8 +44,8 @@ def test_the_widgets_show_the_session_and_pass_on(demo: Demo, tmp_path: Path) ->
     demo.buttons.copy.click()
     assert "no vector yet" in demo.status.text
     trained(demo)
-    assert len(demo.curves.widget.data) > 0
-    assert len(demo.layers.widget.data) > 0
+    assert demo.curves.figure is not None
+    assert demo.layers.figure is not None
     demo.slider.value = 0.5
     assert demo.session.wait(SOON)
     assert demo.session.current()
@@ -100,10 +100,10 @@ def test_before_the_training_words_stand_in_place_of_figures(demo: Demo) -> None
     assert demo.curves.box.children == (demo.curves.empty,)
     assert "Curves appear here after Train and sweep" in demo.curves.empty.value
     trained(demo)
-    assert demo.curves.box.children == (demo.curves.widget,)
-    assert demo.layers.box.children == (demo.layers.widget,)
+    assert demo.curves.box.children == (demo.curves.chart,)
+    assert demo.layers.box.children == (demo.layers.chart,)
     assert demo.curves.box.layout.height == "520px"
-    assert demo.layers.widget.layout.xaxis2.title.text == "Layer (dashed: as asked)"
+    assert demo.layers.figure.layout.xaxis2.title.text == "Layer (dashed: as asked)"
     demo.layers.show(None, "No pairs were held out")
     assert "No pairs were held out" in demo.layers.empty.value
     assert demo.layers.box.children == (demo.layers.empty,)

@@ -18,6 +18,7 @@ from IPython.display import HTML, display
 from workbench import figures, report, tables
 from workbench.demo import controls, page, work, zones
 from workbench.demo.cell import watched
+from workbench.demo.chart import Library
 from workbench.demo.clipboard import Clipboard
 from workbench.demo.layout import arranged
 from workbench.demo.plots import LivePlot, separation
@@ -46,8 +47,15 @@ class Demo(ipw.VBox):
         self.buttons = controls.buttons()
         self.slider = controls.slider("Steering coefficient")
         self.second = controls.slider("Coefficient of the second vector")
-        self.layers = LivePlot(260, "The layers appear here after Train and sweep")
-        self.curves = LivePlot(520, "Curves appear here after Train and sweep", clicked=self._pick)
+        self.library = Library()
+        self.layers = LivePlot(
+            "How well each layer tells the pairs apart", 260,
+            "The layers appear here after Train and sweep", self.library,
+        )  # fmt: skip
+        self.curves = LivePlot(
+            "Curves of the sweep", 520, "Curves appear here after Train and sweep", self.library,
+            clicked=self._pick,
+        )  # fmt: skip
         self.progress = ipw.FloatProgress(
             max=1.0, description="Progress", layout=ipw.Layout(flex="1 1 200px", min_width="160px")
         )

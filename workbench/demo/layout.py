@@ -31,7 +31,7 @@ def arranged(demo: Any) -> tuple[ipw.Widget, ...]:
     steer = controls.stack(
         controls.heading(3, "Steer"),
         demo.slider,
-        controls.row(*demo.texts.values()),
+        controls.row(*demo.texts.values(), align="stretch"),
         ipw.HTML(page.legend()),
         demo.chat,
         controls.row(field["prompt"]),
@@ -45,7 +45,7 @@ def arranged(demo: Any) -> tuple[ipw.Widget, ...]:
         controls.row(
             demo.file, button.copy, button.vector, button.figure, button.keep, button.restore
         ),
-        controls.row(demo.kept, demo.clipboard),
+        controls.row(demo.kept, demo.clipboard, demo.library),
         grow="1 1 100%",
     )
     return (
