@@ -38,7 +38,7 @@ def demo(model: LM | str | Path = "wren", *, seed: int = 0, folder: str | Path =
     """
     close_former(Demo)
     # A model from elsewhere may take minutes, and says so; a bundled one is there at once.
-    with without_bars() if model in BUNDLED else nullcontext():
+    with without_bars() if str(model) in BUNDLED else nullcontext():
         lm = model if isinstance(model, models.LM) else models.load(model)
     name = _name(lm) if isinstance(model, models.LM) else _absolute(str(model))
     made = Demo(Session(lm, work.initial(lm, seed, model=name)), folder)

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import math
 import threading
 import weakref
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from transformers.utils import logging
 
 import workbench as wb
 from workbench import catalogue, widgets
@@ -103,10 +105,52 @@ def test_before_the_training_words_stand_in_place_of_figures(demo: Demo) -> None
     assert demo.curves.box.children == (demo.curves.chart,)
     assert demo.layers.box.children == (demo.layers.chart,)
     assert demo.curves.box.layout.height == "520px"
+    assert demo.layers.figure is not None
     assert demo.layers.figure.layout.xaxis2.title.text == "Layer (dashed: as asked)"
     demo.layers.show(None, "No pairs were held out")
     assert "No pairs were held out" in demo.layers.empty.value
     assert demo.layers.box.children == (demo.layers.empty,)
+
+
+def test_plotly_goes_to_the_page_once_and_only_with_a_figure(demo: Demo) -> None:
+    assert demo.library.source == "" == demo.curves.chart.figure
+    sent: list[str] = []
+    demo.library.observe(lambda change: sent.append(change["new"]), "source")
+    trained(demo)
+    assert len(sent) == 1
+    assert len(sent[0]) > 1_000_000 > len(demo.curves.chart.figure) > 0
+    drawn = demo.curves.chart.figure
+    assert json.loads(drawn)["layout"]["height"] == 520
+    demo.slider.dark = True
+    assert demo.curves.chart.figure != drawn
+
+
+def test_a_click_on_a_dot_moves_the_slider_and_other_messages_do_not(demo: Demo) -> None:
+    chart = demo.curves.chart
+    chart._handle_custom_msg({"clicked": 0.25}, [])
+    assert demo.slider.value == 0.25
+    for place in (None, "0.5", math.nan, math.inf, [0.5], {"x": 0.5}):
+        chart._handle_custom_msg({"clicked": place}, [])
+    chart._handle_custom_msg("clicked", [])
+    demo.layers.chart._handle_custom_msg({"clicked": 0.5}, [])
+    assert demo.slider.value == 0.25
+    chart._handle_custom_msg({"clicked": 1e6}, [])
+    assert demo.slider.value == 0.25
+    assert "coefficient 1000000.0: give a number" in demo.status.text
+
+
+def test_no_bar_of_a_bundled_model_is_left_on_the_page(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    demo = widgets.demo("wren", folder=tmp_path)
+    try:
+        demo.session.made._name = "another"
+        demo.session.made._load("wren")
+    finally:
+        demo.close()
+    told = capfd.readouterr()
+    assert told.out + told.err == ""
+    assert logging.is_progress_bar_enabled()
 
 
 def test_only_what_fits_the_model_is_offered(demo: Demo, tmp_path: Path) -> None:

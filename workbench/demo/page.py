@@ -29,8 +29,8 @@ STYLE = """<style>
 .wb-texts, .wb-say { color: var(--jp-content-font-color1, var(--vscode-foreground, #1b1b1b));
   font: 15px/1.65 var(--jp-content-font-family, system-ui, sans-serif); }
 .wb-texts { display: flex; flex-direction: column; height: 100%; }
-.wb-text { flex: 1 1 auto; white-space: pre-wrap; overflow-wrap: anywhere; min-height: 8.5em; max-height: 24em;
-  overflow-y: auto; padding: 10px 14px; border-radius: 6px;
+.wb-text { flex: 1 1 auto; white-space: pre-wrap; overflow-wrap: anywhere;
+  min-height: 8.5em; max-height: 24em; overflow-y: auto; padding: 10px 14px; border-radius: 6px;
   border: 1px solid var(--jp-border-color2, var(--vscode-panel-border, #c8c8c8));
   background: var(--jp-layout-color1, var(--vscode-editor-background, #fff)); }
 .wb-text span { unicode-bidi: isolate; border-radius: 3px; padding: 1px 0; }
