@@ -18,7 +18,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = "03_interactive_demo.ipynb"
 PLACES = {"jupyterlab": "lab/tree", "notebook": "notebooks"}  # of a notebook, in an address
-WAIT = 120_000  # milliseconds for what takes long on a busy machine
+WAIT = 300_000  # milliseconds for what takes long on a busy machine
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",

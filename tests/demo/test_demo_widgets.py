@@ -357,7 +357,9 @@ def test_the_page_is_for_this_machine_and_keeps_files_where_it_was_asked(tmp_pat
     command = serve.command(tmp_path / "x.ipynb", port=8866, browser=False)
     assert "--Voila.ip=127.0.0.1" in command
     folder = tmp_path / "ke'pt"
-    (made,) = serve.notebook("x'); import os  # ", folder).cells
+    words, made = serve.notebook("x'); import os  # ", folder).cells
+    assert words.cell_type == "markdown"
+    assert "Train and sweep" in words.source
     literal = repr(str(folder))
     assert made.source.endswith(f'widgets.demo("x\'); import os  # ", folder={literal})')
     with pytest.raises(ValueError, match="port 0"):

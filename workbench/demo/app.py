@@ -49,7 +49,7 @@ class Demo(ipw.VBox):
         self.second = controls.slider("Coefficient of the second vector")
         self.library = Library()
         self.layers = LivePlot(
-            "How well each layer tells the pairs apart", 260,
+            "How well each layer tells the pairs apart", 300,
             "The layers appear here after Train and sweep", self.library,
         )  # fmt: skip
         self.curves = LivePlot(

@@ -37,6 +37,7 @@ STYLE = """<style>
 .wb-text i, .wb-title small, .wb-say small { opacity: .72; font-size: 13px; font-style: normal; }
 .wb-title { margin: 0 0 5px; font-weight: 600; font-size: 14px; line-height: 1.5; }
 .wb-title small { font-weight: 400; margin-left: 8px; }
+.wb-title .wb-likely { display: block; margin: 0; min-height: 1.5em; }
 .wb-zone { display: inline-block; width: 11px; height: 11px; border-radius: 50%;
   margin-right: 7px; }
 .wb-zone[hidden] { display: none; }
@@ -129,7 +130,7 @@ def column(title: str, note: str, text: Text, *, mark: Color | None = None) -> s
     return (
         f'<div class="wb-texts" role="region" aria-label="{label} text">'
         f'<div class="wb-title">{dot}{label}<small>{plain(note)}</small>'
-        f"<small>{likelihood(text)}</small>"
+        f'<small class="wb-likely">{likelihood(text)}</small>'
         f'</div><div class="wb-text" tabindex="0" aria-label="{label} text, scrollable">'
         f"{shaded(text.pieces)}{ended}</div></div>"
     )
