@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from ipywidgets.widgets.widget import _instances
 from transformers.utils import logging
 
 import workbench as wb
@@ -281,8 +282,8 @@ def test_after_close_everything_is_refused_in_words(demo: Demo) -> None:
     assert demo.session.message == "this demo is closed; make a new one"
 
 
-def test_close_leaves_no_thread_and_no_model(tmp_path: Path) -> None:
-    threads = set(threading.enumerate())
+def test_close_leaves_no_thread_no_model_and_no_widget(tmp_path: Path) -> None:
+    threads, widgets_before = set(threading.enumerate()), set(_instances)
     lm = wb.load("wren")
     gone = weakref.ref(lm)
     demo = Demo(Session(lm, work.initial(lm)), tmp_path)
@@ -292,6 +293,7 @@ def test_close_leaves_no_thread_and_no_model(tmp_path: Path) -> None:
     assert gone() is None
     left = {thread.name for thread in set(threading.enumerate()) - threads}
     assert "workbench-demo" not in left
+    assert {type(_instances[name]).__name__ for name in set(_instances) - widgets_before} == set()
 
 
 def test_a_cell_that_runs_again_closes_its_former_demo(

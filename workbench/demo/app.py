@@ -20,7 +20,7 @@ from workbench.demo import controls, page, work, zones
 from workbench.demo.cell import watched
 from workbench.demo.chart import Library
 from workbench.demo.clipboard import Clipboard
-from workbench.demo.layout import arranged
+from workbench.demo.layout import arranged, within
 from workbench.demo.plots import LivePlot, separation
 from workbench.demo.session import Session
 from workbench.demo.state import WRITES
@@ -61,7 +61,13 @@ class Demo(ipw.VBox):
         )
         self.doing, self.status = ipw.HTML(), Lines(role="status")
         self.chat = Lines(role="log", label="Chat so far")
-        self.texts = {"baseline": TextBox("Unsteered"), "steered": TextBox("Steered")}
+        self.texts = {
+            name: TextBox(
+                name.capitalize(),
+                layout=ipw.Layout(flex="1 1 260px", min_width="0", margin="0 8px 0 0"),
+            )
+            for name in ("unsteered", "steered")
+        }
         self.file = ipw.Text(description="File name", value="steering", style=_WIDE)
         self.kept = ipw.Textarea(
             description="Code or JSON", rows=6, style=_WIDE,
@@ -280,7 +286,7 @@ class Demo(ipw.VBox):
             raise ValueError("there is no sweep yet: press 'Train and sweep' first")
         vector = self.session.vector()
         marks = None if made.ceiling is None else made.ceiling.marks()
-        trait = str(vector.provenance.get("trait") or "trait")
+        trait = page.visible(str(vector.provenance.get("trait") or "trait"), 60)
         return figures.sweep_curves(made.frame, ceiling=marks, trait=trait)
 
     def snapshot(self, folder: str | Path) -> None:
@@ -320,4 +326,9 @@ class Demo(ipw.VBox):
     def close(self) -> None:
         """End the session and all widgets, and let go of the model."""
         self.session.close()
+        # Of a plot's words and its chart the page has one.
+        plots = [each for plot in (self.layers, self.curves) for each in (plot.empty, plot.chart)]
+        for widget in (*plots, *within(self)):
+            for part in (widget, *within(widget)):
+                part.close()
         super().close()
