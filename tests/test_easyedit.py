@@ -99,7 +99,7 @@ def test_what_is_not_read(tiny, tmp_path, capsys):
         easyedit.load_layers(tmp_path, "vector")
     with pytest.raises(ValueError, match="form 'matrix' is unknown"):
         easyedit.load_layers(tmp_path, "matrix")
-    (tmp_path / "layer_1.pt").write_bytes(pickle.dumps(_Evil()))
+    (tmp_path / "layer_1.pt").write_bytes(pickle.dumps(_Evil(), protocol=2))
     with pytest.raises(ValueError, match="is not plain tensors"):
         easyedit.load_layers(tmp_path, "vector")
     assert "ran" not in capsys.readouterr().out

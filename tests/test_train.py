@@ -305,11 +305,11 @@ def test_held_out_pairs_share_no_text_and_are_named(tiny):
 def test_held_out_pairs_that_answer_the_other_way_round_are_said(tiny, capsys):
     how = {**SMALL, "epochs": 8, "patience": None, "quiet": False, "dropout": 0.0}
     made = train(tiny, CHOICE, "split", "local_weight", **how | {"held_out": turned(CHOICE)})
-    assert "5 of 6 pairs answer the other way round" in made.provenance["turned"]
+    assert "held out: 5 of 6 pairs answer the other way round" in made.provenance["turned"]
     assert made.provenance["turned"] in capsys.readouterr().out
     right = Pairs(tuple(Pair(p.positive, p.negative, f"Well. {p.prompt}") for p in CHOICE), "right")
     made = train(tiny, CHOICE, "split", "local_weight", **how | {"held_out": right})
-    assert made.provenance["turned"] is None
+    assert "held out: 1 of 6 pairs" in made.provenance["turned"]
     # Where the losing side is not read, nobody knows.
     made = train(tiny, CHOICE, "sft", **how | {"held_out": turned(CHOICE), "epochs": 1})
     assert made.provenance["turned"] is None

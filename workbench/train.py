@@ -209,7 +209,8 @@ def train(
                 error.result = result(error.state, complete=False)
             raise
         away = task.against(ended.chosen())
-        turned = None if away is None else against_said(away)
+        told = None if away is None else against_said(away)
+        turned = None if told is None else f"held out: {told}"
         made = result(ended, ended.complete(schedule), turned)
     if not quiet:
         print(f"{pairs.name}: {made!r}; {division.said}" + (f"; {turned}" if turned else ""))

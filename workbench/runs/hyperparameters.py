@@ -102,10 +102,16 @@ class Hyperparameters:
         found = {**schema.defaults, **self._config, **own, **self._set}
         if self.options.seed is not None:
             found["seed"] = self.options.seed
-        return {
+        values = {
             key: check(key, found[key])
             for key, (_, check) in schema.used.items()  # and no key of another schema
         }
+        if values.get("system_prompt") and not values.get("use_chat_template"):
+            raise ValueError(
+                f"system_prompt {values['system_prompt']!r} is a message of a chat: set "
+                "use_chat_template: true, or leave it out"
+            )
+        return values
 
     def _settings(self) -> dict[str, Any]:
         """What --set says, "key=value" with the value in YAML. Raises ValueError as the class."""

@@ -43,7 +43,8 @@ def decides(work: Work, job: Job, weights: str | None) -> dict[str, Any]:
             "form": job.combination.form,
             "pairs": pairs.fingerprint,
             "bad_pairs": work.options.bad_pairs,
-            "hyper_parameters": values,
+            # How many concepts there are decides nothing about one of them.
+            "hyper_parameters": {k: v for k, v in values.items() if k != "max_concepts"},
         }
     )
 

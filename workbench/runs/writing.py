@@ -60,7 +60,8 @@ def decides(work: Work, job: Job, weights: str | None, result: Trained | None) -
             "m": job.m,
             "prompts": key_of({"prompts": prompts}),
             "bad_pairs": work.options.bad_pairs,
-            "settings": values,
+            # Texts do not depend on those that they are written with.
+            "settings": {k: v for k, v in values.items() if k != "generation_batch_size"},
         }
     )
 
