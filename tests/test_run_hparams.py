@@ -168,6 +168,7 @@ def test_other_ways_to_be_wrong(tmp_path):
         ("device=cpu", "decided by --device"),
         ("lr=[", "the value is no YAML"),
         ("do_sample=3", "do_sample 3: give true or false"),
+        ("system_prompt=Hi", "system_prompt 'Hi' is a message of a chat: set use_chat_template"),
     ):
         with pytest.raises(ValueError, match=message):
             read(tmp_path / "elsewhere", settings=[words])

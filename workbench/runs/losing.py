@@ -17,7 +17,7 @@ from workbench.runs.checking import usable
 from workbench.runs.jobs import Job
 from workbench.runs.layouts import raw
 from workbench.runs.records import plain
-from workbench.runs.work import Work, clear_parts, in_parts
+from workbench.runs.work import Work, in_parts
 from workbench.runs.writing import hash_of, restricted
 from workbench.trained import Trained
 
@@ -89,5 +89,4 @@ def measure(
     files = {
         m: work.layout.save_losses(frame[frame["m"] == m][list(_COLUMNS)], own, m) for m in wanted
     }
-    clear_parts(jobs[0].folder, key)
     return files, said + remarks(frame, steered, pairs)

@@ -267,7 +267,8 @@ class _Runner:
 
     def _end(self, job: Job, causes: dict[str, Any], files: list[Path], said: list[str]) -> None:
         names = finish(job.folder, causes, files, self.base, said)
-        clear_parts(job.folder, causes)
+        # A training with other settings may be picked up yet; texts and losses are soon made anew.
+        clear_parts(job.folder, causes if job.stage == "generate" else None)
         self._note(job, DONE, str(job.folder), names)
         for line in said:
             self.work.say(f"  {line}")

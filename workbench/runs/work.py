@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from workbench.models import LM
 
 
+_UNFINISHED = "unfinished-"
+
+
 class Stopped(Exception):
     """The run was asked to stop; what was unfinished is kept apart, to be picked up."""
 
@@ -145,9 +148,11 @@ def in_parts(
 
 def parts_folder(folder: Path, decides: dict[str, Any]) -> Path:
     """Where unfinished work with these causes is kept."""
-    return folder / f"unfinished-{key_of(decides)}"
+    return folder / f"{_UNFINISHED}{key_of(decides)}"
 
 
-def clear_parts(folder: Path, decides: dict[str, Any]) -> None:
-    """Remove unfinished work that is finished now."""
-    shutil.rmtree(parts_folder(folder, decides), ignore_errors=True)
+def clear_parts(folder: Path, decides: dict[str, Any] | None = None) -> None:
+    """Remove unfinished work that is finished now: that with these causes, or all."""
+    gone = folder.glob(f"{_UNFINISHED}*") if decides is None else [parts_folder(folder, decides)]
+    for each in gone:
+        shutil.rmtree(each, ignore_errors=True)

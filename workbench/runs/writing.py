@@ -20,7 +20,7 @@ from workbench.runs.jobs import Job
 from workbench.runs.known_keys import GENERATION
 from workbench.runs.layouts import raw
 from workbench.runs.records import key_of, plain
-from workbench.runs.work import Stopped, Work, clear_parts, in_parts
+from workbench.runs.work import Stopped, Work, in_parts
 from workbench.splits import as_text
 from workbench.store import tensors_hash, write_atomically
 from workbench.tokens import Prompt
@@ -103,14 +103,15 @@ def write(
     steering = raw(restricted(result, values["layers"]), job.m) if job.m else ()
     said += _untrained(result, job.m)
 
-    def texts(edits: tuple[Intervention, ...], key: dict[str, Any]) -> pd.DataFrame:
-        size = values["generation_batch_size"]
+    size = work.hyper.applying(job.combination)["generation_batch_size"]
+
+    def texts(edits: tuple[Intervention, ...], own: dict[str, Any]) -> pd.DataFrame:
         parts = [rows[start : start + size] for start in range(0, len(rows), size)]
 
         def part(index: int) -> pd.DataFrame:
             return _part(work, prompts, parts[index], edits, values)
 
-        return in_parts(job.folder, key, len(parts), part, work.stop)
+        return in_parts(job.folder, own | {"size": size}, len(parts), part, work.stop)
 
     frame = texts(steering, causes)
     before: list[list[str]] = [[] for _ in kept]
@@ -135,7 +136,6 @@ def write(
         )
     path = work.layout.results(job.combination, job.m)
     easyedit.save_results(results, path)
-    clear_parts(job.folder, unsteered)
     written = [path]
     if work.data.trait is not None:
         scores, sentence = _scored(frame, work.data.trait)
