@@ -3,7 +3,11 @@
 import gc
 import json
 import math
+import os
+import subprocess
+import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
@@ -374,11 +378,27 @@ def test_the_served_notebook_names_the_folder_of_whoever_asked(
     pytest.importorskip("voila")
     seen: list[str] = []
 
-    def run(command: list[str], check: bool) -> SimpleNamespace:
+    def run(command: list[str]) -> int:
         seen.append(Path(command[3]).read_text())
-        return SimpleNamespace(returncode=0)
+        return 0
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(serve.subprocess, "run", run)
+    monkeypatch.setattr(serve, "_run", run)
     assert serve.serve() == 0
     assert str(tmp_path / "kept") in seen[0]
+
+
+def test_the_server_ends_with_whoever_started_it(tmp_path: Path) -> None:
+    told = tmp_path / "server"
+    server = f"import os, time; open({str(told)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    command = [sys.executable, "-c", server]
+    code = f"from workbench.demo import serve; serve._run({command!r})"
+    starter = subprocess.Popen([sys.executable, "-c", code], cwd=Path(wb.__file__).parents[1])
+    end = time.monotonic() + SOON
+    while not (told.exists() and told.read_text()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    starter.terminate()
+    assert starter.wait(SOON) == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(told.read_text()), 0)

@@ -12,12 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import ipywidgets as ipw
-import plotly.graph_objects as go
-from IPython.display import HTML, display
 
-from workbench import figures, report, tables
-from workbench.demo import controls, page, work, zones
-from workbench.demo.cell import watched
+from workbench import report, tables
+from workbench.demo import controls, page, showing, work, zones
 from workbench.demo.chart import Library
 from workbench.demo.clipboard import Clipboard
 from workbench.demo.layout import arranged, within
@@ -25,7 +22,6 @@ from workbench.demo.plots import LivePlot, separation
 from workbench.demo.session import Session
 from workbench.demo.state import WRITES
 from workbench.demo.texts import Lines, TextBox
-from workbench.live import Text
 from workbench.store import write_atomically
 
 _WIDE = {"description_width": "108px"}
@@ -152,7 +148,7 @@ class Demo(ipw.VBox):
         self.session.note(f"Saved {path}")
 
     def _export(self) -> None:
-        figure = self.figure()
+        figure = showing.figure(self.session)
         name = self._path("").name
         if (self.folder / "figures" / f"{name}.csv").exists():
             raise FileExistsError(f"{name} exists in {self.folder / 'figures'}: choose another")
@@ -184,12 +180,12 @@ class Demo(ipw.VBox):
                 found = made.trained and separation(made.trained.vector)
                 self.layers.show(found, "No pairs were held out to compare the layers")
             if kind == "sweep":
-                self.curves.show(self.figure())
+                self.curves.show(showing.figure(self.session))
             if kind in ("trained", "sweep"):
                 self._fill()
             if kind in ("state", "trained", "sweep", "text"):
                 for box, (text, note, mark) in zip(
-                    self.texts.values(), self._columns(), strict=True
+                    self.texts.values(), showing.columns(self.session), strict=True
                 ):
                     box.show(text, note, mark)
                 self.buttons.say.disabled = not self.session.keepable()
@@ -250,19 +246,6 @@ class Demo(ipw.VBox):
                 box.options = options
         self.fields["style"].disabled = len(offered["style"]) == 1
 
-    def _columns(self) -> tuple[tuple[Text, str, zones.Color | None], ...]:
-        """Both texts, each with a note and the colour of its zone: of the state that it is of."""
-        session, shown = self.session, self.session.made.shown
-        if shown.state is None:
-            return (shown.written.baseline, "", None), (shown.written.steered, "", None)
-        coefficient = shown.state.coefficient
-        said = f"{coefficient:+.3f}".replace("-", "−")
-        if shown.whole and not session.current():
-            said += ", chosen earlier"
-        two = work.has_second(shown.state)
-        zone = zones.color(None if two else session.made.ceiling, coefficient)
-        return (shown.written.baseline, "", None), (shown.written.steered, said, zone)
-
     def _show_progress(self) -> None:
         made = self.session.made
         done, left = made.progress
@@ -279,56 +262,18 @@ class Demo(ipw.VBox):
 
     # ---- without a page -------------------------------------------------------------------------
 
-    def figure(self) -> go.Figure:
-        """The sweep so far. Raises ValueError before there is one."""
-        made = self.session.made
-        if made.frame is None:
-            raise ValueError("there is no sweep yet: press 'Train and sweep' first")
-        vector = self.session.vector()
-        marks = None if made.ceiling is None else made.ceiling.marks()
-        trait = page.visible(str(vector.provenance.get("trait") or "trait"), 60)
-        return figures.sweep_curves(made.frame, ceiling=marks, trait=trait)
-
     def snapshot(self, folder: str | Path) -> None:
-        """Put both texts and the sweep below a cell, as output that shows without widgets.
-
-        Where nobody watches (see `watched`) this trains first if nothing is trained, and waits; a
-        reader's page it must not freeze, so there it shows what there is. The figure is also
-        written to the `folder` of a report, as "03_demo_sweep". Raises RuntimeError for what went
-        wrong in training or in the sweep.
-        """
-        session, made = self.session, self.session.made
-        if not watched():
-            if made.trained is None and not session.busy:
-                session.train()
-            session.wait()
-            if made.frame is None or made.progress[0] < 1:
-                raise RuntimeError(session.message or "the sweep was stopped")
-        if made.frame is None:
-            display(HTML(page.say("Nothing to show yet. Press 'Train and sweep', then run this.")))
-            return
-        state = made.shown.state or session.state
-        words = zones.UNSWEPT
-        if not work.has_second(state):
-            words = "\n".join((
-                zones.words(made.ceiling, state.coefficient, made.conditions),
-                zones.reasons(made.ceiling, state.coefficient),
-            ))  # fmt: skip
-        unsteered, steered = (
-            page.column(title, note, text, mark=mark)
-            for title, (text, note, mark) in zip(
-                ("Unsteered", "Steered"), self._columns(), strict=True
-            )
-        )
-        display(HTML(page.side_by_side((unsteered, steered)) + page.say(words) + page.legend()))
-        display(report.export(self.figure(), "03_demo_sweep", data=made.frame, directory=folder))
+        """Put both texts and the sweep below a cell, as output that shows without widgets; where
+        nobody watches, train first. See `showing.snapshot`."""
+        showing.snapshot(self.session, folder)
 
     def close(self) -> None:
         """End the session and all widgets, and let go of the model."""
         self.session.close()
-        # Of a plot's words and its chart the page has one.
-        plots = [each for plot in (self.layers, self.curves) for each in (plot.empty, plot.chart)]
-        for widget in (*plots, *within(self)):
-            for part in (widget, *within(widget)):
-                part.close()
+        parts = within(self)
+        for plot in (self.layers, self.curves):  # the page has either its words or its chart
+            for widget in (plot.empty, plot.chart):
+                parts += [widget, *within(widget)]
+        for part in parts:
+            part.close()
         super().close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 import subprocess
 import sys
 import tempfile
@@ -61,7 +62,23 @@ def serve(model: str = "wren", *, port: int = 8866, browser: bool = True) -> int
     with tempfile.TemporaryDirectory(prefix="workbench-demo-") as folder:
         page = Path(folder) / "demo.ipynb"
         nbformat.write(notebook(model, Path("kept").resolve()), page)
-        try:
-            return subprocess.run(command(page, port=port, browser=browser), check=False).returncode
-        except KeyboardInterrupt:
-            return 0
+        return _run(command(page, port=port, browser=browser))
+
+
+def _run(arguments: list[str]) -> int:
+    """Run a server until it ends or this process is interrupted or asked to end: it ends with it.
+    Its exit status, 0 after an interrupt."""
+
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    former = signal.signal(signal.SIGTERM, end)
+    server = subprocess.Popen(arguments)
+    try:
+        return server.wait()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        server.terminate()
+        server.wait()
+        signal.signal(signal.SIGTERM, former)

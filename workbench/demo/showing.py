@@ -1,0 +1,78 @@
+"""What of a session is shown, as values and as plain output of a cell, which shows without widgets.
+
+Both faces, the page's widgets and a notebook that is only read, take it from here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import plotly.graph_objects as go
+from IPython.display import HTML, display
+
+from workbench import figures, report
+from workbench.demo import page, work, zones
+from workbench.demo.cell import watched
+from workbench.demo.session import Session
+from workbench.live import Text
+
+Column = tuple[Text, str, zones.Color | None]
+
+
+def columns(session: Session) -> tuple[Column, Column]:
+    """Both texts, each with a note and the colour of its zone: of the state that it is of."""
+    shown = session.made.shown
+    if shown.state is None:
+        return (shown.written.baseline, "", None), (shown.written.steered, "", None)
+    coefficient = shown.state.coefficient
+    said = f"{coefficient:+.3f}".replace("-", "−")
+    if shown.whole and not session.current():
+        said += ", chosen earlier"
+    two = work.has_second(shown.state)
+    zone = zones.color(None if two else session.made.ceiling, coefficient)
+    return (shown.written.baseline, "", None), (shown.written.steered, said, zone)
+
+
+def figure(session: Session) -> go.Figure:
+    """The sweep so far. Raises ValueError before there is one."""
+    made = session.made
+    if made.frame is None:
+        raise ValueError("there is no sweep yet: press 'Train and sweep' first")
+    marks = None if made.ceiling is None else made.ceiling.marks()
+    trait = page.visible(str(session.vector().provenance.get("trait") or "trait"), 60)
+    return figures.sweep_curves(made.frame, ceiling=marks, trait=trait)
+
+
+def snapshot(session: Session, folder: str | Path) -> None:
+    """Put both texts and the sweep below a cell.
+
+    Where nobody watches (see `cell.watched`) this trains first if nothing is trained, and waits; a
+    reader's page it must not freeze, so there it shows what there is. The figure is also written to
+    the `folder` of a report, as "03_demo_sweep". Raises RuntimeError for what went wrong in
+    training or in the sweep.
+    """
+    made = session.made
+    if not watched():
+        if made.trained is None and not session.busy:
+            session.train()
+        session.wait()
+        if made.frame is None or made.progress[0] < 1:
+            raise RuntimeError(session.message or "the sweep was stopped")
+    if made.frame is None:
+        display(HTML(page.say("Nothing to show yet. Press 'Train and sweep', then run this.")))
+        return
+    state = made.shown.state or session.state
+    words = zones.UNSWEPT
+    if not work.has_second(state):
+        words = "\n".join((
+            zones.words(made.ceiling, state.coefficient, made.conditions),
+            zones.reasons(made.ceiling, state.coefficient),
+        ))  # fmt: skip
+    unsteered, steered = (
+        page.column(title, note, text, mark=mark)
+        for title, (text, note, mark) in zip(
+            ("Unsteered", "Steered"), columns(session), strict=True
+        )
+    )
+    display(HTML(page.side_by_side((unsteered, steered)) + page.say(words) + page.legend()))
+    display(report.export(figure(session), "03_demo_sweep", data=made.frame, directory=folder))
