@@ -1,4 +1,4 @@
-"""Whether the package says what is so: intervals, two non-answers, recommendations, break points.
+"""Whether the package says what is so: intervals, the two non-answers, break points.
 
 On the sweeps of study_ceilings.py, with the exact coherence and trait of every text. Each function
 returns figures by name: a share NAME with the ends of its 95 % interval over traits (sweeps of one
@@ -21,11 +21,8 @@ import pandas as pd
 from scipy.stats import t as student
 
 from workbench import find_ceiling
-from workbench.breakage import intact
 from workbench.ceiling import Side
-from workbench.crossings import RECOMMENDED_SHARE, last_safe, settled
-from workbench.intervals import Floats, bootstrap, bootstrap_mean
-from workbench.judges import HOLDS
+from workbench.intervals import Floats, bootstrap_mean
 from workbench.study import ceiling_of
 from workbench.survival import break_tokens, ceilings_by_length
 
@@ -34,8 +31,6 @@ HALVINGS = 3
 # ceiling's own noise makes it hard to know; ranges that end well beyond it show one.
 SHORT, FAR, MIDDLE, NEAR = (0.3, 0.9), (0.3, 0.75), (0.75, 0.9), (0.9, 1.0)
 BEYOND = (1.2, 1.6)
-# Gains in trait: what random and shuffled directions rarely reach on these sweeps.
-WORTH = 0.3
 #: Lengths of texts, in tokens.
 LENGTHS = (12, 24, 48)
 # Coefficients at which between a tenth and nine tenths of the texts are whole are in doubt.
@@ -114,16 +109,22 @@ def share(values: Iterable[tuple[str, float]], name: str) -> dict[str, Any]:
 
 
 def ratio(values: Iterable[tuple[str, float, float]], name: str) -> dict[str, Any]:
-    """A ratio of sums, of clusters drawn anew."""
+    """A ratio of sums, with Student's 95 % interval from leaving out one cluster at a time (the
+    jackknife): a bootstrap of so few would be too narrow."""
     table = pd.DataFrame(values, columns=["cluster", "part", "whole"])
     sums = table.groupby("cluster")[["part", "whole"]].sum().to_numpy()
-    found = bootstrap(sums, lambda drawn: drawn[:, 0] / drawn[:, 1])
+    whole, count = sums.sum(axis=0), len(sums)
+    value, half = float(whole[0] / whole[1]), np.nan
+    if count > 1:
+        without = (whole - sums)[:, 0] / (whole - sums)[:, 1]
+        error = np.sqrt((count - 1) / count * ((without - without.mean()) ** 2).sum())
+        half = float(student.ppf(0.975, count - 1) * error)
     return {
-        name: found.value,
-        f"{name}_low": found.low,
-        f"{name}_high": found.high,
+        name: value,
+        f"{name}_low": value - half,
+        f"{name}_high": value + half,
         f"{name}_of": len(table),
-        f"{name}_clusters": len(sums),
+        f"{name}_clusters": count,
     }
 
 
@@ -138,7 +139,7 @@ def cluster_interval(values: Floats, clusters: Sequence[str]) -> tuple[float, fl
     return middle, middle - half, middle + half
 
 
-def _sides(known: Sequence[Known]) -> Iterator[tuple[Known, int, float]]:
+def sides_of(known: Sequence[Known]) -> Iterator[tuple[Known, int, float]]:
     for each in known:
         for sign, truth in each.ceilings.items():
             yield each, sign, truth
@@ -149,7 +150,7 @@ def coverage(known: Sequence[Known], halvings: int = HALVINGS) -> dict[str, Any]
     the other half, which has noise of its own (`covered`); and that of all prompts the true one of
     the same texts (`agreed`). An interval that is open above holds whatever lies there."""
     covered, agreed, wide = [], [], []
-    for each, sign, truth in _sides(known):
+    for each, sign, truth in sides_of(known):
         side = answer(each.side(sign), sign)
         if side is not None and np.isfinite(truth):
             agreed.append((each.cluster, _holds(side, truth)))
@@ -184,7 +185,7 @@ def no_collapse(known: Sequence[Known]) -> dict[str, Any]:
         "no_collapse_near": (NEAR, False),
     }
     found: dict[str, list[tuple[str, float]]] = {}
-    for each, sign, truth in _sides(known):
+    for each, sign, truth in sides_of(known):
         sizes = np.unique(each.side(sign)["coefficient_norm"].abs().astype(float))
         for name, ((low, high), collapses) in {**kinds, "collapse": (BEYOND, True)}.items():
             ends = sizes[(sizes >= low * truth) & (sizes < high * truth)] if truth < np.inf else []
@@ -201,93 +202,24 @@ def no_collapse(known: Sequence[Known]) -> dict[str, Any]:
 def effects(made: Sequence[Known], dealt: Sequence[Known]) -> dict[str, Any]:
     """How often no effect is found of directions made without the trait (some lie along it by
     chance), and how often one is found of those made with it: each of the sides of which anything
-    is said, as with few prompts that can move it is not (`unknown`)."""
+    is said, as with few prompts that can move it is not (`unknown`). NAME_MODEL is
+    the share in one model."""
     figures: dict[str, Any] = {}
     for name, sweeps, right in (("no_effect", dealt, "no effect"), ("effect", made, "effect")):
-        said = []
-        for each, sign, _ in _sides(sweeps):
+        said, models = [], []
+        for each, sign, _ in sides_of(sweeps):
             side = answer(each.side(sign), sign)
             if side is not None:
                 said.append((each.cluster, side.effect))
+                if side.effect != "unknown":
+                    models.append((each.model, side.effect == right))
         known = [(cluster, float(e == right)) for cluster, e in said if e != "unknown"]
         figures |= share(known, name)
         figures[f"{name}_unknown"] = float(np.mean([e == "unknown" for _, e in said]))
+        for model in {each.model for each in sweeps}:
+            own = [e for of, e in models if of == model]
+            figures[f"{name}_{model}"] = float(np.mean(own)) if own else np.nan
     return figures
-
-
-def gains(side: pd.DataFrame, sign: int) -> tuple[Floats, Floats, Floats]:
-    """Sizes (K,), the gain in trait (K,), and the share of texts that hold (K,).
-
-    A gain is the mean over prompts whose unsteered text holds of how far the trait has moved from
-    there in the sign's direction; a text that broke has moved nowhere: that is no steering.
-    """
-    sizes, coherence = table_of(side, "coherence")
-    _, shown = table_of(side, "shown")
-    holds = coherence >= HOLDS
-    moved = np.nan_to_num(sign * (shown - shown[:, :1]))
-    kept = holds[:, 0]
-    if not kept.any():
-        return sizes, np.zeros(len(sizes)), np.zeros(len(sizes))
-    return sizes, np.where(holds, moved, 0.0)[kept].mean(axis=0), holds[kept].mean(axis=0)
-
-
-def safe_place(side: pd.DataFrame) -> int | None:
-    """Where `find_ceiling` would recommend, were there an effect; None where nothing is whole."""
-    sizes, whole = table_of(intact(side), "intact")
-    kept = whole[whole[:, 0] > 0]
-    if not len(kept):
-        return None
-    bound = RECOMMENDED_SHARE
-    return int(np.searchsorted(sizes, last_safe(sizes, settled(kept, bound), bound)))
-
-
-def recommended(known: Sequence[Known], halvings: int = HALVINGS) -> dict[str, Any]:
-    """What recommended coefficients are worth.
-
-    captured        the gain at the recommended coefficient, 0 where there is none, by the greatest
-                    on the sweep, of all sides where that is worth having; the greatest is the best
-                    of many noisy numbers
-    captured_said   the same of the sides that got one
-    apart_…         chosen on half of the prompts, seen on the other, where the whole sweep shows an
-                    effect: the share of texts that hold, that of sides where fewer than half (nine
-                    tenths) do
-    captured_apart  of the same sides, the gain on the other prompts by the greatest gain there,
-                    which is the best of many noisy numbers: in hindsight, so that 1 is out of reach
-    """
-    rows, said, below, short, hold, apart_rows = [], [], [], [], [], []
-    for each, sign, _ in _sides(known):
-        whole = each.side(sign)
-        side = answer(whole, sign)
-        value = np.nan if side is None else side.recommended.value
-        sizes, gain, _ = gains(whole, sign)
-        given = bool(np.isfinite(value))
-        said.append((each.cluster, float(given)))
-        got = float(gain[np.abs(sizes - abs(value)).argmin()]) if given else 0.0
-        if gain.max() >= WORTH:
-            rows.append((each.cluster, got, float(gain.max()), given))
-        if side is None or side.effect != "effect":
-            continue
-        apart = []
-        for first, second in each.halves(sign, halvings):
-            place = safe_place(first)
-            if place is not None:
-                _, seen, holding = gains(second, sign)
-                apart.append((holding[place], seen[place], seen.max()))
-        if apart:
-            table = np.array(apart)
-            hold.append((each.cluster, float(table[:, 0].mean())))
-            below.append((each.cluster, float((table[:, 0] < HOLDS).mean())))
-            short.append((each.cluster, float((table[:, 0] < RECOMMENDED_SHARE).mean())))
-            apart_rows.append((each.cluster, table[:, 1].mean(), table[:, 2].mean()))
-    return {
-        **share(said, "recommended"),
-        **ratio([row[:3] for row in rows], "captured"),
-        **ratio([row[:3] for row in rows if row[3]], "captured_said"),
-        **share(hold, "apart_hold"),
-        **share(below, "apart_below_half"),
-        **share(short, "apart_below_nine_tenths"),
-        **ratio(apart_rows, "captured_apart"),
-    }
 
 
 def breaking(known: Sequence[Known]) -> dict[str, Any]:

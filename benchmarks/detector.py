@@ -2,10 +2,10 @@
 
     python benchmarks/detector.py [--quick] [--directory reports]
 
-Reads the tables of study_ceilings.py. The *true ceiling* of one side of a sweep is where the share
-of texts that hold (coherence of at least a half), among the prompts whose unsteered text holds,
-falls below a half: made to fall by isotonic regression, interpolated between coefficients. Its
-noise floor is how far it moves when prompts are resampled.
+Reads the tables of study_ceilings.py and, where they are, of study_odds.py. The *true ceiling* of
+one side of a sweep is where the share of texts that hold (coherence of at least a half), among the
+prompts whose unsteered text holds, falls below a half: made to fall by isotonic regression,
+interpolated between coefficients. Its noise floor is how far it moves when prompts are resampled.
 
 Each rule is judged with its authors' threshold and with the best one of the *other* traits (and,
 where several models are there, of the other models): never with one that saw the sweeps it is
@@ -34,10 +34,11 @@ from answers import (
     coverage,
     effects,
     no_collapse,
-    recommended,
 )
 from detectors import CHOICES, PUBLISHED, RIVALS, RULES, Curves, Rule, sought
 from numpy.typing import NDArray
+from recommendations import recommended
+from studies import ABOUT, CONTROLS
 from timing import at_least, at_most
 
 from workbench import tables
@@ -46,7 +47,6 @@ from workbench.judges import HOLDS
 from workbench.study import true_ceiling
 
 SHIPPED = "share intact"
-CONTROLS = ("random", "shuffled")
 RESAMPLES = 200
 TOLERANCE = 0.2  # the default of `workbench.seek`
 
@@ -109,14 +109,30 @@ def sides(directory: Path, step: int = 1) -> Iterator[Truth]:
         texts = tables.load_table(path.stem, directory=directory)
         rivals = tables.load_table(f"study_rivals_{model}", directory=directory)
         beside = dict(iter(rivals.groupby("sweep")))
+        halves = half_lives(model, directory)
+        texts.attrs = rivals.attrs = {}  # pandas copies them at every step
         for number, sweep in list(texts.groupby("sweep"))[::step]:
             for sign in (1, -1):
-                curves = Curves.of(sweep, beside[number], sign)
+                curves = Curves.of(sweep, beside[number], sign, halves.get(case_of(sweep)))
                 ceiling = truth_of(curves)
                 floor = noise_floor(curves, ceiling, rng) if np.isfinite(ceiling) else np.nan
                 first = sweep.iloc[0]
                 about = (model, first["trait"], first["method"], sweep, sign)
                 yield Truth(*about, curves, ceiling, floor)
+
+
+def half_lives(model: str, directory: Path) -> dict[tuple[Any, ...], pd.DataFrame]:
+    """The half-lives of every case that study_odds.py studied."""
+    name = f"study_halves_{model}"
+    if name not in tables.table_names(directory):
+        return {}
+    table = tables.load_table(name, directory=directory)
+    return {case_of(part): part for _, part in table.groupby("sweep")}
+
+
+def case_of(table: pd.DataFrame) -> tuple[Any, ...]:
+    """What the first row says of its case."""
+    return tuple(table.iloc[0][ABOUT])
 
 
 # ---- errors -------------------------------------------------------------------------------------
@@ -144,13 +160,15 @@ def held_out_choice(
     chosen = np.empty(len(errors), dtype=np.int64)
     for name in np.unique(names):
         mine = names == name
-        chosen[mine] = np.argmin(errors[~mine].mean(axis=0))
+        chosen[mine] = np.argmin(np.nanmean(errors[~mine], axis=0))
     return chosen
 
 
 def compare(known: Sequence[Truth]) -> pd.DataFrame:
     """One row per rule: mean |log(predicted / true)| with Student's 95 % intervals over traits; the
-    mean distance in residual norms (`in norms`), at the threshold of the other traits."""
+    mean distance in residual norms (`in norms`), at the threshold of the other traits; `sides`: of
+    how many sides there is what the rule reads; `sees none`: the share of those where it sees no
+    ceiling in the range."""
     truth = np.array([[each.ceiling] for each in known])
     groups = [(each.model, each.trait) for each in known]
     clusters = [trait for _, trait in groups]
@@ -159,7 +177,9 @@ def compare(known: Sequence[Truth]) -> pd.DataFrame:
     rows = []
     for name in RULES:
         errors = np.abs(np.log(said[name] / truth))
-        row: dict[str, Any] = {"rule": name}
+        if np.isnan(errors).all():  # of a study that was not made
+            continue
+        row: dict[str, Any] = {"rule": name, "sides": int(np.isfinite(errors[:, 0]).sum())}
         everyone = np.arange(len(known))
         columns = {"other traits": held_out_choice(errors, groups, 1)}
         if models > 1:
@@ -174,7 +194,10 @@ def compare(known: Sequence[Truth]) -> pd.DataFrame:
             _, low, high = cluster_interval(values, clusters)
             row |= {kind: np.nanmean(values), f"{kind}, low": low, f"{kind}, high": high}
         chosen = said[name][everyone, columns["other traits"]]
-        row["in norms"] = float(np.abs(chosen - truth[:, 0]).mean())
+        row["in norms"] = float(np.nanmean(np.abs(chosen - truth[:, 0])))
+        # A rule that sees no ceiling says the end of the range.
+        ends = np.array([each.end for each in known])
+        row["sees none"] = float((chosen >= ends)[np.isfinite(chosen)].mean())
         row["each"] = kinds["other traits"]
         row["said"] = chosen
         rows.append(row)
@@ -189,7 +212,8 @@ def on_other_prompts(
 ) -> Floats:
     """|log| of what a rule says of half of the prompts, at the other traits' threshold, by the true
     ceiling of the other half: (sides,), NaN where that half has none. Here the noise of the prompts
-    counts, as it does for whoever steers on prompts of their own."""
+    counts, as it does for whoever steers on prompts of their own. (What a rule reads beside the
+    texts, such as a KL, comes from prompts of its own and stays.)"""
     errors = np.full(len(known), np.nan)
     for place, (each, column) in enumerate(zip(known, columns["other traits"], strict=True)):
         prompts = np.random.default_rng(0).permutation(len(each.curves.texts["coherence"]))
@@ -222,11 +246,13 @@ def each_side(table: pd.DataFrame, known: Sequence[Truth]) -> pd.DataFrame:
 
 def ahead(table: pd.DataFrame, known: Sequence[Truth]) -> Mapping[str, Any]:
     """The rule of `find_ceiling`, which is settled beforehand, against the best rival, which is
-    chosen by the very errors: so the comparison leans the rival's way. Its interval is Student's
+    chosen by the very errors, of those that were asked about every side: so the comparison leans
+    the rival's way. Its interval is Student's
     over traits."""
     clusters = [each.trait for each in known]
     ours = table[table["rule"] == SHIPPED].iloc[0]
-    rival = table[table["rule"].isin(list(RIVALS))].sort_values("other traits").iloc[0]
+    heard = table["rule"].isin(list(RIVALS)) & (table["sides"] == len(known))
+    rival = table[heard].sort_values("other traits").iloc[0]
     gap, low, high = cluster_interval(rival["each"] - ours["each"], clusters)
     return {
         "ours": SHIPPED,

@@ -9,7 +9,7 @@ might have been chosen, in `CHOICES`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from workbench.breakage import intact
 from workbench.crossings import crossing, settled
 from workbench.intervals import Floats
+from workbench.law_shapes import KINDS
 from workbench.seek import FIRST, next_sizes
 
 BEYOND = float("inf")
@@ -30,15 +31,23 @@ class Curves:
     grid    (K,) sizes of the coefficients, in residual norms
     texts   column -> (P, K)
     rivals  column -> (K,) what a sweep does not log, see study_ceilings.py
+    halves  kind -> half-life of its law, see study_odds.py; empty where that was not studied
     """
 
     grid: Floats
     texts: Mapping[str, Floats]
     rivals: Mapping[str, Floats]
+    halves: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, texts: pd.DataFrame, rivals: pd.DataFrame, sign: int) -> Curves:
-        """One side of a sweep of study_ceilings.py."""
+    def of(
+        cls,
+        texts: pd.DataFrame,
+        rivals: pd.DataFrame,
+        sign: int,
+        halves: pd.DataFrame | None = None,
+    ) -> Curves:
+        """One side of a sweep of study_ceilings.py, with its half-lives of study_odds.py."""
         mine = texts[sign * texts["coefficient_norm"] >= 0]
         mine = mine.assign(size=mine["coefficient_norm"].abs()).sort_values(
             ["prompt_index", "size"]
@@ -52,11 +61,17 @@ class Curves:
             grid,
             {name: mine[name].to_numpy(dtype=float).reshape(shape) for name in columns},
             {name: beside[name].to_numpy(dtype=float) for name in RIVAL_COLUMNS},
+            {}
+            if halves is None
+            else {
+                kind: float(halves.set_index("sign")[kind].fillna(BEYOND)[sign]) for kind in KINDS
+            },
         )
 
     def of_prompts(self, rows: Sequence[int]) -> Curves:
-        """The same for some prompts, which may stand twice."""
-        return Curves(self.grid, {k: v[rows] for k, v in self.texts.items()}, self.rivals)
+        """The same for some prompts, which may stand twice. What rivals read (`rivals`, `halves`)
+        was measured on prompts of its own and stays."""
+        return replace(self, texts={k: v[rows] for k, v in self.texts.items()})
 
 
 RIVAL_COLUMNS = ("kl_95", "kl_first", "corpus_loss")
@@ -208,6 +223,18 @@ def change_point(curves: Curves, _: float) -> float:
     return float((curves.grid[at - 1] + curves.grid[at]) / 2)
 
 
+def utility_half_life(curves: Curves, factor: float) -> float:
+    """A factor of where half of the utility log-odds' fall within the range is done, by the fitted
+    law of "Why Steering Works" (arXiv 2602.02343); so it hangs on how far the range goes."""
+    return factor * curves.halves.get("utility", float("nan"))
+
+
+def preference_half_life(curves: Curves, factor: float) -> float:
+    """A factor of where the preference log-odds have fallen to half of what their slope at 0
+    promised, by the same paper's law."""
+    return factor * curves.halves.get("preference", float("nan"))
+
+
 def constant(_: Curves, norms: float) -> float:
     """Always the same: half a norm is the rule of "Eiffel Tower Llama"."""
     return norms
@@ -224,6 +251,8 @@ RIVALS: Mapping[str, Rule] = {
     "corpus loss": corpus_loss,
     "distinct-2": distinct_pairs,
     "change point": change_point,
+    "utility half-life": utility_half_life,
+    "preference half-life": preference_half_life,
     "constant": constant,
 }
 RULES: Mapping[str, Rule] = {**OURS, **RIVALS}
@@ -236,6 +265,8 @@ PUBLISHED: Mapping[str, float | None] = {
     "ALERT as meant": 0.2,
     "iso-KL": 1.0,
     "change point": 0.0,
+    "utility half-life": 1.0,
+    "preference half-life": 1.0,
     "constant": 0.5,
 }
 CHOICES: Mapping[str, Floats] = {
@@ -250,5 +281,7 @@ CHOICES: Mapping[str, Floats] = {
     "corpus loss": np.geomspace(0.01, 5, 40),
     "distinct-2": np.geomspace(0.005, 0.6, 30),
     "change point": np.zeros(1),
+    "utility half-life": np.geomspace(0.05, 2, 60),
+    "preference half-life": np.geomspace(0.05, 2, 60),
     "constant": np.geomspace(0.1, 1.6, 60),
 }

@@ -3,10 +3,7 @@
     python benchmarks/study_ceilings.py [MODEL ...] [--seeds 0 1] [--directory reports]
 
 For each model (wren; its siblings, whose weights lie beside this script or are trained): traits x
-layers x methods x seeds, each a sweep of both signs. The middle layer also has random and
-shuffled-label directions, which steer nothing. Finished sweeps are kept in the cache, so that a
-stopped study goes on where it was, and those that the tables in the directory already hold, made
-by the same code on the same weights, are taken from there. Two tables a model:
+layers x methods x seeds (studies.py), each a sweep of both signs. Two tables a model:
 
 study_ceilings_MODEL  one row per text: what `workbench.sweep` logs, and the exact judge's columns
 study_rivals_MODEL    one row per coefficient: what rival rules need and a sweep does not log
@@ -19,44 +16,18 @@ rollouts; `corpus_loss`, nats a token of texts that others wrote, under the stee
 
 from __future__ import annotations
 
-import argparse
-import itertools
-import sys
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import pandas as pd
 import torch
+from studies import COEFFICIENTS, Case, Study, direction  # puts the checkout on the path
 
-from workbench import (
-    extract,
-    generate,
-    judges,
-    load,
-    logprobs,
-    pairs,
-    positions,
-    random_like,
-    sweep,
-)
+from workbench import generate, judges, logprobs, sweep
 from workbench.models import LM
-from workbench.store import cache_directory
-from workbench.tables import code_fingerprint, load_table, save_table, stale, table_names
 from workbench.vectors import SteeringVector
-from workbench.wren.siblings import SIBLINGS, sibling
 
-TRAITS = ("mood", "formality", "verbosity", "italian", "power", "refusal")
-METHODS = ("mean_difference", "pca_center", "logistic")
-CONTROLS = ("random", "shuffled")
-SEEDS = (0, 1)
-SIDE = np.geomspace(0.08, 1.6, 16)
-COEFFICIENTS = np.concatenate([-SIDE[::-1], [0.0], SIDE])
 PROMPTS, NEW_TOKENS = 16, 48
 ROLLOUTS, ROLLED = 8, 16  # of the rival rules: prompts, greedy tokens
 CORPUS = 8
@@ -83,7 +54,6 @@ KEPT = (
     "kept",
     "shown",
 )
-TRAINED = Path(__file__).parent / "siblings"
 CODE = (
     "controls",
     "distributions",
@@ -93,6 +63,8 @@ CODE = (
     "judges.exact",
     "measures",
     "methods",
+    "pairs",
+    "positions",
     "reading",
     "running",
     "sampling",
@@ -104,49 +76,6 @@ CODE = (
     "vectors",
     "wren.judge",
 )
-
-
-@dataclass(frozen=True)
-class Case:
-    """One sweep of the study."""
-
-    trait: str
-    layer: int
-    method: str
-    seed: int
-
-    def __str__(self) -> str:
-        return f"{self.trait}-{self.layer}-{self.method}-{self.seed}"
-
-
-ABOUT = tuple(field.name for field in fields(Case))
-
-
-def cases(depth: int, seeds: Sequence[int] = SEEDS) -> Iterator[Case]:
-    """Every trait, seed and method at the first, the middle and the last layer; controls in the
-    middle."""
-    layers = sorted({0, depth // 2, depth - 1})
-    for seed, trait in itertools.product(seeds, TRAITS):
-        for layer, method in itertools.product(layers, METHODS):
-            yield Case(trait, layer, method, seed)
-        for control in CONTROLS:
-            yield Case(trait, depth // 2, control, seed)
-
-
-def direction(lm: LM, making: Any, case: Case) -> SteeringVector:
-    """The vector of a case, from the pairs that make vectors."""
-    shuffled = case.method == "shuffled"
-    vector = extract(
-        lm,
-        making,
-        case.method if case.method in METHODS else "mean_difference",
-        positions=positions.generated,
-        held_out=0,
-        layer=case.layer,
-        shuffle_labels=case.seed if shuffled else None,
-        quiet=True,
-    )
-    return random_like(vector, case.seed) if case.method == "random" else vector
 
 
 def texts(lm: LM, vector: SteeringVector, prompts: Sequence[Any], case: Case) -> pd.DataFrame:
@@ -203,96 +132,24 @@ def steer(vector: SteeringVector, coefficients: np.ndarray, rows: int) -> Any:
     return vector.at(torch.from_numpy(np.repeat(coefficients, rows)).float(), unit="norm")
 
 
-def run(name: str, directory: Path, seeds: Sequence[int] = SEEDS) -> None:
-    """Both tables of one model."""
-    lm = load(sibling(name, trained=TRAINED) if name in SIBLINGS else name)
-    folder = cache_directory() / "study_ceilings" / f"{lm.fingerprint[:16]}-{code()[:16]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    known = published(name, lm, directory)
-    todo, found, beside = list(cases(lm.layers, seeds)), [], []
-    began, fresh = time.time(), 0
-    for number, case in enumerate(todo, 1):
-        whole, side = folder / f"{case}.parquet", folder / f"{case}.rivals.parquet"
-        if not side.is_file() and case in known:
-            for path, frame in zip((whole, side), known[case], strict=True):
-                frame.to_parquet(path)
-        if not side.is_file():
-            parts = pairs.load(f"wren-{case.trait}").split(seed=case.seed)
-            vector = direction(lm, parts.extract, case)
-            prompts = parts.select.prompts[:PROMPTS]
-            corpus = [pair.full[index % 2] for index, pair in enumerate(parts.report[:CORPUS])]
-            texts(lm, vector, prompts, case).to_parquet(whole)
-            rivals(lm, vector, prompts, corpus).to_parquet(side)
-            fresh += 1
-            left = (time.time() - began) / fresh * (len(todo) - number)
-            print(f"{name} {number}/{len(todo)} {case}: {left / 60:.0f} min left", flush=True)
-        about = {**vars(case), "sweep": number - 1}
-        found.append(pd.read_parquet(whole).assign(**about))
-        beside.append(pd.read_parquet(side).assign(**about))
-    provenance = {"model": lm.name, "weights": lm.fingerprint, "settings": settings(seeds)}
-    for table, frames in (("ceilings", found), ("rivals", beside)):
-        save_table(
-            smaller(pd.concat(frames, ignore_index=True)),
-            f"study_{table}_{name}",
-            directory=directory,
-            provenance=provenance,
-            modules=CODE,
-            compact=True,
-        )
+def measure(lm: LM, case: Case) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The texts of a case, and what rivals need."""
+    parts, vector = case.pairs, direction(lm, case)
+    prompts = parts.select.prompts[:PROMPTS]
+    corpus = [pair.full[index % 2] for index, pair in enumerate(parts.report[:CORPUS])]
+    return texts(lm, vector, prompts, case), rivals(lm, vector, prompts, corpus)
 
 
-def published(name: str, lm: LM, directory: Path) -> dict[Case, tuple[pd.DataFrame, pd.DataFrame]]:
-    """The cases of the tables in a directory, if today's code and weights would make them."""
-    tables = [f"study_{table}_{name}" for table in ("ceilings", "rivals")]
-    if not all(table in table_names(directory) for table in tables):
-        return {}
-    frames = [load_table(table, directory=directory) for table in tables]
-    for table, frame in zip(tables, frames, strict=True):
-        made = frame.attrs["settings"]
-        if stale(table, directory=directory, weights=lm.fingerprint) or made != settings(
-            made["seeds"]
-        ):
-            return {}
-    whole, side = (
-        {
-            Case(*key): part.drop(columns=[*ABOUT, "sweep"])
-            for key, part in frame.groupby(list(ABOUT), sort=False)
-        }
-        for frame in frames
-    )
-    return {case: (whole[case], side[case]) for case in whole}
-
-
-def smaller(frame: pd.DataFrame) -> pd.DataFrame:
-    """The same with half the bytes: 7 digits are more than any of this is worth."""
-    floats = frame.select_dtypes("float64").columns
-    return frame.astype({**dict.fromkeys(floats, "float32")})
-
-
-def settings(seeds: Sequence[int]) -> dict[str, Any]:
-    """What a rerun must share."""
-    return {
-        "coefficients": COEFFICIENTS.round(6).tolist(),
+STUDY = Study(
+    tables=("ceilings", "rivals"),
+    measure=measure,
+    settings={
         "prompts": PROMPTS,
         "new_tokens": NEW_TOKENS,
-        "seeds": list(seeds),
-    }
-
-
-def code() -> str:
-    """The fingerprint of what decides the texts and their numbers."""
-    return code_fingerprint(*CODE)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Sweeps whose every text is judged exactly.")
-    parser.add_argument("models", nargs="*", default=["wren", *SIBLINGS])
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="default: 0 and 1")
-    parser.add_argument("--directory", type=Path, default=Path("reports"))
-    args = parser.parse_args(argv)
-    for name in args.models:
-        run(name, args.directory, args.seeds)
-
+        "rivals": {"rollouts": ROLLOUTS, "rolled": ROLLED, "corpus": CORPUS},
+    },
+    modules=CODE,
+)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main("Sweeps whose every text is judged exactly.")

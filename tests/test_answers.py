@@ -1,4 +1,4 @@
-"""Whether benchmarks/answers.py counts rightly, on sweeps whose every answer is known."""
+"""Whether answers.py and recommendations.py count rightly, on sweeps whose answers are known."""
 
 from __future__ import annotations
 
@@ -19,13 +19,25 @@ PROMPTS = 16
 
 
 @pytest.fixture(scope="module")
-def answers() -> Iterator[Any]:
+def modules() -> Iterator[dict[str, Any]]:
+    names = ("answers", "recommendations")
     sys.path.insert(0, str(FOLDER))
     try:
-        yield importlib.import_module("answers")
+        yield {name: importlib.import_module(name) for name in names}
     finally:
         sys.path.remove(str(FOLDER))
-        sys.modules.pop("answers", None)
+        for name in names:
+            sys.modules.pop(name, None)
+
+
+@pytest.fixture(scope="module")
+def answers(modules: dict[str, Any]) -> Any:
+    return modules["answers"]
+
+
+@pytest.fixture(scope="module")
+def worth(modules: dict[str, Any]) -> Any:
+    return modules["recommendations"]
 
 
 def studied(seen: float, real: float, effect: float = 0.8) -> pd.DataFrame:
@@ -93,8 +105,8 @@ def test_one_that_never_sees_a_collapse_is_caught_too(answers: Any) -> None:
     assert silent["collapse"] == 0
 
 
-def test_one_that_sees_it_too_late_recommends_broken_texts(answers: Any) -> None:
-    good, late = (answers.recommended([known(answers, seen=s, effect=1.6)], 2) for s in (0.5, 1.2))
+def test_one_that_sees_it_too_late_recommends_broken_texts(answers: Any, worth: Any) -> None:
+    good, late = (worth.recommended([known(answers, seen=s, effect=1.6)], 2) for s in (0.5, 1.2))
     assert good["apart_below_half"] == 0
     assert good["apart_hold"] > 0.9
     assert 0 < good["captured_apart"] <= 1 + 1e-9
@@ -102,7 +114,7 @@ def test_one_that_sees_it_too_late_recommends_broken_texts(answers: Any) -> None
     assert late["captured"] < 0.2 < 0.7 < good["captured"] <= 1
 
 
-def test_a_side_without_a_recommendation_captures_nothing(answers: Any) -> None:
+def test_a_side_without_a_recommendation_captures_nothing(answers: Any, worth: Any) -> None:
     """The trait moves by much at the least coefficients, and the other way at all others: over the
     whole curve there is no effect."""
     one, other = known(answers, effect=1.6), known(answers, effect=1.6)
@@ -110,18 +122,30 @@ def test_a_side_without_a_recommendation_captures_nothing(answers: Any) -> None:
     moved = np.sign(other.texts["coefficient_norm"]) * np.where(size < 0.09, 0.5, -0.3)
     texts = other.texts.assign(shown=moved)
     other = answers.Known("wren", "power", "mean_difference", texts, other.ceilings)
-    both = answers.recommended([one, other], 1)
+    both = worth.recommended([one, other], 1)
     assert both["recommended"] == 0.5
     assert both["captured_of"] == 4
     assert both["captured"] < both["captured_said"]
 
 
-def test_breaking_is_no_gain(answers: Any) -> None:
+def test_the_greatest_gain_that_a_sweep_shows_is_found_where_it_shows_it(
+    answers: Any, worth: Any
+) -> None:
+    """Texts that only seem to break hide their gain from the sweep, and from nothing else."""
+    right, blind = (known(answers, seen=s, real=0.5, effect=1.6) for s in (0.5, 0.2))
+    found, hidden = (worth.recommended([each], 2) for each in (right, blind))
+    assert found["captured_seen"] > 0.8
+    assert found["captured_apart_own"] > 0.8
+    assert hidden["captured_seen"] < 0.6
+    assert hidden["captured_apart_exact"] > hidden["captured_apart_seen"]
+
+
+def test_breaking_is_no_gain(answers: Any, worth: Any) -> None:
     """Unsteered texts are at -1; broken ones show nothing, which is not a movement up."""
     texts = studied(0.3, 0.3).assign(shown=-1.0)
     texts["shown"] = texts["shown"].where(texts["coherence"] >= 0.5)
     side = answers.Known("wren", "mood", "m", texts, {1: 0.3}).side(1)
-    _, gain, holds = answers.gains(side, 1)
+    _, gain, holds = worth.gains(side, 1)
     assert gain.max() == 0
     assert holds[-1] == 0
 

@@ -370,7 +370,7 @@ CASES: dict[str, Case] = {
     "unknown control": (
         lambda h: h.sweep(controls=("shuffled",)),
         ValueError,
-        r"control 'shuffled' cannot be made from the vector alone",
+        r"control 'shuffled' cannot be made of what is steered alone",
     ),
     "control with a taken name": (
         lambda h: h.sweep(controls={"vector": h.vector()}),
@@ -380,7 +380,7 @@ CASES: dict[str, Case] = {
     "control of another width": (
         lambda h: h.sweep(controls={"shuffled": h.vector(8)}),
         ValueError,
-        r"the control 'shuffled' is 8 wide, the vector 32",
+        r"the control 'shuffled' is 8 wide, what it stands beside 32",
     ),
     "the same prompt twice": (
         lambda h: h.sweep(["The fox", "The fox"]),

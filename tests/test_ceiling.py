@@ -366,3 +366,10 @@ def test_frames_put_together_as_they_are_lose_no_control() -> None:
     again = find_ceiling(pd.concat([own, *others], ignore_index=True), bootstrap=50)
     assert found[1].reasons == again[1].reasons
     assert found[1].ceiling == again[1].ceiling
+
+
+def test_a_control_of_one_sign_leaves_the_other_without() -> None:
+    frame = made({1: 1.0, -1: 1.0}, {1: 0.5, -1: 0.5})
+    control = frame[frame["coefficient_norm"] > 0].assign(vector="random")
+    both = find_ceiling(pd.concat([frame, control], ignore_index=True))
+    assert set(both.sides) == {1, -1}

@@ -21,7 +21,7 @@ PROMPTS = 12
 
 @pytest.fixture(scope="module")
 def modules() -> Iterator[dict[str, ModuleType]]:
-    names = ("timing", "detectors", "detector", "study_ceilings")
+    names = ("timing", "detectors", "detector", "studies", "study_ceilings")
     sys.path.insert(0, str(FOLDER))
     try:
         yield {name: importlib.import_module(name) for name in names}
@@ -67,7 +67,8 @@ def test_every_rule_finds_the_end_of_curves_that_are_steep_there(
     modules: dict[str, Any], ceiling: float
 ) -> None:
     rules = modules["detectors"]
-    curves = rules.Curves.of(*study(ceiling), 1)
+    halves = pd.DataFrame({"sign": [1, -1], "preference": ceiling, "utility": ceiling})
+    curves = rules.Curves.of(*study(ceiling), 1, halves)
     fitting = {
         "share intact": 0.5,
         "mean excess": 1.5,
@@ -79,6 +80,8 @@ def test_every_rule_finds_the_end_of_curves_that_are_steep_there(
         "corpus loss": 1.0,
         "distinct-2": 0.3,
         "change point": 0.0,
+        "utility half-life": 1.0,
+        "preference half-life": 1.0,
         "constant": ceiling,
     }
     step = GRID[-1] / GRID[-2]
@@ -106,7 +109,8 @@ def test_a_search_finds_the_same_end_with_fewer_coefficients(
 
 def test_a_rule_that_sees_no_end_says_so(modules: dict[str, Any]) -> None:
     rules = modules["detectors"]
-    curves = rules.Curves.of(*study(0.5), -1)
+    nowhere = pd.DataFrame({"sign": [1, -1], "preference": math.nan, "utility": math.nan})
+    curves = rules.Curves.of(*study(0.5), -1, nowhere)
     for name, rule in rules.RULES.items():
         if name not in ("constant", "change point"):
             assert rule(curves, 0.3) == math.inf, name
@@ -139,10 +143,10 @@ def test_a_threshold_never_saw_what_it_is_judged_on(modules: dict[str, Any]) -> 
 
 
 def test_the_study_has_every_trait_layer_method_and_seed_once(modules: dict[str, Any]) -> None:
-    study_ceilings = modules["study_ceilings"]
-    found = list(study_ceilings.cases(6))
+    studies = modules["studies"]
+    found = list(studies.cases(6))
     assert len(set(map(str, found))) == len(found) == 6 * 2 * (3 * 3 + 2)
     assert {case.layer for case in found} == {0, 3, 5}
-    assert {case.layer for case in study_ceilings.cases(3)} == {0, 1, 2}
-    small = study_ceilings.smaller(pd.DataFrame({"a": [0.1], "b": [1], "c": ["x"]}))
+    assert {case.layer for case in studies.cases(3)} == {0, 1, 2}
+    small = studies.smaller(pd.DataFrame({"a": [0.1], "b": [1], "c": ["x"]}))
     assert [str(dtype) for dtype in small.dtypes[:2]] == ["float32", "int64"]

@@ -46,8 +46,46 @@ def test_both_texts_are_those_of_generate(
             torch.tensor(text.logprobs), alone.logprobs_unsteered[0, :length], atol=1e-4, rtol=0
         )
     assert (found.baseline.ids == found.steered.ids) == (coefficient == 0)
-    assert len(seen) == max(len(found.baseline.ids), len(found.steered.ids))
+    assert len(seen) == 1 + max(len(found.baseline.ids), len(found.steered.ids))
     assert seen[-1] == found
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_the_first_steered_token_is_told_ahead_and_without_a_score(
+    tiny: LM, temperature: float
+) -> None:
+    for seed in range(5):
+        seen: list[live.Written] = []
+        how = {"new_tokens": 3, "temperature": temperature, "seed": seed}
+        found = live.stream(tiny, "a b c", push(tiny, 1.5), **how, on_token=seen.append)
+        ahead = seen[0].steered
+        assert seen[0].baseline == live.Text()
+        assert ahead.ids == found.steered.ids[:1]
+        assert found.steered.text.startswith(ahead.text)
+        assert math.isnan(ahead.mean_logprob)
+        assert [text.ids for text in (seen[1].baseline, seen[1].steered)] == [
+            found.baseline.ids[:1], found.steered.ids[:1]
+        ]  # fmt: skip
+        assert not math.isnan(seen[1].steered.mean_logprob)
+
+
+def test_nobody_listens_so_no_pass_is_spent_on_telling_ahead(tiny: LM) -> None:
+    passes: list[int] = []
+    hook = tiny.model.register_forward_pre_hook(lambda *_: passes.append(1))
+    try:
+        live.stream(tiny, "a b c", push(tiny, 0.5), new_tokens=4)
+        silent = len(passes)
+        live.stream(tiny, "a b c", push(tiny, 0.5), new_tokens=4, on_token=lambda _: None)
+    finally:
+        hook.remove()
+    assert (silent, len(passes) - silent) == (4, 5)
+
+
+def test_a_schedule_that_fails_later_is_refused_before_anything_is_told(tiny: LM) -> None:
+    (one,) = push(tiny, 1.0)
+    rule = Intervention(one.layer, one.update, lambda step: math.nan if step == 3 else 1.0)
+    with pytest.raises(ValueError, match="give one finite number"):
+        live.stream(tiny, "a b c", [rule], on_token=lambda _: pytest.fail("told"))
 
 
 def test_the_scores_are_those_of_the_unsteered_model_not_of_the_steered(stories: LM) -> None:
@@ -83,7 +121,7 @@ def test_a_text_that_ends_stays_ended(tiny: LM) -> None:
             assert text.finish == ("end" if ended[-1] else "length")
             assert len(text.ids) == 40 or ended[-1]
         apart += found.baseline.finish == "end" and len(found.baseline.ids) < len(found.steered.ids)
-        for before, after in pairwise(seen):
+        for before, after in pairwise(seen[1:]):  # the first holds a token without a score
             for one, next_one in (
                 (before.baseline, after.baseline),
                 (before.steered, after.steered),
@@ -93,7 +131,7 @@ def test_a_text_that_ends_stays_ended(tiny: LM) -> None:
     assert apart > 0, "no baseline ended first: the test shows nothing"
 
 
-@pytest.mark.parametrize("after", [1, 3])
+@pytest.mark.parametrize("after", [1, 2, 4])
 def test_a_stop_is_obeyed_within_one_token(stories: LM, after: int) -> None:
     stop = threading.Event()
     seen = []
@@ -108,7 +146,8 @@ def test_a_stop_is_obeyed_within_one_token(stories: LM, after: int) -> None:
     )
     assert len(seen) == after
     assert [text.finish for text in (found.baseline, found.steered)] == ["stopped", "stopped"]
-    assert len(found.steered.ids) == after
+    assert len(found.steered.ids) == max(1, after - 1)
+    assert len(found.baseline.ids) == after - 1
 
 
 def test_a_pace_tells_less_often_and_writes_the_same(stories: LM) -> None:
@@ -116,7 +155,7 @@ def test_a_pace_tells_less_often_and_writes_the_same(stories: LM) -> None:
     how = {"new_tokens": 20, "on_token": seen.append}
     whole = live.stream(stories, PROMPT, push(stories, 0.5), new_tokens=20)
     assert live.stream(stories, PROMPT, push(stories, 0.5), **how, pace=3600.0) == whole
-    assert len(seen) == 1
+    assert len(seen) == 2, "the token ahead, and the first of both"
 
 
 def test_a_stop_before_the_start_writes_nothing(stories: LM) -> None:

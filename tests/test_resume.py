@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+import kills
 import pandas as pd
 
 KILLS = 10
@@ -61,15 +62,7 @@ def in_child(directory: Path, result: Path | None, *, die_at_write: int | None =
         return pid
     try:
         if die_at_write is not None:
-            left, replace = [die_at_write], os.replace
-
-            def killing(source: str, target: str) -> None:
-                left[0] -= 1
-                if left[0] < 0:  # the new file is there, but not yet in its place
-                    os.kill(os.getpid(), signal.SIGKILL)
-                replace(source, target)
-
-            os.replace = killing  # type: ignore[assignment]
+            kills.die_at_write(die_at_write)
         frame = one_sweep(directory)
         if result is not None:
             frame.to_pickle(result)

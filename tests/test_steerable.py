@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from workbench import figures, judges, pairs, seek, sweep, train
 from workbench.alert import alert_as_meant
 from workbench.ceiling import find_ceiling
 from workbench.controls import as_strong_as, random_like
-from workbench.forms import LocalWeight, LoRA
+from workbench.forms import LoRA, tensors_of
 from workbench.generate import generate
 from workbench.models import LM, load
 from workbench.reading import residual_norms
@@ -80,12 +81,12 @@ def test_a_sweep_of_a_change_resumes_and_refuses_another(
 def test_each_tensor_of_a_change_counts_in_its_hash(tiny: LM, form: str) -> None:
     change = make(tiny, form)
     (key,) = change.changes
-    twisted = {
-        "lora": lambda: LoRA({key: change.changes[key].times(1.001)}, tiny.name, "", "x"),
-        "local_weight": lambda: LocalWeight({key: change.changes[key].times(1.001)}, "", "", "x"),
-    }[form]()
-    one, other = (run(tiny, each, coefficients=[0.0]) for each in (change, twisted))
-    assert one.attrs["vectors"] != other.attrs["vectors"]
+    tensors = tensors_of(change.changes[key])
+    one = run(tiny, change, coefficients=[0.0]).attrs["vectors"]
+    for name, tensor in tensors.items():
+        twisted = replace(change.changes[key], **{name: tensor * 1.001})
+        other = run(tiny, replace(change, changes={key: twisted}), coefficients=[0.0])
+        assert one != other.attrs["vectors"], name
 
 
 @both
@@ -147,9 +148,9 @@ def test_what_cannot_be_swept_is_refused_before_work(tiny: LM) -> None:
         run(tiny, lora, controls={"w": weight})
     with pytest.raises(ValueError, match="'v' is a SteeringVector, what is swept a LocalWeight"):
         run(tiny, weight, controls={"v": vector_for(tiny)})
-    with pytest.raises(ValueError, match="controls is one vector"):
+    with pytest.raises(ValueError, match="controls is a single one"):
         run(tiny, weight, controls=weight)
-    with pytest.raises(ValueError, match="has length 0 at layer 1"):
+    with pytest.raises(ValueError, match="has size 0 at layer 1"):
         run(tiny, weight, controls={"none": weight * 0})
     with pytest.raises(ValueError, match="no random control"):
         random_like(tiny, 0)  # type: ignore[type-var]

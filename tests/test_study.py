@@ -20,6 +20,8 @@ def errors(share: float = 0.9) -> pd.DataFrame:
             "other traits": [0.1, 0.1 * share],
             "other traits, low": [0.05, 0.04],
             "other traits, high": [0.2, 0.1],
+            "sides": [10, 108],
+            "sees none": [0.5, 0.0],
             "in norms": [0.05, 0.04],
             "published": [np.nan, 0.08],
             "published, low": [np.nan, 0.04],
@@ -63,6 +65,25 @@ def test_a_missed_aim_is_said() -> None:
     assert "[+0.010, +0.030], clear of zero" in met
 
 
+def test_chasing_the_greatest_gain_is_judged_on_other_prompts() -> None:
+    assert study.gains_verdict({}) == ""
+    shares = {"": 0.7, "_said": 0.85, "_apart_safe": 0.8, "_apart_own": 0.95, "_apart_seen": 0.6}
+    shares |= {"_more": 0.2}
+    found = {
+        f"captured{name}{end}": value + more
+        for name, value in shares.items()
+        for end, more in (("", 0.0), ("_low", -0.1), ("_high", 0.1))
+    }
+    said = study.gains_verdict(found)
+    assert "capture 70% [60%, 80%]" in said
+    assert "missed" in said
+    assert "they see 95% [85%, 105%] of their own, and the other half 60% [50%, 70%]" in said
+    assert said.endswith("it is 80% [70%, 90%]: +20% [+10%, +30%] more, clear of zero.")
+    other = study.gains_verdict({**found, "captured": 0.92, "captured_more_low": -0.1})
+    assert "aim, met" in other
+    assert "+20% [−10%, +30%] more, not clear of zero" in other
+
+
 def test_claims_say_whether_the_aim_is_met_by_the_interval_or_the_value_alone() -> None:
     def figure(name: str, value: float, low: float, high: float) -> dict[str, float]:
         ends = {f"{name}_low": low, f"{name}_high": high, f"{name}_of": 9, f"{name}_clusters": 3}
@@ -85,6 +106,8 @@ def test_the_committed_study_fills_its_tables() -> None:
     claims = study.claims(study.findings(tables.load_table("detectors", directory=ROOT)))
     assert len(claims) == len(study.CLAIMS)
     assert not claims["seen"].str.contains("nan").any()
+    quoted = tables.load_table("results_claims", directory=ROOT)
+    assert quoted["seen"].tolist() == claims["seen"].tolist(), "run notebook 10 again"
     assert study.names(ROOT)
 
 

@@ -401,7 +401,7 @@ def test_what_a_sweep_cannot_take_is_refused_before_anything_is_written(
 
 def test_a_bare_vector_is_no_set_of_controls(tiny: LM) -> None:
     control = random_like(vector_for(tiny), 0)
-    with pytest.raises(ValueError, match=r"controls is one vector.*controls=\{'random': vector\}"):
+    with pytest.raises(ValueError, match=r"controls is a single one.*controls=\{'random': it\}"):
         run(tiny, controls=control)
 
 

@@ -90,6 +90,9 @@ def find_ceiling(
         raise ValueError(f"level {level!r}: give a share between 0 and 1")
     seed, bootstrap = check_whole("seed", seed, 0), check_whole("bootstrap", bootstrap, 1)
     _check(frame, signal)
+    # pandas copies a frame's provenance at every step.
+    layers, frame = frame.attrs.get("layers", ()), frame.copy(deep=False)
+    frame.attrs = {}
     axis, unit = coefficient_axis(frame[frame["vector"] == "vector"])
     judged = intact(frame)
     steered = judged[frame["vector"] == "vector"]
@@ -115,7 +118,7 @@ def find_ceiling(
     )
     far = steered.iloc[int(steered[axis].abs().to_numpy().argmax())]
     # Several layers have no one length of a residual norm.
-    one_layer = len(frame.attrs.get("layers", ())) < 2
+    one_layer = len(layers) < 2
     scale = float(far["coefficient"] / far[axis]) if one_layer or unit == "raw" else math.nan
     sides = {
         sign: _side(

@@ -1,6 +1,7 @@
-"""The command line: `workbench results`, `workbench demo`, `workbench figures`, `workbench study`.
+"""The command line.
 
-Run in the project's folder; `make` does so after setting up an environment.
+`workbench results`, `demo`, `figures` and `study` are run in the project's folder; `make` does so
+after setting up an environment. `workbench run` and `merge` are run anywhere (workbench/runs).
 """
 
 import subprocess
@@ -11,13 +12,15 @@ from typing import Annotated
 import typer
 
 from workbench import report, tables
+from workbench.runs.command import ManyNumbers, merge, run
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 @app.callback()
 def main() -> None:
-    """Steer language models: run the notebooks, draw the figures, write the report."""
+    """Steer language models: train interventions and try them, run the notebooks, write the
+    report."""
 
 
 @app.command()
@@ -90,6 +93,10 @@ def study(
         typer.echo(f"{name}: {'stale: ' + '; '.join(reasons) if reasons else 'up to date'}")
     if not names:
         typer.echo(f"no tables in {directory / 'tables'} yet: `make results` writes them")
+
+
+app.command(cls=ManyNumbers)(run)
+app.command()(merge)
 
 
 if __name__ == "__main__":

@@ -72,25 +72,19 @@ def as_strong_as(
         )
     if control.width != steered.width:
         raise ValueError(
-            f"the control {name!r} is {control.width} wide, the vector {steered.width}"
+            f"the control {name!r} is {control.width} wide, what it stands beside {steered.width}"
         )
     factors = {}
     for layer in steered.default_layers if layers is None else layers:
         if layer not in control.layers or layer not in steered.layers:
-            raise ValueError(f"the control {name!r} or the vector has no direction at {layer!r}")
+            raise ValueError(
+                f"the control {name!r} or what it stands beside has nothing at layer {layer!r}"
+            )
         size = control.norm(layer)
         if size == 0:
-            raise ValueError(f"the control {name!r} has length 0 at layer {layer}")
+            raise ValueError(f"the control {name!r} has size 0 at layer {layer}")
         factors[layer] = steered.norm(layer) / size
-    made: Any = control
-    if isinstance(made, SteeringVector):
-        return replace(
-            made,
-            directions={layer: made.directions[layer] * by for layer, by in factors.items()},
-            residual_norm=steered.residual_norm,
-            layer=next(iter(factors)),
-        )
-    return replace(made, changes={k: made.changes[k].times(by) for k, by in factors.items()})
+    return control.scaled(factors, steered.residual_norm)
 
 
 def _tensors(steered: Steerable) -> dict[str, Tensor]:

@@ -39,7 +39,8 @@ class Losses:
 class Schedule:
     """How long and how fast: `count` examples an epoch in minibatches of `batch`, the last partial.
 
-    warmup is the share of all steps in which the learning rate rises; then it falls to 0.
+    warmup is the share of all steps in which the learning rate rises; then it falls to 0. parts is
+    in how many pieces the examples of a step are read, for memory.
     """
 
     count: int
@@ -51,6 +52,7 @@ class Schedule:
     clip: float
     patience: int | None
     seed: int
+    parts: int = 1
 
     @property
     def epoch(self) -> int:
@@ -73,6 +75,11 @@ class Schedule:
         epoch, part = divmod(step, self.epoch)
         order = np.random.default_rng([self.seed, epoch]).permutation(self.count)
         return order[part * self.batch : (part + 1) * self.batch].tolist()
+
+    def pieces(self, step: int) -> list[list[int]]:
+        """The examples of a step as they are read together."""
+        chosen, size = self.examples(step), math.ceil(self.batch / self.parts)
+        return [chosen[start : start + size] for start in range(0, len(chosen), size)]
 
 
 @dataclass
@@ -167,7 +174,7 @@ def fit(
         while not state.complete(schedule) and not stopped():
             step, chosen = state.step, schedule.examples(state.step)
             try:
-                row = _step(parameters, optimizer, schedule, step, losses(parameters, chosen, step))
+                row = _step(parameters, optimizer, schedule, step, losses)
             except Diverged as error:
                 where = f"; the checkpoint of step {kept.step} is kept" if kept.step else ""
                 where += f" in {str(path.parent)!r}" if path is not None and kept.step else ""
@@ -199,14 +206,21 @@ def _step(
     optimizer: torch.optim.Optimizer,
     schedule: Schedule,
     step: int,
-    found: Losses,
+    losses: Callable[[dict[str, Tensor], Sequence[int], int], Losses],
 ) -> list[float]:
     """One step of the optimizer; its row of the history. Raises Diverged before it moves."""
-    value = float(found.loss.detach())
-    if not math.isfinite(value):
-        raise Diverged(f"the loss is {value}")
     optimizer.zero_grad()
-    found.loss.backward()
+    pieces = schedule.pieces(step)
+    seen = np.zeros(3)  # the objective and the losses of either side
+    for piece in pieces:
+        found = losses(parameters, piece, step)
+        share = len(piece) / sum(map(len, pieces))
+        value = float(found.loss.detach())
+        if not math.isfinite(value):
+            raise Diverged(f"the loss is {value}")
+        (found.loss * share if share < 1 else found.loss).backward()
+        seen += share * np.array([value, found.winning, found.losing])
+    value, winning, losing = seen.tolist()
     norm = float(torch.nn.utils.clip_grad_norm_(parameters.values(), schedule.clip))
     if not math.isfinite(norm):
         raise Diverged(f"the loss is {value:.3g} but its gradient {norm}")
@@ -217,7 +231,7 @@ def _step(
     if not all(bool(torch.isfinite(parameter).all()) for parameter in parameters.values()):
         raise Diverged(f"the loss is {value:.3g} but what is trained is no longer finite")
     epoch = float(step // schedule.epoch)
-    return [float(step), epoch, value, found.winning, found.losing, norm, rate, math.nan]
+    return [float(step), epoch, value, winning, losing, norm, rate, math.nan]
 
 
 def _done(state: State, schedule: Schedule) -> bool:

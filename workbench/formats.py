@@ -145,9 +145,19 @@ def load_pt(
     Only tensors are read (weights_only): a pickle that would run code is refused and runs nothing.
     Raises FileNotFoundError, and ValueError for other contents or when `layer` is needed.
     """
+    directions = _raw_directions(read_pt(path), layer, str(path))
+    return _foreign(directions, layer, "", model, fingerprint, "raw tensor")
+
+
+def read_pt(path: str | os.PathLike[str]) -> Any:
+    """What torch.save wrote, on the CPU: tensors, numbers, texts, lists and dictionaries of them.
+
+    Nothing else is read (weights_only): a pickle that would run code is refused and runs nothing.
+    Raises FileNotFoundError, and ValueError for other contents and for a damaged file.
+    """
     path = _existing(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         first = str(error).split(". ")[0].splitlines()[0]
         raise ValueError(
@@ -158,8 +168,6 @@ def load_pt(
         raise ValueError(
             f"{str(path)!r} is a damaged .pt file ({type(error).__name__}: {error})"
         ) from None
-    directions = _raw_directions(content, layer, str(path))
-    return _foreign(directions, layer, "", model, fingerprint, "raw tensor")
 
 
 def _raw_directions(content: Any, layer: int | None, path: str) -> dict[int, Tensor]:

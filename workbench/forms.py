@@ -126,6 +126,13 @@ class WeightForm:
         parts = [part.norm() for part in self.delta(layer) if part is not None]
         return float(torch.stack(parts).norm())
 
+    def scaled(
+        self: Form, factors: Mapping[int, float], residual_norm: Mapping[int, float]
+    ) -> Form:
+        """Its changes at these layers alone, each times its factor. What norms the stream has is
+        nothing to a change of weights. Raises KeyError for a layer that it does not change."""
+        return replace(self, changes={k: self.changes[k].times(by) for k, by in factors.items()})
+
     def __repr__(self) -> str:
         trait = self.provenance.get("trait") or self.provenance.get("pairs") or self.kind
         sizes = ", ".join(

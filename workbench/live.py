@@ -8,7 +8,10 @@ Three rows lie along the batch:
 
 so that every pass gives the next token of both texts and, from the reader, how likely the steered
 token is to the unsteered model. Baseline and steered share their sampling noise: where the vector
-changes nothing they are the same text. This module knows nothing of pages or threads.
+changes nothing they are the same text.
+
+Three rows take longer to read a prompt than one, so a listener is told the steered text's first
+token beforehand, from a pass over its prompt alone. This module knows nothing of pages or threads.
 """
 
 from __future__ import annotations
@@ -28,7 +31,8 @@ from workbench.completions import decode_completions
 from workbench.distributions import chosen_logprobs
 from workbench.generate import end_ids, generation_config
 from workbench.sampling import Chooser, Sampling, check_sampling
-from workbench.tokens import Prompt, encode
+from workbench.steering import plan
+from workbench.tokens import Batch, Prompt, encode
 from workbench.updates import Coefficient, Intervention
 
 if TYPE_CHECKING:
@@ -49,7 +53,7 @@ class Flag(Protocol):
 
 @dataclass(frozen=True)
 class Piece:
-    """A token's text and log P(token) under the unsteered model, in nats.
+    """A token's text and log P(token) under the unsteered model, in nats; NaN: not scored yet.
 
     A letter whose bytes lie in several tokens is one piece, with the sum of their scores.
     """
@@ -63,7 +67,8 @@ class Text:
     """What one of the two has written: pieces for show, ids and their unsteered log-probabilities.
 
     `finish` is "" while it is being written, then "end", "length" (as many tokens as asked for) or
-    "stopped". `ids` and `logprobs` include the end token; pieces do not.
+    "stopped". `ids` and `logprobs` include the end token; pieces do not. A first token that is told
+    ahead has NaN for its score.
     """
 
     pieces: tuple[Piece, ...] = ()
@@ -78,7 +83,7 @@ class Text:
 
     @property
     def mean_logprob(self) -> float:
-        """Nats per token under the unsteered model; NaN before the first token."""
+        """Nats per token under the unsteered model; NaN before the first one has a score."""
         return sum(self.logprobs) / len(self.logprobs) if self.logprobs else math.nan
 
 
@@ -109,8 +114,10 @@ def stream(
     new_tokens     the most tokens of either text
     temperature    0 is greedy
     seed           of the sampling noise, which both texts share
-    on_token       gets both texts so far after every token, in the thread that called
-    pace           seconds between two calls of that, at least; the last tokens may come without one
+    on_token       gets both texts so far after every token, in the thread that called; and before
+                   that, once, the steered text's first token alone, not scored yet
+    pace           seconds between two calls of that, at least, once all rows have read the prompt;
+                   the last tokens may come without one
     stop           looked at after every token: once set, what was written so far is returned
 
     The tokens are those that `generate` gives for the same settings, but for rounding, as
@@ -119,12 +126,24 @@ def stream(
     """
     check_sampling(new_tokens, temperature, seed=seed)
     steered = [replace(each, coefficient=_rowwise(each.coefficient)) for each in interventions]
-    batch = encode(lm, [prompt] * 3, new_tokens=new_tokens)
-    if stop is not None and stop.is_set():
-        return Written(Text(finish="stopped"), Text(finish="stopped"))
+    one = encode(lm, [prompt], new_tokens=new_tokens)
+    batch = one.select([0, 0, 0])
     ends = end_ids(lm)
-    sampling = Sampling(temperature, seed=seed, streams=(0, 0, 0))
     writers = [_Writer(lm.tokenizer, ends, new_tokens) for _ in range(2)]
+
+    def stopped() -> bool:
+        return stop is not None and stop.is_set()
+
+    def chooser(rows: Batch) -> Chooser:
+        return Chooser(Sampling(temperature, seed=seed, streams=(0,) * len(rows)), rows, ends)
+
+    ahead = _Writer(lm.tokenizer, ends, new_tokens)
+    if on_token is not None and not stopped():
+        plan(lm, batch, steered, new_tokens)  # raises before anything is told
+        ahead.take(_first(lm, one, interventions, chooser(one)), math.nan)
+        on_token(Written(steered=ahead.so_far()))
+    if stopped():
+        return Written(writers[BASELINE].finished(), ahead.finished())
 
     told = -math.inf
 
@@ -137,12 +156,19 @@ def stream(
             on_token(Written(*(writer.so_far() for writer in writers)))
 
     def halt(ids: Tensor, scores: Any, **_: Any) -> Tensor:
-        return torch.full((3,), stop is not None and stop.is_set(), device=ids.device)
+        return torch.full((3,), stopped(), device=ids.device)
 
     config = generation_config(lm, new_tokens, ends)
-    follower = Follower(Chooser(sampling, batch, ends), heard)
+    follower = Follower(chooser(batch), heard)
     tracing.decode(lm, batch, steered, config, follower, stopping=(halt,))
     return Written(*(writer.finished() for writer in writers))
+
+
+@torch.no_grad()
+def _first(lm: LM, one: Batch, interventions: Sequence[Intervention], chooser: Chooser) -> int:
+    """The first token of the steered text, by a forward of its row alone."""
+    logits = tracing.forward(lm, one, interventions, lambda logits: logits[:, -1].float(), keep=1)
+    return int(chooser(one.ids, logits).argmax())
 
 
 class Follower:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,8 @@ def load_pairs(
             good, bad = row.get(positive), row.get(negative)
             if own and isinstance(good, str) and isinstance(bad, str):
                 good, bad = separator + good, separator + bad
-            other = _prompt(row["negative_prompt"]) if row.get("negative_prompt") else None
-            pairs.append(Pair(good, bad, _prompt(own), other))  # type: ignore[arg-type]
+            other = as_prompt(row["negative_prompt"]) if row.get("negative_prompt") else None
+            pairs.append(Pair(good, bad, as_prompt(own), other))  # type: ignore[arg-type]
         except ValueError as error:
             raise ValueError(f"{str(path)!r}, pair {index}: {error}") from None
     return Pairs(
@@ -84,8 +84,26 @@ def load_prompts(
         raise ValueError(f"{str(path)!r} is a table; name a column of {_columns(rows, path)}")
     _require(path, _columns(rows, path), column)
     prompts = [row.get(column) for row in rows]
-    kept = tuple(_prompt(prompt) for prompt in prompts if prompt not in (None, ""))
+    kept = tuple(as_prompt(prompt) for prompt in prompts if prompt not in (None, ""))
     return PromptSet(kept, name or path.stem, role)
+
+
+def read_rows(path: str | os.PathLike[str], columns: Collection[str]) -> list[dict[str, Any]]:
+    """The rows of a table as they stand, column -> value.
+
+    columns  names that rows may have: a first line of JSON lines that has none of them, but a
+             "name", is about the table and is left out
+
+    Raises as `load_pairs`.
+    """
+    rows, _ = _read_table(_locate(path), None, set(columns))
+    return rows
+
+
+def read_about(path: str | os.PathLike[str], columns: Collection[str]) -> dict[str, Any]:
+    """What the first line of a JSON lines file of this package says of it (name, trait, …), empty
+    where there is no such line. Arguments and errors as of `read_rows`."""
+    return _read_table(_locate(path), None, set(columns))[1]
 
 
 def _locate(name_or_path: str | os.PathLike[str]) -> Path:
@@ -197,7 +215,7 @@ def _require(path: Path, columns: Sequence[str], *names: str) -> None:
             raise ValueError(f"{str(path)!r} has no column {name!r}; its columns are {columns}")
 
 
-def _prompt(value: Any) -> Prompt:
+def as_prompt(value: Any) -> Prompt:
     """A text, or chat messages, of which the fields that hold nothing are left out."""
     if value is None:
         return ""

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from workbench.crossings import Bools
 from workbench.curves import Floats
@@ -21,26 +23,35 @@ class Table:
 
     side: pd.DataFrame
     grid: Floats
+    prompts: NDArray[Any]  # (P,) ascending
+    places: NDArray[np.intp]  # of each row of `side` in the flat (P, K)
 
     @classmethod
     def of(cls, rows: pd.DataFrame, axis: str, sign: int) -> Table:
         """The rows of one sign and of 0; `axis` is the column that holds the coefficient."""
+        side = rows[sign * rows[axis] >= 0]
         # Controls are rescaled to the vector's length, which may round their coefficients.
-        size = rows[axis].abs().map(lambda c: float(f"{c:.6g}"))
-        side = rows.assign(size=size)[sign * rows[axis] >= 0]
-        return cls(side, np.sort(side["size"].unique()))
+        axis_values, which = np.unique(side[axis].abs(), return_inverse=True)
+        sizes = np.array([float(f"{c:.6g}") for c in axis_values])[which]
+        grid, column = np.unique(sizes, return_inverse=True)
+        prompts, row = np.unique(side["prompt_index"], return_inverse=True)
+        return cls(side, grid, prompts, row * len(grid) + column)
 
     def values(self, column: str) -> Floats:
         """(P, K) of a column, NaN where there is none; several draws of a control are averaged."""
-        wide = self.side.assign(value=self.side[column].astype(float)).pivot_table(
-            index="prompt_index", columns="size", values="value", aggfunc="mean", dropna=False
-        )
-        return wide.to_numpy(dtype=float)
+        return self._wide(self.side[column].astype(float).to_numpy())
 
     def of_intact(self, column: str) -> Floats:
         """The same for intact texts alone."""
-        kept = self.side[column].where(self.side["intact"])
-        return Table(self.side.assign(kept=kept), self.grid).values("kept")
+        kept = self.side["intact"].to_numpy(dtype=bool)
+        return self._wide(np.where(kept, self.side[column].astype(float).to_numpy(), np.nan))
+
+    def _wide(self, values: Floats) -> Floats:
+        known, size = ~np.isnan(values), len(self.prompts) * len(self.grid)
+        sums = np.bincount(self.places[known], values[known], minlength=size)
+        counts = np.bincount(self.places[known], minlength=size)
+        with np.errstate(invalid="ignore"):
+            return (sums / counts).reshape(len(self.prompts), len(self.grid))
 
 
 def movement(
@@ -85,12 +96,9 @@ def mean_over_prompts(values: Floats) -> Floats:
 def _aligned(control: Table, table: Table, column: str) -> Floats | None:
     """The control's values (P, K) at the table's prompts and coefficients, NaN where it has none;
     None if it has none at all. At coefficient 0 it is the unsteered model."""
-    prompts = np.sort(table.side["prompt_index"].unique())
     found = pd.DataFrame(
-        control.of_intact(column),
-        index=np.sort(control.side["prompt_index"].unique()),
-        columns=control.grid,
-    ).reindex(index=prompts, columns=table.grid)
+        control.of_intact(column), index=control.prompts, columns=control.grid
+    ).reindex(index=table.prompts, columns=table.grid)
     values = found.to_numpy(dtype=float, copy=True)
     if not np.isfinite(values[:, 1:]).any():
         return None

@@ -21,10 +21,10 @@ import pandas as pd
 import torch
 from numpy.typing import ArrayLike
 
-from workbench.intervals import wilson
 from workbench.logodds import Forks, preference, utility, utility_of_means
 from workbench.multiples import check_multipliers, multiples
 from workbench.pairs import Pairs
+from workbench.polarity import against_said
 from workbench.splits import as_text
 from workbench.tokens import Batch, Prompt, encode
 from workbench.tracing import Remote
@@ -128,7 +128,7 @@ def odds(
         "length": length,
         "undefined": undefined,
         "begin_alike": int(alike.sum()),
-        "said": _said(frame, undefined, alike, steered, pairs),
+        "said": remarks(frame, steered, pairs),
         "versions": versions(),
     }
     if frame.attrs["said"] and not quiet:
@@ -228,10 +228,12 @@ def _forks(batch: Batch, pairs: Pairs) -> tuple[Forks, np.ndarray, np.ndarray]:
     return Forks(column, rival, whole), forked, alike
 
 
-def _said(
-    frame: pd.DataFrame, undefined: int, alike: np.ndarray, steered: Steered, pairs: Pairs
-) -> list[str]:
+def remarks(frame: pd.DataFrame, steered: Steered, pairs: Pairs) -> list[str]:
+    """Sentences about what is odd in a frame of `odds`."""
     said = []
+    by_pair = frame.groupby("pair", sort=False)
+    alike = by_pair["begins_alike"].first().to_numpy(dtype=bool)
+    undefined = int(by_pair["utility"].agg(lambda values: values.isna().any()).sum())
     if alike.any():
         first = pairs[int(np.flatnonzero(alike)[0])]
         said.append(
@@ -244,19 +246,9 @@ def _said(
         said.append(
             f"utility is undefined at some m for {undefined} of {len(pairs)} pairs: NaN there"
         )
-    away = against(frame)
-    share = wilson(int((away > 0).sum()), len(away))
-    if share.low > 0.5:
-        said.append(
-            f"{share.value:.0%} of the pairs [{share.low:.0%}, {share.high:.0%}] prefer the "
-            "negative answer the more, the larger m is: positive and negative look swapped, in the "
-            "pairs or in what is steered; exchange them, or steer by the negative"
-        )
-    elif (away > 0).any():
-        said.append(
-            f"{int((away > 0).sum())} of {len(pairs)} pairs answer the other way round, such as "
-            f"pair {int(away.argmax())}"
-        )
+    turned = against_said(against(frame))
+    if turned:
+        said.append(turned)
     if isinstance(steered, SteeringVector) and steered.texts & set(pairs.texts):
         said.append("the vector was made from some of these texts: nothing here is held out")
     return said

@@ -8,7 +8,7 @@ than stands here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from workbench.positions import Positions
 from workbench.updates import Coefficient, Intervention
@@ -66,6 +66,11 @@ class Steerable(Protocol):
         units that it does not have."""
         ...
 
+    def scaled(self, factors: Mapping[int, float], residual_norm: Mapping[int, float]) -> Self:
+        """Its change at these layers alone, each times its factor, where the residual stream has
+        these norms."""
+        ...
+
     def check(self, lm: LM) -> None:
         """Raise ValueError unless it fits the model."""
         ...
@@ -76,5 +81,5 @@ def require_steerable(given: object) -> None:
     if not callable(getattr(given, "at", None)) or not getattr(given, "units", ()):
         raise ValueError(
             f"{str(given)[:200]!r} cannot be swept: give a SteeringVector, LoRA or LocalWeight, as "
-            " extract and train return them"
+            "extract and train return them"
         )

@@ -223,13 +223,13 @@ def _prepare(
         controls = (controls,)
     if hasattr(controls, "at"):
         raise ValueError(
-            f"controls is one vector, {controls!r}; give it by name: controls={{'random': vector}}"
+            f"controls is a single one, {controls!r}; give it by name: controls={{'random': it}}"
         )
     if not isinstance(controls, Mapping):
         unknown = [name for name in controls if name != "random"]
         if unknown:
             raise ValueError(
-                f"control {unknown[0]!r} cannot be made from the vector alone; give it by name: "
+                f"control {unknown[0]!r} cannot be made of what is steered alone; give it by name: "
                 "controls={'shuffled': extract(lm, pairs, ..., shuffle_labels=0)}"
             )
         controls = {name: random_like(steered, seed) for name in controls}

@@ -104,10 +104,15 @@ def code_fingerprint(*modules: str) -> str:
     Raises FileNotFoundError for a module that is not there.
     """
     files = [PACKAGE / f"{name.replace('.', '/')}.py" for name in modules]
+    return file_fingerprint(*sorted(files or PACKAGE.rglob("*.py")), root=PACKAGE)
+
+
+def file_fingerprint(*files: str | Path, root: str | Path) -> str:
+    """The same of any Python files below a folder, such as the scripts of a study."""
     digest = hashlib.sha256()
-    for file in sorted(files or PACKAGE.rglob("*.py")):
+    for file in map(Path, files):
         code = _bare(file.read_text(encoding="utf-8"))
-        digest.update(f"{file.relative_to(PACKAGE)}\n{code}\n".encode())
+        digest.update(f"{file.resolve().relative_to(Path(root).resolve())}\n{code}\n".encode())
     return digest.hexdigest()
 
 

@@ -23,6 +23,7 @@ from workbench.interrupts import stopping
 from workbench.layers import frozen
 from workbench.objectives import AnyObjective, as_objective
 from workbench.pairs import Pairs
+from workbench.polarity import against_said, require_consistent
 from workbench.positions import Positions, Rule, everything
 from workbench.steering import check_layer, plan
 from workbench.store import open_chunks, tensors_hash
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Diverged", "loss_history", "train"]
 
 # The published code trains the vector on every token but the first, and applies it to all.
-_NOT_FIRST = Rule("not_first", lambda batch: batch.attention & (batch.positions > 0), True)
+NOT_FIRST = Rule("not_first", lambda batch: batch.attention & (batch.positions > 0), True)
 
 
 def train(
@@ -62,6 +63,7 @@ def train(
     patience: int | None = 3,
     start: Trained | None = None,
     compat: bool = False,
+    parts: int = 1,
     seed: int = 0,
     directory: str | os.PathLike[str] | None = None,
     stop: threading.Event | None = None,
@@ -98,6 +100,9 @@ def train(
         start: What to begin from: a result of the same form.
         compat: Compute the objective as the published code does (objectives.py), and train its
             number beside the vector.
+        parts: In how many forwards a step's examples are read, for memory. The result is the same
+            but for rounding and for the noise of dropout; with `compat` the objective is of each
+            part.
         seed: Of the start, the order, the factors, the dropout and the held-out pairs.
         directory: Where checkpoints are kept. The same call picks up there, and ends with the
             numbers of a run that was not cut.
@@ -109,9 +114,13 @@ def train(
     unit="raw", layers=vector.layers)`, `lora.at(m)`. `loss_history` gives its losses; "complete" in
     its provenance is False if it was stopped.
 
+    If held-out pairs answer the other way round than those that were trained on, that is printed
+    and stands in the provenance ("turned"): some of either may be the wrong way round.
+
     Raises ValueError, before any step, for unknown names, settings out of range, layers without
-    the site of the form, pairs that lack a prompt, have an empty completion or are longer than the
-    context, held-out pairs that share a text, and a `directory` that holds another run; and
+    the site of the form, pairs that lack a prompt, have an empty completion, are longer than the
+    context or contradict each other (polarity.py), held-out pairs that share a text, and a
+    `directory` that holds another run; and
     `Diverged`, a ValueError that names the step and its pairs, for a loss that is not finite: its
     `result` is what the last checkpoint holds (None before the first).
     """
@@ -123,7 +132,7 @@ def train(
         rank=rank if not isinstance(start, LoRA) else start.rank,
         factors=shape.factors if factors is None else tuple(factors),
         sub=sub,
-        positions=positions or (_NOT_FIRST if compat and form == "vector" else everything),
+        positions=positions or (NOT_FIRST if compat and form == "vector" else everything),
         epochs=epochs,
         batch=batch,
         learning_rate=shape.learning_rate if learning_rate is None else learning_rate,
@@ -134,7 +143,9 @@ def train(
         patience=patience,
         compat=compat,
         seed=seed,
+        parts=parts,
     )
+    require_consistent(pairs)
     parameters = settings.begin(lm)
     if start is not None:
         given = as_parameters(start, shape, settings.layers)
@@ -166,7 +177,7 @@ def train(
         path = open_chunks(directory, decides, schedule.steps).directory / "state.safetensors"
         state = State.load(path, lm.device) or state
 
-    def result(of: State, complete: bool) -> Trained:
+    def result(of: State, complete: bool, turned: str | None = None) -> Trained:
         about = {
             "pairs": pairs.name,
             "trait": pairs.trait,
@@ -179,6 +190,7 @@ def train(
             "steps": of.step,
             "complete": complete,
             "kept": "lowest held-out loss" if of.best else "last step",
+            "turned": turned,
             "history": history(of),
             "model_type": str(lm.model.config.model_type),
             "dtype": str(lm.dtype).removeprefix("torch."),
@@ -196,9 +208,12 @@ def train(
             if error.state is not None and error.state.step:
                 error.result = result(error.state, complete=False)
             raise
-        made = result(ended, complete=ended.complete(schedule))
+        away = task.against(ended.chosen())
+        told = None if away is None else against_said(away)
+        turned = None if told is None else f"held out: {told}"
+        made = result(ended, ended.complete(schedule), turned)
     if not quiet:
-        print(f"{pairs.name}: {made!r}; {division.said}")
+        print(f"{pairs.name}: {made!r}; {division.said}" + (f"; {turned}" if turned else ""))
     return made
 
 

@@ -52,9 +52,11 @@ class Settings:
     patience: int | None
     compat: bool
     seed: int
+    parts: int = 1
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch", 1), ("rank", 1), ("seed", 0)):
+        least_of = {"epochs": 1, "batch": 1, "rank": 1, "parts": 1, "seed": 0}
+        for name, least in least_of.items():
             check_whole(name, getattr(self, name), least)
         if self.patience is not None:
             check_whole("patience", self.patience, 1)
@@ -104,6 +106,7 @@ class Settings:
             self.clip,
             self.patience,
             self.seed,
+            self.parts,
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -135,10 +138,13 @@ class Task:
     judging: Examples | None
 
     def losses(self, parameters: Parameters, chosen: Sequence[int], step: int) -> Losses:
-        """The objective on some examples, with gradients. Raises ValueError as `plan`."""
-        epoch = step // self.settings.schedule(len(self.examples)).epoch
-        noise = (self.settings.seed, step)
-        return self._losses(self.examples, parameters, chosen, epoch, noise)
+        """The objective on some examples of a step, with gradients. Raises ValueError as `plan`."""
+        schedule = self.settings.schedule(len(self.examples))
+        before = schedule.examples(step).index(chosen[0])
+        # Each part of a step has noise of its own.
+        noise = (self.settings.seed, step, before) if before else (self.settings.seed, step)
+        epoch = step // schedule.epoch
+        return self._losses(*self._sides(self.examples, parameters, chosen, epoch, noise))
 
     @torch.no_grad()
     def judge(self, parameters: Parameters) -> float:
@@ -147,8 +153,27 @@ class Task:
         assert judging is not None
         everyone = range(len(judging))
         parts = [everyone[start : start + size] for start in range(0, len(judging), size)]
-        found = [float(self._losses(judging, parameters, p, 0, None).loss) for p in parts]
+        sides = (self._sides(judging, parameters, part, 0, None) for part in parts)
+        found = [float(self._losses(*both).loss) for both in sides]
         return float(np.average(found, weights=[len(part) for part in parts]))
+
+    @torch.no_grad()
+    def against(self, parameters: Parameters) -> np.ndarray | None:
+        """(n,) by how much each held-out pair's preference falls from its factor's negative to its
+        factor, nats per token; None where nothing is held out or one side is not read."""
+        judging, size = self.judging, self.settings.batch
+        if judging is None or self.settings.sub != "negate":
+            return None
+        if not self.settings.objective.needs_losing:
+            return None
+        falls = np.zeros(len(judging) // 2)
+        for start in range(0, len(judging), size):
+            chosen = range(start, min(start + size, len(judging)))
+            winning, losing = self._sides(judging, parameters, chosen, 0, None)
+            assert losing is not None
+            ahead = (losing.losses() - winning.losses()).cpu().numpy()
+            np.add.at(falls, [judging.pair(example) for example in chosen], -ahead)
+        return falls
 
     def name(self, chosen: Sequence[int]) -> str:
         """Some examples in words."""
@@ -156,15 +181,21 @@ class Task:
         said = ", ".join(f"{self.numbers[i]} ({self.pairs[i].positive[:40]!r})" for i in among)
         return f"in a batch of pairs {said}"
 
-    def _losses(
+    def _losses(self, winning: Side, losing: Side | None) -> Losses:
+        """The objective on one minibatch."""
+        loss = self.settings.objective(winning, losing, compat=self.settings.compat)
+        return Losses(loss, _mean(winning), math.nan if losing is None else _mean(losing))
+
+    def _sides(
         self,
         examples: Examples,
         parameters: Parameters,
         chosen: Sequence[int],
         epoch: int,
         noise: Sequence[int] | None,
-    ) -> Losses:
-        """One minibatch: factors keyed by the epoch, dropout by `noise` (None: no dropout)."""
+    ) -> tuple[Side, Side | None]:
+        """Both sides of a minibatch as it is steered, the losing one only if it is needed: factors
+        keyed by the epoch, dropout by `noise` (None: no dropout)."""
         settings, objective = self.settings, self.settings.objective
         drawn = np.random.default_rng([settings.seed, epoch, 1])
         factor = torch.from_numpy(drawn.choice(settings.factors, len(examples))[list(chosen)])
@@ -183,11 +214,9 @@ class Task:
         found = completion_logprobs(self.lm, batch, edits)
         count = len(factor)
         winning = examples.side(found[:count], rows[:count])
-        losing = None
-        if objective.needs_losing:
-            losing = examples.side(found[count:], rows[count:])
-        loss = objective(winning, losing, compat=settings.compat)
-        return Losses(loss, _mean(winning), math.nan if losing is None else _mean(losing))
+        if not objective.needs_losing:
+            return winning, None
+        return winning, examples.side(found[count:], rows[count:])
 
 
 def _mean(side: Side) -> float:

@@ -113,6 +113,18 @@ class SteeringVector:
         """
         return float(self._direction(self.layer if layer is None else layer).norm())
 
+    def scaled(
+        self, factors: Mapping[int, float], residual_norm: Mapping[int, float]
+    ) -> SteeringVector:
+        """Its directions at these layers alone, each times its factor, for a stream of these norms.
+
+        The first of the layers is its own. Raises ValueError for a layer without a direction.
+        """
+        directions = {layer: self._direction(layer) * by for layer, by in factors.items()}
+        return replace(
+            self, directions=directions, residual_norm=residual_norm, layer=next(iter(factors))
+        )
+
     def _direction(self, layer: int) -> Tensor:
         if layer not in self.directions:
             raise ValueError(f"no direction at layer {layer!r}; this vector has {self.layers}")

@@ -7,6 +7,7 @@ the background.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from workbench.checkpoints import BUNDLED
 from workbench.demo import work
 from workbench.demo.app import Demo
 from workbench.demo.cell import close_former, this_cell
+from workbench.demo.quiet import without_bars
 from workbench.demo.session import Session
 
 if TYPE_CHECKING:
@@ -35,7 +37,9 @@ def demo(model: LM | str | Path = "wren", *, seed: int = 0, folder: str | Path =
     Raises as `models.load`.
     """
     close_former(Demo)
-    lm = model if isinstance(model, models.LM) else models.load(model)
+    # A model from elsewhere may take minutes, and says so; a bundled one is there at once.
+    with without_bars() if str(model) in BUNDLED else nullcontext():
+        lm = model if isinstance(model, models.LM) else models.load(model)
     name = _name(lm) if isinstance(model, models.LM) else _absolute(str(model))
     made = Demo(Session(lm, work.initial(lm, seed, model=name)), folder)
     made.cell = this_cell()

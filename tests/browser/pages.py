@@ -1,4 +1,4 @@
-"""JupyterLab and voila started for a test, on loopback, and Debian's Chromium to look at them."""
+"""JupyterLab, Notebook 7 and voila started on loopback, and Debian's Chromium to look at them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = "03_interactive_demo.ipynb"
+PLACES = {"jupyterlab": "lab/tree", "notebook": "notebooks"}  # of a notebook, in an address
+WAIT = 300_000  # milliseconds for what takes long on a busy machine
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -88,8 +90,10 @@ def served(command: Sequence[str], port: int, folder: Path, log: Path) -> Iterat
 
 
 @contextmanager
-def lab(folder: Path, theme: str = "JupyterLab Light") -> Iterator[str]:
-    """JupyterLab over a copy of the notebook, quiet and in a theme."""
+def jupyter(
+    folder: Path, app: str = "jupyterlab", theme: str = "JupyterLab Light"
+) -> Iterator[str]:
+    """The address of a copy of the notebook, in JupyterLab or, as "notebook", in Notebook 7."""
     (folder / "notebooks").mkdir(parents=True, exist_ok=True)
     shutil.copy(ROOT / "notebooks" / NOTEBOOK, folder / "notebooks" / NOTEBOOK)
     settings = folder / "config" / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
@@ -100,12 +104,23 @@ def lab(folder: Path, theme: str = "JupyterLab Light") -> Iterator[str]:
     )
     port = free_port()
     command = [
-        "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", "--allow-root",
+        app, "--no-browser", "--ip=127.0.0.1", f"--port={port}", "--allow-root",
         f"--notebook-dir={folder / 'notebooks'}", "--IdentityProvider.token=",
         "--ServerApp.password=", "--ServerApp.open_browser=False",
     ]  # fmt: skip
-    with served(command, port, folder, folder / "lab.log") as address:
-        yield address
+    with served(command, port, folder, folder / f"{app}.log") as address:
+        yield f"{address}/{PLACES[app]}/{NOTEBOOK}"
+
+
+def run_all(page: Any, address: str) -> None:
+    """Open a notebook and run all its cells, by clicks."""
+    page.goto(address, timeout=WAIT)
+    page.get_by_text("(ipykernel)").first.wait_for(timeout=WAIT)  # before, the mark says idle too
+    mark = page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")
+    mark.first.wait_for(timeout=WAIT, state="attached")
+    page.wait_for_timeout(2000)  # cells that are run before the page has settled are dropped
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
 
 
 @contextmanager

@@ -229,6 +229,8 @@ def test_a_stop_in_training_leaves_no_vector(session: Session) -> None:
         {"coefficient": -0.2, "second": "wren-italian", "second_coefficient": 0.15},
         {"style": "chat", "prompt": "Tell me a story about Linda.", "coefficient": 0.2,
          "history": (("user", "Hello."), ("assistant", "Hey."))},
+        {"style": "chat", "prompt": "Tell me a story about Linda.", "coefficient": 0.2,
+         "second": "wren-italian", "second_coefficient": -0.1, "temperature": 1.0},
         {"source": "own", "positive": "glad", "negative": "sad", "coefficient": 0.4,
          "prompt": "x'\"\n<b>\u202e Nestor & Roland:"},
     ],
@@ -260,6 +262,51 @@ def test_what_cannot_be_is_said_and_the_demo_lives_on(session: Session) -> None:
     with pytest.raises(ValueError, match="temperature -1"):
         session.change(temperature=-1)
     assert session.state == before
+
+
+def test_a_state_whose_model_cannot_be_loaded_is_kept_and_another_can_be_chosen(
+    session: Session, tmp_path: Path
+) -> None:
+    session.train()
+    assert session.wait(SOON)
+    wanted = replace(session.state, model=str(tmp_path / "<b>gone</b>"), coefficient=0.2)
+    session.restore(wanted.to_json())
+    assert session.message == "For the new model, press 'Train and sweep'."
+    assert session.wait(SOON)
+    assert session.current(), "the texts are of the model in use"
+    assert f"wb.load({'wren'!r})" in session.code()
+    session.train()
+    assert session.wait(SOON)
+    assert "gone" in session.message
+    assert "FileNotFoundError" in session.message or "ValueError" in session.message
+    assert session.state == wanted
+    assert session.made.lm.name == "wren"
+    session.change(model="wren")
+    session.train()
+    assert session.wait(SOON)
+    assert session.message == ""
+    assert session.made.progress[0] == 1
+    assert session.current()
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"temperature": 0.0, "new_tokens": 1, "text_seed": 2**53}, ""),
+        ({"temperature": 10.0, "text_seed": 0}, ""),
+        ({"new_tokens": 4096}, "4096 new tokens"),
+        ({"prompt": "word " * 20_000}, "shorten it"),
+        ({"prompt": " \n"}, "is empty; give it at least one word"),
+    ],
+)
+def test_the_ends_of_what_can_be_chosen(session: Session, values: dict, said: str) -> None:
+    session.train()
+    assert session.wait(SOON)
+    session.change(**values)
+    session.steer()
+    assert session.wait(SOON)
+    assert said in session.message
+    assert session.current() == (said == "")
 
 
 def test_the_chat_keeps_whole_answers_once_and_clears(session: Session) -> None:

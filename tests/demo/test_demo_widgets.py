@@ -2,6 +2,7 @@
 
 import gc
 import json
+import math
 import threading
 import weakref
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from ipywidgets.widgets.widget import _instances
+from transformers.utils import logging
 
 import workbench as wb
 from workbench import catalogue, widgets
@@ -44,8 +47,8 @@ def test_the_widgets_show_the_session_and_pass_on(demo: Demo, tmp_path: Path) ->
     demo.buttons.copy.click()
     assert "no vector yet" in demo.status.text
     trained(demo)
-    assert len(demo.curves.widget.data) > 0
-    assert len(demo.layers.widget.data) > 0
+    assert demo.curves.figure is not None
+    assert demo.layers.figure is not None
     demo.slider.value = 0.5
     assert demo.session.wait(SOON)
     assert demo.session.current()
@@ -100,13 +103,55 @@ def test_before_the_training_words_stand_in_place_of_figures(demo: Demo) -> None
     assert demo.curves.box.children == (demo.curves.empty,)
     assert "Curves appear here after Train and sweep" in demo.curves.empty.value
     trained(demo)
-    assert demo.curves.box.children == (demo.curves.widget,)
-    assert demo.layers.box.children == (demo.layers.widget,)
+    assert demo.curves.box.children == (demo.curves.chart,)
+    assert demo.layers.box.children == (demo.layers.chart,)
     assert demo.curves.box.layout.height == "520px"
-    assert demo.layers.widget.layout.xaxis2.title.text == "Layer (dashed: as asked)"
+    assert demo.layers.figure is not None
+    assert demo.layers.figure.layout.xaxis2.title.text == "Layer (dashed: as asked)"
     demo.layers.show(None, "No pairs were held out")
     assert "No pairs were held out" in demo.layers.empty.value
     assert demo.layers.box.children == (demo.layers.empty,)
+
+
+def test_plotly_goes_to_the_page_once_and_only_with_a_figure(demo: Demo) -> None:
+    assert demo.library.source == "" == demo.curves.chart.figure
+    sent: list[str] = []
+    demo.library.observe(lambda change: sent.append(change["new"]), "source")
+    trained(demo)
+    assert len(sent) == 1
+    assert len(sent[0]) > 1_000_000 > len(demo.curves.chart.figure) > 0
+    drawn = demo.curves.chart.figure
+    assert json.loads(drawn)["layout"]["height"] == 520
+    demo.slider.dark = True
+    assert demo.curves.chart.figure != drawn
+
+
+def test_a_click_on_a_dot_moves_the_slider_and_other_messages_do_not(demo: Demo) -> None:
+    chart = demo.curves.chart
+    chart._handle_custom_msg({"clicked": 0.25}, [])
+    assert demo.slider.value == 0.25
+    for place in (None, "0.5", math.nan, math.inf, [0.5], {"x": 0.5}):
+        chart._handle_custom_msg({"clicked": place}, [])
+    chart._handle_custom_msg("clicked", [])
+    demo.layers.chart._handle_custom_msg({"clicked": 0.5}, [])
+    assert demo.slider.value == 0.25
+    chart._handle_custom_msg({"clicked": 1e6}, [])
+    assert demo.slider.value == 0.25
+    assert "coefficient 1000000.0: give a number" in demo.status.text
+
+
+def test_no_bar_of_a_bundled_model_is_left_on_the_page(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    demo = widgets.demo("wren", folder=tmp_path)
+    try:
+        demo.session.made._name = "another"
+        demo.session.made._load("wren")
+    finally:
+        demo.close()
+    told = capfd.readouterr()
+    assert told.out + told.err == ""
+    assert logging.is_progress_bar_enabled()
 
 
 def test_only_what_fits_the_model_is_offered(demo: Demo, tmp_path: Path) -> None:
@@ -237,8 +282,8 @@ def test_after_close_everything_is_refused_in_words(demo: Demo) -> None:
     assert demo.session.message == "this demo is closed; make a new one"
 
 
-def test_close_leaves_no_thread_and_no_model(tmp_path: Path) -> None:
-    threads = set(threading.enumerate())
+def test_close_leaves_no_thread_no_model_and_no_widget(tmp_path: Path) -> None:
+    threads, widgets_before = set(threading.enumerate()), set(_instances)
     lm = wb.load("wren")
     gone = weakref.ref(lm)
     demo = Demo(Session(lm, work.initial(lm)), tmp_path)
@@ -248,6 +293,7 @@ def test_close_leaves_no_thread_and_no_model(tmp_path: Path) -> None:
     assert gone() is None
     left = {thread.name for thread in set(threading.enumerate()) - threads}
     assert "workbench-demo" not in left
+    assert {type(_instances[name]).__name__ for name in set(_instances) - widgets_before} == set()
 
 
 def test_a_cell_that_runs_again_closes_its_former_demo(
@@ -313,7 +359,9 @@ def test_the_page_is_for_this_machine_and_keeps_files_where_it_was_asked(tmp_pat
     command = serve.command(tmp_path / "x.ipynb", port=8866, browser=False)
     assert "--Voila.ip=127.0.0.1" in command
     folder = tmp_path / "ke'pt"
-    (made,) = serve.notebook("x'); import os  # ", folder).cells
+    words, made = serve.notebook("x'); import os  # ", folder).cells
+    assert words.cell_type == "markdown"
+    assert "Train and sweep" in words.source
     literal = repr(str(folder))
     assert made.source.endswith(f'widgets.demo("x\'); import os  # ", folder={literal})')
     with pytest.raises(ValueError, match="port 0"):

@@ -18,8 +18,9 @@ from IPython.display import HTML, display
 from workbench import figures, report, tables
 from workbench.demo import controls, page, work, zones
 from workbench.demo.cell import watched
+from workbench.demo.chart import Library
 from workbench.demo.clipboard import Clipboard
-from workbench.demo.layout import arranged
+from workbench.demo.layout import arranged, within
 from workbench.demo.plots import LivePlot, separation
 from workbench.demo.session import Session
 from workbench.demo.state import WRITES
@@ -46,14 +47,27 @@ class Demo(ipw.VBox):
         self.buttons = controls.buttons()
         self.slider = controls.slider("Steering coefficient")
         self.second = controls.slider("Coefficient of the second vector")
-        self.layers = LivePlot(260, "The layers appear here after Train and sweep")
-        self.curves = LivePlot(520, "Curves appear here after Train and sweep", clicked=self._pick)
+        self.library = Library()
+        self.layers = LivePlot(
+            "How well each layer tells the pairs apart", 300,
+            "The layers appear here after Train and sweep", self.library,
+        )  # fmt: skip
+        self.curves = LivePlot(
+            "Curves of the sweep", 520, "Curves appear here after Train and sweep", self.library,
+            clicked=self._pick,
+        )  # fmt: skip
         self.progress = ipw.FloatProgress(
             max=1.0, description="Progress", layout=ipw.Layout(flex="1 1 200px", min_width="160px")
         )
         self.doing, self.status = ipw.HTML(), Lines(role="status")
         self.chat = Lines(role="log", label="Chat so far")
-        self.texts = {"baseline": TextBox("Unsteered"), "steered": TextBox("Steered")}
+        self.texts = {
+            name: TextBox(
+                name.capitalize(),
+                layout=ipw.Layout(flex="1 1 260px", min_width="0", margin="0 8px 0 0"),
+            )
+            for name in ("unsteered", "steered")
+        }
         self.file = ipw.Text(description="File name", value="steering", style=_WIDE)
         self.kept = ipw.Textarea(
             description="Code or JSON", rows=6, style=_WIDE,
@@ -272,7 +286,7 @@ class Demo(ipw.VBox):
             raise ValueError("there is no sweep yet: press 'Train and sweep' first")
         vector = self.session.vector()
         marks = None if made.ceiling is None else made.ceiling.marks()
-        trait = str(vector.provenance.get("trait") or "trait")
+        trait = page.visible(str(vector.provenance.get("trait") or "trait"), 60)
         return figures.sweep_curves(made.frame, ceiling=marks, trait=trait)
 
     def snapshot(self, folder: str | Path) -> None:
@@ -312,4 +326,9 @@ class Demo(ipw.VBox):
     def close(self) -> None:
         """End the session and all widgets, and let go of the model."""
         self.session.close()
+        # Of a plot's words and its chart the page has one.
+        plots = [each for plot in (self.layers, self.curves) for each in (plot.empty, plot.chart)]
+        for widget in (*plots, *within(self)):
+            for part in (widget, *within(widget)):
+                part.close()
         super().close()

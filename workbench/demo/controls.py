@@ -134,12 +134,12 @@ def heading(number: int, words: str) -> ipw.HTML:
     )
 
 
-def row(*children: ipw.Widget, grow: str = "1 1 100%") -> ipw.Box:
-    """Children beside each other, as many as there is room for."""
+def row(*children: ipw.Widget, grow: str = "1 1 100%", align: str = "flex-start") -> ipw.Box:
+    """Children beside each other, as many as there is room for; `align` "stretch": equally high."""
     return ipw.Box(
         children,
         layout=ipw.Layout(
-            display="flex", flex_flow="row wrap", align_items="flex-start", flex=grow,
+            display="flex", flex_flow="row wrap", align_items=align, flex=grow,
             min_width="0", overflow="visible",
         ),
     )  # fmt: skip

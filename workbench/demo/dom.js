@@ -6,3 +6,13 @@ function make(tag, className, parent) {
   parent.appendChild(made);
   return made;
 }
+
+// Where plotly.js is handed over (library.js) and waited for (chart.js): one place in a page.
+function library() {
+  const made = () => {
+    const shared = {};
+    shared.source = new Promise((give) => (shared.give = give));
+    return shared;
+  };
+  return (globalThis.workbenchPlotly ??= made());
+}

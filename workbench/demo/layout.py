@@ -26,12 +26,10 @@ def arranged(demo: Any) -> tuple[ipw.Widget, ...]:
     layers = controls.stack(demo.layers.box, grow="1 1 380px")
     curves = controls.stack(demo.curves.box, grow="1 1 500px")
     more = ("style", "temperature", "text_seed", "new_tokens", "second")
-    for each in demo.texts.values():
-        each.layout = ipw.Layout(flex="1 1 260px", min_width="0", margin="0 8px 0 0")
     steer = controls.stack(
         controls.heading(3, "Steer"),
         demo.slider,
-        controls.row(*demo.texts.values()),
+        controls.row(*demo.texts.values(), align="stretch"),
         ipw.HTML(page.legend()),
         demo.chat,
         controls.row(field["prompt"]),
@@ -45,7 +43,7 @@ def arranged(demo: Any) -> tuple[ipw.Widget, ...]:
         controls.row(
             demo.file, button.copy, button.vector, button.figure, button.keep, button.restore
         ),
-        controls.row(demo.kept, demo.clipboard),
+        controls.row(demo.kept, demo.clipboard, demo.library),
         grow="1 1 100%",
     )
     return (
@@ -54,3 +52,12 @@ def arranged(demo: Any) -> tuple[ipw.Widget, ...]:
         controls.row(curves, steer),
         controls.row(keep),
     )
+
+
+def within(widget: ipw.Widget) -> list[ipw.Widget]:
+    """All parts of a widget, which a kernel holds until each is closed: those in it, and of all
+    their layouts and styles."""
+    found = [each for name in ("layout", "style") if (each := getattr(widget, name, None))]
+    for child in getattr(widget, "children", ()):
+        found += [child, *within(child)]
+    return found

@@ -19,6 +19,7 @@ import pandas as pd
 
 from workbench import models
 from workbench.demo import work
+from workbench.demo.quiet import without_bars
 from workbench.demo.shelf import Shelf
 from workbench.demo.state import TRAINS, State, differing
 from workbench.live import Written
@@ -163,7 +164,8 @@ class Making:
         if name == self._name:
             return
         self._do(f"Loading {name} …")
-        self._lm, self._name = models.load(name), name
+        with without_bars():  # the page says what is done; a thread's bar would land anywhere
+            self._lm, self._name = models.load(name), name
         self._use(None, None)
 
     def _use(self, trained: work.Trained | None, state: State | None) -> None:

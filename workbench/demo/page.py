@@ -28,14 +28,16 @@ SHOWN = 20_000
 STYLE = """<style>
 .wb-texts, .wb-say { color: var(--jp-content-font-color1, var(--vscode-foreground, #1b1b1b));
   font: 15px/1.65 var(--jp-content-font-family, system-ui, sans-serif); }
-.wb-text { white-space: pre-wrap; overflow-wrap: anywhere; min-height: 8.5em; max-height: 24em;
-  overflow-y: auto; padding: 10px 14px; border-radius: 6px;
+.wb-texts { display: flex; flex-direction: column; height: 100%; }
+.wb-text { flex: 1 1 auto; white-space: pre-wrap; overflow-wrap: anywhere;
+  min-height: 8.5em; max-height: 24em; overflow-y: auto; padding: 10px 14px; border-radius: 6px;
   border: 1px solid var(--jp-border-color2, var(--vscode-panel-border, #c8c8c8));
   background: var(--jp-layout-color1, var(--vscode-editor-background, #fff)); }
 .wb-text span { unicode-bidi: isolate; border-radius: 3px; padding: 1px 0; }
 .wb-text i, .wb-title small, .wb-say small { opacity: .72; font-size: 13px; font-style: normal; }
 .wb-title { margin: 0 0 5px; font-weight: 600; font-size: 14px; line-height: 1.5; }
 .wb-title small { font-weight: 400; margin-left: 8px; }
+.wb-title .wb-likely { display: block; margin: 0; min-height: 1.5em; }
 .wb-zone { display: inline-block; width: 11px; height: 11px; border-radius: 50%;
   margin-right: 7px; }
 .wb-zone[hidden] { display: none; }
@@ -90,7 +92,7 @@ def cells(pieces: Sequence[Piece], limit: int = SHOWN) -> list[Cell]:
             break
         depth = opacity(piece.logprob)
         back = f"rgba({red},{green},{blue},{depth:.2f})" if depth else ""
-        said = f"{piece.logprob:.2f} nats".replace("-", "−")
+        said = "" if math.isnan(piece.logprob) else f"{piece.logprob:.2f} nats".replace("-", "−")
         found.append(Cell(visible(piece.text, room), back, said))
         room -= len(piece.text)
     return found
@@ -128,7 +130,7 @@ def column(title: str, note: str, text: Text, *, mark: Color | None = None) -> s
     return (
         f'<div class="wb-texts" role="region" aria-label="{label} text">'
         f'<div class="wb-title">{dot}{label}<small>{plain(note)}</small>'
-        f"<small>{likelihood(text)}</small>"
+        f'<small class="wb-likely">{likelihood(text)}</small>'
         f'</div><div class="wb-text" tabindex="0" aria-label="{label} text, scrollable">'
         f"{shaded(text.pieces)}{ended}</div></div>"
     )

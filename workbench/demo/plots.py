@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import ipywidgets as ipw
 import plotly.graph_objects as go
 
 from workbench import figures
 from workbench.demo import page
+from workbench.demo.chart import Chart, Library
 from workbench.look import INK
 from workbench.vectors import SteeringVector
 
@@ -17,23 +17,25 @@ _LIGHT_INK, _DARK_GRID = "#E0E0E0", "#3A3A3A"
 
 
 class LivePlot:
-    """One plotly widget that shows figure after figure; `clicked` gets the place of a dot.
+    """A place on the page that shows figure after figure; `clicked` gets the place of a dot.
 
-    Where there is no figure the words `empty` stand in its place, not an empty grid.
-    `box` holds it: a figure that fits its width to the page takes the height from there too,
+    Where there is no figure the words `empty` stand there, not an empty grid. `chart` draws, `box`
+    holds chart or words: a figure that fits its width to the page takes the height from there too,
     whatever a page's own style says of figures.
     """
 
     def __init__(
-        self, height: int, empty: str, clicked: Callable[[float], None] | None = None
+        self,
+        label: str,
+        height: int,
+        empty: str,
+        library: Library,
+        clicked: Callable[[float], None] | None = None,
     ) -> None:
-        self.widget = go.FigureWidget()
         self.height = height
-        self._clicked = clicked
-        self._figure: go.Figure | None = None
+        self.figure: go.Figure | None = None
+        self.chart = Chart(label, library, clicked)
         self._dark = False
-        self.widget.update_layout(height=height, autosize=True)
-        self.widget._config = {"displayModeBar": False, "responsive": True}
         size = f"{height}px"
         self.empty = ipw.HTML(_instead(empty))
         self.box = ipw.Box(
@@ -46,9 +48,9 @@ class LivePlot:
         """Take on a figure; None: there is none, and `why`."""
         if why:
             self.empty.value = _instead(why)
-        self._figure = figure
+        self.figure = figure
         self._draw()
-        shown = (self.empty if figure is None else self.widget,)
+        shown = (self.empty if figure is None else self.chart,)
         if self.box.children != shown:
             size = None if figure is None else f"{self.height}px"
             self.box.layout.height = self.box.layout.min_height = size
@@ -61,27 +63,12 @@ class LivePlot:
             self._draw()
 
     def _draw(self) -> None:
-        figure = go.Figure() if self._figure is None else go.Figure(self._figure)
+        if self.figure is None:
+            return
+        figure = go.Figure(self.figure)
         figure.update_layout(width=None, height=self.height, autosize=True, meta=None)
         themed(figure, dark=self._dark)
-        widget = self.widget
-        same = [trace.type for trace in widget.data] == [trace.type for trace in figure.data]
-        with widget.batch_update():
-            widget.layout.update(figure.layout.to_plotly_json(), overwrite=True)
-            if same:
-                for mine, new in zip(widget.data, figure.data, strict=True):
-                    mine.update(new.to_plotly_json(), overwrite=True)
-        if not same:
-            widget.data = ()
-            widget.add_traces(list(figure.data))
-        if self._clicked is not None:
-            for trace in widget.data:
-                if getattr(trace, "mode", None) == "markers":
-                    trace.on_click(self._on_click)
-
-    def _on_click(self, trace: Any, points: Any, state: Any) -> None:
-        if points.xs and self._clicked is not None:
-            self._clicked(float(points.xs[0]))
+        self.chart.show(figure)
 
 
 def _instead(words: str) -> str:

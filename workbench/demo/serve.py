@@ -9,17 +9,27 @@ import tempfile
 from pathlib import Path
 
 import nbformat
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from workbench.checks import check_whole
 
 # Nobody else on the network may reach a page that runs a kernel.
 LOOPBACK = "127.0.0.1"
+# For somebody who has never steered a model, and sees no notebook around the demo.
+INTRODUCTION = """# Steering a language model
+
+A *steering vector* is added to what the model computes at one of its layers, and the text changes:
+its mood, its language, whatever the vector was made for. Press **Train and sweep** and wait for the
+curves. Then move the slider: it says how much of the vector is added. The left text is the plain
+model's, the right one is steered. At a **green** coefficient nearly all texts stay whole, at an
+**amber** one some break, at a **red** one most do. The darker a word is shaded, the less likely it
+is to the plain model."""
 
 
 def notebook(model: str, folder: Path) -> nbformat.NotebookNode:
-    """A notebook that shows the demo of a model, which keeps files in `folder`: an absolute path,
-    since the page's kernel works elsewhere. Names are literals there, never code."""
+    """A notebook that says what steering is and shows the demo of a model, which keeps files in
+    `folder`: an absolute path, since the page's kernel works elsewhere. Names are literals there,
+    never code."""
     known = Path(model)
     name = str(known.resolve()) if known.exists() else model
     quiet = "from transformers.utils import logging\nlogging.disable_progress_bar()"
@@ -27,7 +37,8 @@ def notebook(model: str, folder: Path) -> nbformat.NotebookNode:
         f"{quiet}\nfrom workbench import widgets\nwidgets.demo({name!r}, folder={str(folder)!r})"
     )
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    return new_notebook(cells=[new_code_cell(source)], metadata={"kernelspec": kernel})
+    cells = [new_markdown_cell(INTRODUCTION), new_code_cell(source)]
+    return new_notebook(cells=cells, metadata={"kernelspec": kernel})
 
 
 def command(page: Path, *, port: int, browser: bool) -> list[str]:

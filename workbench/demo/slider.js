@@ -25,7 +25,9 @@ function render({ model, el }) {
   const input = make("input", "wb-slider-input", middle);
   const marks = make("div", "wb-slider-marks", box);
   const words = make("div", "wb-slider-words", box);
-  const reasons = make("div", "wb-slider-reasons", box);
+  const details = make("details", "wb-slider-details", box);
+  make("summary", "", details).textContent = "Why the zones end there";
+  const reasons = make("div", "wb-slider-reasons", details);
   input.type = "range";
   input.id = id;
   label.htmlFor = id;
@@ -45,6 +47,7 @@ function render({ model, el }) {
     number.textContent = `${signed(model.get("value"))} residual norms`;
     words.textContent = model.get("words");
     reasons.textContent = model.get("reasons");
+    details.hidden = !model.get("reasons");
     input.setAttribute("aria-valuetext", `${signed(model.get("value"))}. ${model.get("words")}`);
   };
   const draw = () => {

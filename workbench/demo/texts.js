@@ -7,7 +7,7 @@ function render({ model, el }) {
   const dot = make("span", "wb-zone", title);
   const name = make("span", "", title);
   const note = make("small", "", title);
-  const likely = make("small", "", title);
+  const likely = make("small", "wb-likely", title);
   const text = make("div", "wb-text", region);
   const end = make("i", "", text);
   const label = model.get("label");
