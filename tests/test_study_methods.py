@@ -32,6 +32,7 @@ def study(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     for name, value in {"PAIRS": 4, "CHOOSING": 6, "REPORTING": 4, "SHARES": (0.0, 0.5)}.items():
         monkeypatch.setattr(ways, name, value)
     monkeypatch.setattr(script, "TUNED", 3)
+    monkeypatch.setattr(script, "NEW_TOKENS", 24)
     monkeypatch.setattr(script, "TRAITS", ("power",))
     few = (ways.VANILLA, ways.PROMPTING, ways.WAYS[2], ways.Way("sft", "lora"))
     monkeypatch.setattr(script, "WAYS", few)
@@ -106,6 +107,16 @@ def test_a_small_study_resumes_and_is_up_to_date_afterwards(
     assert "of CPU" not in capsys.readouterr().out
     again = tables.load_table("study_methods_texts", directory=tmp_path)
     pd.testing.assert_frame_equal(first, again)
+    made = tmp_path / "tables" / "study_methods_texts.json"
+    made.write_text(made.read_text().replace('"new_tokens": 24', '"new_tokens": 23'))
+    assert not study.up_to_date(wren, tmp_path, (0,))
+    study.check(wren, tmp_path, 2)
+    assert study.up_to_date(wren, tmp_path, (0,))
+    assert len(tables.load_table("study_methods_texts", directory=tmp_path).attrs["checked"]) == 2
+    other = first.assign(shown=-first["shown"].fillna(0.5))
+    study.save(wren, tmp_path, (0,), (other, tried))
+    with pytest.raises(ValueError, match="differs"):
+        study.check(wren, tmp_path, 1)
     results = method_comparison.table(first)
     assert len(results) == 4
     asked = results.set_index("method")["score"]
