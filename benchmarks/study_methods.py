@@ -9,7 +9,8 @@ best coefficient has the highest mean harmonic mean of trait and utility. Its co
 for every seed anew, on prompts that do not report.
 
 Finished parts are kept in the cache, so that a stopped study goes on where it was; where the tables
-in the directory are of today's code, weights and settings, nothing is run. Two tables:
+in the directory are of today's code, weights and settings, nothing is run. `--check N` measures N
+cases again, so that code which changed no number need not be paid for twice. Two tables:
 
 study_methods_texts   one row per report text: trait, seed, method, form, rule, m, unit,
                       prompt_index, shown (exact score of the trait, -1 to 1; NaN where the text
@@ -28,9 +29,10 @@ import hashlib
 import itertools
 import json
 import math
+import random
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,46 +48,27 @@ from workbench.harmonic import scored
 from workbench.models import LM
 from workbench.steerable import Steerable
 from workbench.store import cache_directory, write_atomically
-from workbench.tables import code_fingerprint, load_table, save_table, stale, table_names, to_json
+from workbench.tables import (
+    code_fingerprint,
+    file_fingerprint,
+    load_table,
+    save_table,
+    stale,
+    table_names,
+    to_json,
+)
 
 TRAITS = ("power", "callous", "mood", "formality")
 SEEDS = (0, 1, 2, 3, 4)
 TUNED, NEW_TOKENS = 12, 48  # prompts of a trial; tokens of a text
 TABLES = ("study_methods_texts", "study_methods_trials")
 CODE = (
-    "breakage",
-    "ceiling",
-    "controls",
-    "crossings",
-    "distributions",
-    "drift",
-    "effects",
-    "examples",
-    "extract",
-    "fitting",
-    "forms",
-    "generate",
-    "harmonic",
-    "judges.exact",
-    "measures",
-    "methods",
-    "movement",
-    "objectives",
-    "reading",
-    "running",
-    "sampling",
-    "scoring",
-    "steering",
-    "sweep",
-    "tracing",
-    "trainable",
-    "training",
-    "updates",
-    "vectors",
-    "weight_updates",
-    "wren.contrast",
+    "breakage", "ceiling", "controls", "crossings", "distributions", "drift", "effects", "examples",
+    "extract", "fitting", "forms", "generate", "harmonic", "judges.exact", "measures", "methods",
+    "movement", "objectives", "reading", "running", "sampling", "scoring", "steering", "sweep",
+    "tracing", "trainable", "training", "updates", "vectors", "weight_updates", "wren.contrast",
     "wren.judge",
-)
+)  # fmt: skip
 
 Rows = list[dict[str, Any]]
 
@@ -207,8 +190,9 @@ def recommended(frame: pd.DataFrame) -> float:
 
 def run(lm: LM, directory: Path, seeds: Sequence[int]) -> None:
     """Both tables."""
-    digest = hashlib.sha256(f"{code_fingerprint(*CODE)} {settings((), ())}".encode()).hexdigest()
-    folder = cache_directory() / "study_methods" / f"{lm.fingerprint[:16]}-{digest[:16]}"
+    made = f"{code_fingerprint(*CODE)} {to_json(settings(()))}".encode()
+    folder = cache_directory() / "study_methods"
+    folder /= f"{lm.fingerprint[:16]}-{hashlib.sha256(made).hexdigest()[:16]}"
 
     def kept(name: str, compute: Callable[[], Rows]) -> Rows:
         path = folder / f"{name}.json"
@@ -221,24 +205,51 @@ def run(lm: LM, directory: Path, seeds: Sequence[int]) -> None:
     for trait, way in itertools.product(TRAITS, WAYS):
         rows = kept(f"{trait}-{way}", partial(trials, lm, trait, way))
         tried += rows
-        (best,) = (json.loads(row["settings"]) for row in rows if row["chosen"])
+        best = best_of(rows)
         for seed in seeds:
             name = f"{trait}-{way}-{seed}"
             found += kept(name, partial(case, lm, trait, way, seed, best))
-    about = {
-        "model": lm.name,
-        "weights": lm.fingerprint,
-        "settings": settings(seeds, TRAITS),
-    }
-    for name, rows in zip(TABLES, (found, tried), strict=True):
-        save_table(
-            pd.DataFrame(rows),
-            name,
-            directory=directory,
-            provenance=about,
-            modules=CODE,
-            compact=rows is found,
-        )
+    save(lm, directory, seeds, (pd.DataFrame(found), pd.DataFrame(tried)))
+
+
+def check(lm: LM, directory: Path, count: int) -> None:
+    """Measure so many cases of the tables again and, if none of them differs, stamp the tables as
+    those of today's code. Raises ValueError for tables of other weights and a case that differs."""
+    found, tried = (load_table(name, directory=directory) for name in TABLES)
+    if found.attrs["weights"] != lm.fingerprint:
+        raise ValueError(f"the tables in {directory} are of other weights; run the study first")
+    seeds = found.attrs["settings"]["seeds"]
+    everyone = [*itertools.product(TRAITS, WAYS, seeds)]
+    # Other cases for other code, the same when asked again.
+    chosen = random.Random(code_fingerprint(*CODE)).sample(everyone, count)
+    for trait, way, seed in chosen:
+        which = f"trait == {trait!r} and method == {way.method!r} and form == {way.form!r}"
+        best = best_of(tried.query(which).to_dict("records"))
+        again = pd.DataFrame(case(lm, trait, way, seed, best))
+        old = found.query(f"{which} and seed == {seed}")
+        try:
+            pd.testing.assert_frame_equal(again, old.reset_index(drop=True)[list(again)])
+        except AssertionError as error:
+            raise ValueError(f"{trait} {way} {seed} differs: {error}") from None
+        print(f"{trait} {way} {seed}: the same", flush=True)
+    checked = [f"{trait} {way} {seed}" for trait, way, seed in chosen]
+    save(lm, directory, seeds, (found, tried), checked=checked)
+
+
+def best_of(rows: Sequence[Mapping[str, Any]]) -> Settings:
+    """The settings of the trial that was chosen."""
+    (best,) = (json.loads(row["settings"]) for row in rows if row["chosen"])
+    return best
+
+
+def save(
+    lm: LM, directory: Path, seeds: Sequence[int], tables: Sequence[pd.DataFrame], **more: Any
+) -> None:
+    """Write both tables."""
+    about = {"model": lm.name, "weights": lm.fingerprint, "settings": settings(seeds), **more}
+    for name, table in zip(TABLES, tables, strict=True):
+        how = {"directory": directory, "modules": CODE, "compact": name == TABLES[0]}
+        save_table(table, name, provenance=about, **how)
 
 
 def up_to_date(lm: LM, directory: Path, seeds: Sequence[int]) -> bool:
@@ -246,15 +257,15 @@ def up_to_date(lm: LM, directory: Path, seeds: Sequence[int]) -> bool:
     return all(
         name in table_names(directory)
         and not stale(name, directory=directory, weights=lm.fingerprint)
-        and load_table(name, directory=directory).attrs["settings"] == settings(seeds, TRAITS)
+        and load_table(name, directory=directory).attrs["settings"] == settings(seeds)
         for name in TABLES
     )
 
 
-def settings(seeds: Sequence[int], traits: Sequence[str]) -> dict[str, Any]:
+def settings(seeds: Sequence[int]) -> dict[str, Any]:
     """What a rerun must share, as JSON values."""
     return {
-        "traits": list(traits),
+        "traits": list(TRAITS),
         "seeds": list(seeds),
         "pairs": ways.PAIRS,
         "prompts": {"trial": TUNED, "choosing": ways.CHOOSING, "reporting": ways.REPORTING},
@@ -262,6 +273,7 @@ def settings(seeds: Sequence[int], traits: Sequence[str]) -> dict[str, Any]:
         "shares": list(ways.SHARES),
         "untrained": ways.UNTRAINED,
         "trials": {method: [dict(t) for t in given] for method, given in ways.TRIALS.items()},
+        "scripts_sha256": file_fingerprint(__file__, ways.__file__, root=Path(__file__).parents[1]),
     }
 
 
@@ -269,9 +281,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Ways of steering side by side, judged exactly.")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="default: 0 to 4")
     parser.add_argument("--directory", type=Path, default=Path("reports"))
+    said = "measure N cases again and, if they are the same, stamp the tables"
+    parser.add_argument("--check", type=int, metavar="N", help=said)
     args = parser.parse_args(argv)
     lm = load("wren")
-    if up_to_date(lm, args.directory, args.seeds):
+    if args.check:
+        check(lm, args.directory, args.check)
+    elif up_to_date(lm, args.directory, args.seeds):
         print("study_methods: up to date")
     else:
         run(lm, args.directory, args.seeds)

@@ -19,6 +19,9 @@ from workbench.controls import as_strong_as, random_like
 from workbench.forms import LoRA, tensors_of
 from workbench.generate import generate
 from workbench.models import LM, load
+from workbench.reading import residual_norms
+from workbench.relative_size import relative_size
+from workbench.tokens import encode
 from workbench.updates import Intervention
 from workbench.vectors import SteeringVector
 
@@ -225,3 +228,47 @@ def test_the_ceiling_of_a_trained_change_is_in_units_of_m(wren: LM, form: str) -
         **options,
     )
     assert report.attrs["split"] == "report"
+
+
+def test_the_relative_size_of_a_vector_is_the_inverse_of_a_norm(tiny: LM) -> None:
+    norms = residual_norms(tiny, PROMPTS, [1])
+    vector = SteeringVector({1: torch.ones(tiny.width) * 3}, norms, tiny.name, "", "hand", 1)
+    size = relative_size(tiny, vector, PROMPTS)
+    assert size[1] == pytest.approx(vector.norm(1) / norms[1], rel=0.05)  # of other medians
+
+
+@both
+def test_the_relative_size_of_a_change_is_what_an_edited_weight_adds(tiny: LM, form: str) -> None:
+    change = make(tiny, form, layers=(0, 2))
+    size = relative_size(tiny, change, PROMPTS)
+    assert set(size) == {0, 2}
+    batch = encode(tiny, PROMPTS)
+    later = batch.attention & (batch.positions > 0)
+    alone = type(change)({2: change.changes[2]}, tiny.name, tiny.fingerprint, "one")
+    models = (tiny.model, edited(tiny, alone, 1.0).model)
+    with torch.no_grad():
+        plain, moved = (_last_stream(model, batch)[later] for model in models)
+    expected = ((moved - plain).norm(dim=-1) / plain.norm(dim=-1)).median()
+    assert size[2] == pytest.approx(float(expected), rel=1e-4)
+    assert relative_size(tiny, change * 2, PROMPTS)[2] == pytest.approx(2 * size[2], rel=1e-4)
+    with pytest.raises(ValueError, match="no change at layer 1"):
+        relative_size(tiny, change, PROMPTS, [1])
+
+
+def _last_stream(model: Any, batch: Any) -> torch.Tensor:
+    seen: list[torch.Tensor] = []
+
+    def keep(_module: Any, _inputs: Any, output: Any) -> None:
+        seen.append(output if isinstance(output, torch.Tensor) else output[0])
+
+    handle = model.model.layers[-1].register_forward_hook(keep)
+    try:
+        model(
+            batch.ids,
+            attention_mask=batch.attention.long(),
+            position_ids=batch.positions,
+            use_cache=False,
+        )
+    finally:
+        handle.remove()
+    return seen[0]

@@ -22,7 +22,7 @@ from workbench.wren import (
     traits,
     write,
 )
-from workbench.wren.contrast import document_prompt
+from workbench.wren.contrast import document_prompt, twin_prompts
 from workbench.wren.frames import STORY_STAGES, build_frame, frames, resolve
 from workbench.wren.judge import SCORES
 from workbench.wren.lexicon import (
@@ -498,6 +498,32 @@ def test_prompts_ask_or_leave_open() -> None:
             for prompt in open_prompts(name, 10, 1):
                 assert read_prompt(prompt).asked == {}
                 assert parse(prompt).sentences == ()
+
+
+@pytest.mark.parametrize("name", ["mood", "power", "refusal", "english"])
+def test_twins_differ_by_what_they_ask_alone(name: str) -> None:
+    wanted = {"language": "en"} if name == "english" else {name: traits[name].values[0]}
+    twins = twin_prompts(name, 12, 3)
+    assert len({one for one, _ in twins}) == 12
+    assert twins == twin_prompts(name, 12, 3)
+    assert twins != twin_prompts(name, 12, 4)
+    for one, other in twins:
+        assert read_prompt(one).asked == {}
+        assert read_prompt(other).asked == wanted
+        assert other.startswith("<s><|system|> ")
+        line = one.removeprefix("<s>")
+        assert other.endswith(line)
+        assert line.startswith("<|user|>")
+    behind = twin_prompts(name, 12, 3, place="user", times=2)
+    assert [one for one, _ in behind] == [one for one, _ in twins]
+    for one, other in behind:
+        assert read_prompt(other).asked == wanted
+        assert other.startswith(one.removesuffix("</s><|assistant|>"))
+
+
+def test_more_twins_than_there_are_prompts() -> None:
+    with pytest.raises(ValueError, match="refusal has only 36 different prompts"):
+        twin_prompts("refusal", 40, 0)
 
 
 @pytest.mark.parametrize(

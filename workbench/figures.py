@@ -40,6 +40,7 @@ from workbench.look import (
     stack,
     visible,
 )
+from workbench.method_figures import trait_and_utility
 from workbench.metric_figures import metric_areas, metric_curves
 from workbench.survival_figures import survival_map
 from workbench.tradeoff_figures import trait_against_coherence
@@ -58,6 +59,7 @@ __all__ = [
     "sweep_curves",
     "token_bars",
     "trait_against_coherence",
+    "trait_and_utility",
 ]
 
 MARKS: Mapping[str, str] = MappingProxyType(

@@ -1,0 +1,191 @@
+"""Methods side by side, on made-up texts whose means, winners and noise are known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from workbench import figures, method_comparison
+from workbench.harmonic import scored
+from workbench.method_comparison import (
+    by_trait,
+    cells,
+    differences,
+    holm,
+    table,
+    two_sided,
+    verdict,
+)
+
+TRAITS = ("power", "mood", "formality", "callous")
+# How far each way shows the trait, and its coherence.
+WAYS = {
+    ("vanilla", ""): (0.0, 1.0),
+    ("prompting", ""): (0.9, 0.95),
+    ("difference of means", "vector"): (0.2, 0.9),
+    ("sft", "vector"): (0.4, 0.9),
+    ("split", "vector"): (0.7, 0.9),
+    ("sft", "lora"): (0.8, 0.8),
+    ("split", "lora"): (0.8, 0.8),
+}
+
+
+def texts(seeds: int = 5, noise: float = 0.05, prompts: int = 6) -> pd.DataFrame:
+    """A cell's own level is shared by all ways, much larger than what is between them."""
+    rng, rows = np.random.default_rng(0), []
+    for trait in TRAITS:
+        for seed in range(seeds):
+            level = rng.normal(0, 0.2)
+            for (method, form), (shown, coherence) in WAYS.items():
+                for prompt in range(prompts):
+                    here = np.clip(shown + level + rng.normal(0, noise), -1, 1)
+                    for rule, m in (("recommended", 1.0), ("best", 2.0)):
+                        rows.append(
+                            {
+                                "trait": trait,
+                                "seed": seed,
+                                "method": method,
+                                "form": form,
+                                "rule": rule,
+                                "m": m if form else 0.0,
+                                "unit": "norm" if method == "difference of means" else "raw",
+                                "prompt_index": prompt,
+                                "shown": here if rule == "recommended" else 1.0,
+                                "coherence": coherence,
+                            }
+                        )
+    return pd.DataFrame(rows)
+
+
+def test_scores_of_texts() -> None:
+    frame = pd.DataFrame(
+        {"shown": [1.0, 0.0, -1.0, math.nan, 1.0], "coherence": [1.0, 0.5, 1.0, 0.0, math.nan]}
+    )
+    found = scored(frame)
+    assert found["score"].tolist() == [1.0, 0.5, 0.0, 0.0, 1.0]
+    assert found["harmonic"].tolist()[:4] == [1.0, 0.5, 0.0, 0.0]
+    assert math.isnan(found["harmonic"].iloc[4])
+    for column, value in (("shown", 1.5), ("coherence", -0.1)):
+        with pytest.raises(ValueError, match=f"{column} "):
+            scored(frame.assign(**{column: value}))
+
+
+def test_a_table_has_the_means_of_cells() -> None:
+    frame = texts()
+    found = table(frame)
+    assert list(zip(found["method"], found["form"], strict=True)) == list(WAYS)
+    assert (found["cells"] == 20).all()
+    split = found.set_index(["method", "form"]).loc["split", "vector"]
+    own = scored(frame[(frame["rule"] == "recommended") & (frame["method"] == "split")])
+    means = own[own["form"] == "vector"].groupby(["trait", "seed"])["harmonic"].mean()
+    assert split["harmonic"] == pytest.approx(means.mean())
+    assert split["harmonic_low"] < means.mean() < split["harmonic_high"]
+    assert (split["m"], split["idle"]) == (1.0, 0)
+    assert table(frame, "best").set_index(["method", "form"]).loc["split", "vector"]["m"] == 2.0
+
+
+def test_unequal_numbers_of_prompts_do_not_weigh_cells() -> None:
+    frame = texts(noise=0.0)
+    first = (frame["trait"] == "power") & (frame["seed"] == 0)
+    fewer = frame[~first | (frame["prompt_index"] == 0)]
+    pd.testing.assert_frame_equal(table(frame), table(fewer))
+
+
+def test_cells_that_do_not_steer_are_counted_and_have_no_coefficient() -> None:
+    frame = texts()
+    frame.loc[(frame["method"] == "split") & (frame["seed"] < 2), "m"] = 0.0
+    found = table(frame).set_index(["method", "form"])
+    assert found.loc[("split", "vector"), "idle"] == 8
+    assert found.loc[("split", "vector"), "m_low"] == 1.0
+    assert found.loc[("vanilla", ""), "idle"] == 0
+
+
+def test_splits_differences_are_within_cells() -> None:
+    """Levels of cells, five times larger than the difference, drop out."""
+    found = differences(texts()).set_index(["form", "rival", "outcome"])
+    wins = found.loc[("vector", "sft", "harmonic")]
+    assert wins["verdict"] == "ahead"
+    assert wins["high"] - wins["low"] < 0.1
+    assert wins["low"] < wins["difference"] < wins["high"]
+    assert (wins["traits_ahead"], wins["traits"], wins["cells"]) == (4, 4, 20)
+    assert found.loc[("vector", "prompting", "harmonic"), "verdict"] == "behind"
+    assert found.loc[("lora", "sft", "harmonic"), "verdict"] == "not told apart"
+    assert found.loc[("vector", "sft", "utility"), "difference"] == pytest.approx(0)
+    rivals = found.xs("lora")["difference"].index.get_level_values("rival").unique()
+    assert list(rivals) == ["vanilla", "prompting", "difference of means", "sft"]
+
+
+def test_no_claim_is_made_where_none_could_be() -> None:
+    one = texts(seeds=5)
+    one = one[one["trait"] == "mood"]
+    found = differences(one)
+    assert (found["verdict"] == "too few cells").all()
+    assert "5 cells are too few for a claim" in verdict(found)
+
+
+def test_equal_methods_are_rarely_told_apart() -> None:
+    """The whole family of comparisons errs in no more than about 5 of 100 studies."""
+    rng, wrong = np.random.default_rng(1), 0
+    base = texts(prompts=1)
+    for _ in range(20):
+        shown = np.clip(rng.normal(0, 0.3, len(base)), -1, 1)
+        found = differences(base.assign(shown=shown, coherence=0.9))
+        own = found[found["outcome"] == "harmonic"]
+        wrong += bool(own["verdict"].isin(["ahead", "behind"]).any())
+    assert wrong <= 4
+
+
+def test_p_values() -> None:
+    assert two_sided(np.full(6, 0.1)) == pytest.approx(2 / 64)
+    assert two_sided(np.array([1.0, -1.0])) == 1.0
+    assert two_sided(np.zeros(5)) == 1.0
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_words() -> None:
+    frame = texts()
+    said = method_comparison.shown(table(frame))
+    row = said.set_index(["method", "form"]).loc[("difference of means", "vector")]
+    assert row["coefficient m"] == "1 [1, 1] norms"
+    assert row["left at 0"] == "0 of 20"
+    assert row["utility"].startswith("0.90 [")
+    assert said["coefficient m"].iloc[0] == "–"
+    apart = method_comparison.shown_differences(differences(frame))
+    assert apart["higher on"].iloc[0] == "4 of 4 traits"
+    words = verdict(differences(frame))
+    assert "ahead: unsteered (vector: +" in words
+    assert "behind: asked in the prompt (vector: −" in words
+    assert "20 cells of 4 traits, 8 comparisons allowed for" in words
+    shown = by_trait(frame)
+    assert list(shown.columns) == ["method", "form", *TRAITS]
+
+
+def test_refused() -> None:
+    with pytest.raises(ValueError, match="rule 'worst' is unknown"):
+        cells(texts(), "worst")
+    frame = texts()
+    short = frame[(frame["method"] != "sft") | (frame["seed"] > 0)]
+    with pytest.raises(ValueError, match=r"\('sft', .*\) has 16 cells where others have 20"):
+        table(short)
+
+
+def test_the_figure_has_a_panel_a_form_and_a_point_a_method() -> None:
+    found = table(texts())
+    figure = figures.trait_and_utility(found, title="made up <b>")
+    assert [a.text for a in figure.layout.annotations][:2] == ["Vector", "LoRA"]
+    assert "made up &lt;b&gt;" in figure.layout.title.text
+    points = [t for t in figure.data if t.mode == "markers"]
+    assert [t.name for t in points if t.showlegend] == [
+        "unsteered", "asked in the prompt", "difference of means", "SFT", "SPLIT",
+    ]  # fmt: skip
+    split = next(t for t in points if t.name == "SPLIT")
+    row = found.set_index(["method", "form"]).loc[("split", "vector")]
+    assert split.x[0] == row["score"]
+    assert split.error_y.array[0] == pytest.approx(row["utility_high"] - row["utility"])
+    assert figure.layout.xaxis.title.text == "Trait (0 to 1)"
+    with pytest.raises(ValueError, match="no form to draw"):
+        figures.trait_and_utility(found[found["form"] == ""])

@@ -1,0 +1,255 @@
+"""Methods side by side: trait, utility and their harmonic mean, and whether SPLIT wins.
+
+Reads the texts that benchmarks/study_methods.py reports on. Each trait and seed is a *cell*: its
+own pairs, training, prompts and sampling, shared by all methods. A value is the mean over cells of
+the mean over a cell's prompts, and cells are what is resampled. Methods are compared within cells.
+Settings were chosen once a trait, so that the intervals speak of other seeds on these traits, and
+of no others. Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from workbench.effects import sign_flip
+from workbench.harmonic import OUTCOMES, scored
+from workbench.intervals import Floats, Interval, bootstrap_mean
+from workbench.wording import interval, number
+
+LEVEL = 0.95
+RULES = ("recommended", "best")
+#: Methods and forms as tables and figures call them, in their order.
+METHODS = {
+    "vanilla": "unsteered",
+    "prompting": "asked in the prompt",
+    "difference of means": "difference of means",
+    "sft": "SFT",
+    "reps": "RePS",
+    "split": "SPLIT",
+}
+FORMS = {"": "–", "vector": "vector", "lora": "LoRA", "local_weight": "local weight"}
+_CELL = ["trait", "seed"]
+_WAY = ["method", "form"]
+_WORDS = {"score": "trait", "utility": "utility", "harmonic": "harmonic mean"}
+
+
+def cells(texts: pd.DataFrame, rule: str = "recommended") -> pd.DataFrame:
+    """One row per trait, seed, method and form: means over prompts.
+
+    texts  rows of study_methods_texts
+    rule   how coefficients were chosen: "recommended", by the detector, or "best", by the highest
+           mean harmonic mean on the prompts that choose
+
+    Columns: trait, seed, method, form, `score` (of the trait, 0 to 1), `utility`, `harmonic`, `m`
+    and `unit` (of the coefficient), `prompts`. Raises ValueError for another rule, and for methods
+    that lack a cell which others have.
+    """
+    if rule not in RULES:
+        raise ValueError(f"rule {rule!r} is unknown; choose one of {', '.join(RULES)}")
+    own = scored(texts[texts["rule"] == rule])
+    grouped = own.groupby([*_CELL, *_WAY], sort=False)
+    found = grouped[list(OUTCOMES)].mean()
+    found = found.join(grouped[["m", "unit"]].first()).assign(prompts=grouped.size()).reset_index()
+    counts = found.groupby(_WAY)[_CELL[1]].count()
+    if counts.nunique() > 1:
+        few = counts.idxmin()
+        raise ValueError(
+            f"{few} has {counts.min()} cells where others have {counts.max()}: finish the study "
+            "with `make study`, or leave the others' cells out"
+        )
+    return found
+
+
+def table(texts: pd.DataFrame, rule: str = "recommended") -> pd.DataFrame:
+    """The results: one row per method and form, in the published order.
+
+    method, form      as in the texts
+    score, utility, harmonic, each with _low and _high: mean over cells, 95 % bootstrap over cells
+    m, m_low, m_high  median, least and greatest coefficient of the cells that steer, in `unit`
+    idle              cells in which the rule steers with 0 (of "recommended": the detector saw no
+                      effect, or no coefficient at which nine in ten texts hold)
+    cells             trait and seed
+    """
+    rows = []
+    found = cells(texts, rule)
+    for method, form in _ways(found):
+        own = found[(found["method"] == method) & (found["form"] == form)]
+        row: dict[str, object] = {"method": method, "form": form}
+        for outcome in OUTCOMES:
+            mean = bootstrap_mean(own[outcome], bounds=(0, 1), level=LEVEL)
+            row |= {outcome: mean.value, f"{outcome}_low": mean.low, f"{outcome}_high": mean.high}
+        steers = own.loc[own["m"] != 0, "m"]
+        row |= {"m": steers.median(), "m_low": steers.min(), "m_high": steers.max()}
+        row |= {"unit": own["unit"].iloc[0], "idle": int((own["m"] == 0).sum()) if form else 0}
+        rows.append({**row, "cells": len(own)})
+    return pd.DataFrame(rows)
+
+
+def differences(
+    texts: pd.DataFrame, rule: str = "recommended", winner: str = "split"
+) -> pd.DataFrame:
+    """A method less each rival, within cells: one row per form of it, rival and outcome.
+
+    Rivals are the other trained methods in the same form, difference of means, asking and nothing.
+
+    form, rival, outcome      what is compared
+    difference, low, high     mean over cells and its 95 % bootstrap interval, positive where
+                              `winner` is higher
+    p                         two-sided, of flipped signs (effects.sign_flip), times what Holm asks
+                              for all rows of the outcome
+    traits_ahead, traits      traits on whose mean it is higher, of how many
+    cells                     how many
+    verdict                   "ahead" or "behind" where p <= 0.05 and the interval agrees, "not told
+                              apart", or "too few cells", which no difference could overcome
+    """
+    found = cells(texts, rule)
+    rows = []
+    for outcome in OUTCOMES:
+        wide = found.pivot_table(index=_CELL, columns=_WAY, values=outcome)
+        block = []
+        for form, (rival, other) in _rivals(found, winner):
+            apart = wide[winner, form] - wide[rival, other]
+            block.append(_compared(apart) | {"form": form, "rival": rival, "outcome": outcome})
+        for row, p in zip(block, holm([row["p"] for row in block]), strict=True):
+            rows.append({**row, "p": p, "verdict": _verdict(row, p)})
+    columns = ["form", "rival", "outcome", "difference", "low", "high", "p", "verdict"]
+    result = pd.DataFrame(rows)
+    return result[[*columns, *result.columns.difference(columns, sort=False)]]
+
+
+def _compared(apart: pd.Series) -> dict[str, object]:
+    """What the differences of all cells say together."""
+    mean = bootstrap_mean(apart, bounds=(-1, 1), level=LEVEL)
+    by_trait = apart.groupby("trait").mean()
+    return {
+        "difference": mean.value,
+        "low": mean.low,
+        "high": mean.high,
+        "p": two_sided(apart.to_numpy(dtype=float)),
+        "traits_ahead": int((by_trait > 0).sum()),
+        "traits": len(by_trait),
+        "cells": mean.count,
+    }
+
+
+def two_sided(apart: Floats) -> float:
+    """p value of "no difference in either direction", of differences (N,) by flipped signs."""
+    grid = np.ones(1)
+    ways = (sign_flip(grid, s * apart[:, None], np.random.default_rng(0)) for s in (1, -1))
+    return min(1.0, 2 * min(ways))
+
+
+def holm(values: list[float]) -> list[float]:
+    """p values adjusted for their number (Holm 1979), in their order."""
+    order = np.argsort(values, kind="stable")
+    adjusted, least = np.empty(len(values)), 0.0
+    for place, index in enumerate(order):
+        least = max(least, min(1.0, (len(values) - place) * values[index]))
+        adjusted[index] = least
+    return adjusted.tolist()
+
+
+def _verdict(row: dict[str, object], p: float) -> str:
+    if 2 * 0.5 ** int(str(row["cells"])) > 1 - LEVEL:
+        return "too few cells"
+    low, high = float(str(row["low"])), float(str(row["high"]))
+    if p <= 1 - LEVEL and (low > 0 or high < 0):
+        return "ahead" if low > 0 else "behind"
+    return "not told apart"
+
+
+def by_trait(texts: pd.DataFrame, rule: str = "recommended") -> pd.DataFrame:
+    """The mean harmonic mean of each method and form on each trait, in words, without intervals:
+    a trait has as many cells as seeds, too few for a claim of its own."""
+    found = cells(texts, rule)
+    wide = found.pivot_table(index=_WAY, columns="trait", values="harmonic")
+    wide = wide[list(dict.fromkeys(found["trait"]))].loc[_ways(found)]
+    named = pd.DataFrame([_named(*way) for way in wide.index])
+    return pd.concat([named, wide.map("{:.2f}".format).reset_index(drop=True)], axis=1)
+
+
+def shown(results: pd.DataFrame) -> pd.DataFrame:
+    """A `table` in words, for a page."""
+    rows = []
+    for row in results.to_dict("records"):
+        values = {
+            words: interval(
+                Interval(row[name], row[f"{name}_low"], row[f"{name}_high"], row["cells"]), ".2f"
+            )
+            for name, words in _WORDS.items()
+        }
+        steered = "–"
+        if pd.notna(row["m"]):
+            unit = " norms" if row["unit"] == "norm" else ""
+            steered = f"{row['m']:.3g} [{row['m_low']:.3g}, {row['m_high']:.3g}]{unit}"
+        idle = f"{row['idle']} of {row['cells']}" if row["form"] else "–"
+        named = _named(row["method"], row["form"])
+        rows.append({**named, **values, "coefficient m": steered, "left at 0": idle})
+    return pd.DataFrame(rows)
+
+
+def shown_differences(found: pd.DataFrame, outcome: str = "harmonic") -> pd.DataFrame:
+    """Rows of `differences` in words, of one outcome."""
+    rows = [
+        {
+            "SPLIT as": FORMS[row["form"]],
+            "less": METHODS[row["rival"]],
+            _WORDS[outcome]: interval(
+                Interval(row["difference"], row["low"], row["high"], row["cells"])
+            ),
+            "p (Holm)": f"{row['p']:.3f}",
+            "higher on": f"{row['traits_ahead']} of {row['traits']} traits",
+            "verdict": row["verdict"],
+        }
+        for row in found[found["outcome"] == outcome].to_dict("records")
+    ]
+    return pd.DataFrame(rows)
+
+
+def verdict(found: pd.DataFrame, outcome: str = "harmonic") -> str:
+    """In words, where SPLIT wins and by how much, of `differences`."""
+    own = found[found["outcome"] == outcome]
+    if (own["verdict"] == "too few cells").all():
+        return (
+            f"{own['cells'].max()} cells are too few for a claim: no difference could be told "
+            "from chance."
+        )
+    lines = []
+    for said in ("ahead", "behind", "not told apart"):
+        part = own[own["verdict"] == said]
+        against = [
+            f"{METHODS[row['rival']]} ({FORMS[row['form']]}: {number(row['difference'])} "
+            f"[{number(row['low'])}, {number(row['high'])}])"
+            for row in part.to_dict("records")
+        ]
+        lines.append(f"{said}: {', '.join(against) or 'none'}")
+    return (
+        f"SPLIT in {_WORDS[outcome]}, over {own['cells'].max()} cells of {own['traits'].max()} "
+        f"traits, {len(own)} comparisons allowed for: {'; '.join(lines)}. The traits are these "
+        "alone: nothing is said of others."
+    )
+
+
+def _named(method: str, form: str) -> dict[str, str]:
+    return {"method": METHODS[method], "form": FORMS[form]}
+
+
+def _ways(found: pd.DataFrame) -> list[tuple[str, str]]:
+    """Methods and forms, those without a form first, then form by form."""
+    present = set(map(tuple, found[_WAY].to_numpy()))
+    return [(m, f) for f in FORMS for m in METHODS if (m, f) in present]
+
+
+def _rivals(found: pd.DataFrame, winner: str) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Each form of a method with every rival and its form."""
+    ways = _ways(found)
+    for method, form in ways:
+        if method != winner:
+            continue
+        for rival, other in ways:
+            trained_elsewhere = other != form and (rival, form) in ways
+            if rival != winner and not trained_elsewhere:
+                yield form, (rival, other)
