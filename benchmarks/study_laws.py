@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -64,7 +65,7 @@ UNRELATED = 4  # texts of another trait
 TRAINING: dict[str, dict[str, Any]] = {
     "vector": {"epochs": 1, "batch": 4, "learning_rate": 0.3},
     "lora": {"epochs": 1, "batch": 4, "learning_rate": 0.03},
-    "local_weight": {"epochs": 1, "batch": 4, "learning_rate": 0.01},
+    "local_weight": {"epochs": 1, "batch": 4, "learning_rate": 0.004},
 }
 # Halvings of the pairs, random curves, pairs with a fit of their own.
 FITS = {"splits": 4, "random": 6, "singles": 16}
@@ -118,11 +119,10 @@ class Case:
 
 
 def cases(depth: int, seed: int) -> Iterator[Case]:
-    """Every form and trait at the first, the middle and the last layer."""
-    for form in FORMS:
-        for trait in TRAITS:
-            for layer in sorted({0, depth // 2, depth - 1}):
-                yield Case(trait, layer, form, seed)
+    """Every trait and form at the first, the middle and the last layer."""
+    layers = sorted({0, depth // 2, depth - 1})
+    for trait, form, layer in itertools.product(TRAITS, FORMS, layers):
+        yield Case(trait, layer, form, seed)
 
 
 # ---- one case -----------------------------------------------------------------------------------
@@ -298,34 +298,40 @@ def kept(path: Path, make_it: Callable[[], pd.DataFrame]) -> pd.DataFrame:
 
 
 def run(name: str, directory: Path, seed: int) -> None:
-    """All tables of one model."""
+    """All tables of one model: first every case is measured, then its curves are fitted."""
     lm = load(name)
     folder = cache_directory() / "study_laws" / f"{lm.fingerprint[:16]}-{fingerprint(MEASURED)}"
-    fitted = f"{fingerprint(FITTED)}-{digest({**settings(seed), **FITS})}"
     splits = {trait: pairs.load(f"wren-{trait}").split(seed=seed) for trait in TRAITS}
+    places = {
+        case: folder / f"{case}-{digest(of_case(case, lm.layers))}"
+        for case in cases(lm.layers, seed)
+    }
+    began, fresh = time.time(), 0
+    for number, (case, place) in enumerate(places.items(), 1):
+        if (place / "case.parquet").is_file():
+            continue
+        other = splits[TRAITS[TRAITS.index(case.trait) - 1]].select
+        frame, known = measure(lm, case, splits[case.trait], other, lm.layers)
+        put(frame[KEPT], place / "curves.parquet")
+        put(pd.DataFrame([known]), place / "case.parquet")
+        fresh += 1
+        left = (time.time() - began) / fresh * (len(places) - number)
+        print(f"{name} {number}/{len(places)} {case}: {left / 60:.0f} min left", flush=True)
+    fitted = f"{fingerprint(FITTED)}-{digest({**settings(seed), **FITS})}"
     tables: dict[str, list[pd.DataFrame]] = {"cases": [], "curves": [], "": [], "pairs": []}
-    todo, began, fresh = list(cases(lm.layers, seed)), time.time(), 0
-    for number, case in enumerate(todo, 1):
-        parts, place = splits[case.trait], folder / f"{case}-{digest(of_case(case, lm.layers))}"
-        own = len(parts.select) + len(parts.report)
-        whole, side = place / "curves.parquet", place / "case.parquet"
-        if not side.is_file():
-            other = splits[TRAITS[TRAITS.index(case.trait) - 1]].select
-            frame, known = measure(lm, case, parts, other, lm.layers)
-            put(frame[KEPT], whole)
-            put(pd.DataFrame([known]), side)
-            fresh += 1
-        frame = pd.read_parquet(whole)
+    for number, (case, place) in enumerate(places.items(), 1):
+        frame = pd.read_parquet(place / "curves.parquet")
+        parts = splits[case.trait]
+        own = frame[frame["pair"] < len(parts.select) + len(parts.report)]
         found = {
-            "cases": pd.read_parquet(side),
+            "cases": pd.read_parquet(place / "case.parquet"),
             "curves": frame,
-            "": kept(place / f"laws-{fitted}.parquet", lambda f=frame, n=own: compared(f, n, seed)),
+            "": kept(place / f"laws-{fitted}.parquet", lambda f=own: compared(f, seed)),
             "pairs": kept(place / f"pairs-{fitted}.parquet", lambda f=frame: by_pairs(f)),
         }
         for table, part in found.items():
             tables[table].append(part.assign(**vars(case))[[*vars(case), *part.columns]])
-        left = (time.time() - began) / max(fresh, 1) * (len(todo) - number)
-        print(f"{name} {number}/{len(todo)} {case}: {left / 60:.0f} min left", flush=True)
+        print(f"{name} {number}/{len(places)} {case}: fitted", flush=True)
     for table, frames in tables.items():
         save_table(
             smaller(pd.concat(frames, ignore_index=True)),
@@ -341,14 +347,9 @@ def run(name: str, directory: Path, seed: int) -> None:
         )
 
 
-def compared(frame: pd.DataFrame, own: int, seed: int) -> pd.DataFrame:
+def compared(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Every law on the pairs of the data set, half of which are held out."""
-    return law_comparison.compare(
-        frame[frame["pair"] < own],
-        dealings=DEALINGS,
-        seed=seed,
-        **FITS,
-    )
+    return law_comparison.compare(frame, dealings=DEALINGS, seed=seed, **FITS)
 
 
 def smaller(frame: pd.DataFrame) -> pd.DataFrame:

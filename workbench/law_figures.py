@@ -34,13 +34,20 @@ from workbench.look import (
 )
 
 _COLORS: Mapping[Kind, str] = {"preference": PURPLE, "utility": GREEN}
+# Score, in words, and what is drawn at the left end of its panel: that, and all below.
 _SCORES = (
-    ("in_place", "in place"),
-    ("held_out", "on other pairs"),
-    ("extrapolated", "beyond the range"),
+    ("in_place", "in place", 0.0),
+    ("held_out", "on other pairs", 0.0),
+    ("held_out_matched", "… matched in length", 0.0),
+    ("extrapolated", "beyond the range", -1.0),
 )
-# R^2 below this is drawn here, in each column.
-_WORST = (0.0, 0.0, -1.0)
+# What a score is held against: its column, in words, its symbol.
+_LEVELS = {
+    "in_place": ("random", "random curves", "x-thin"),
+    "held_out": ("no_law", "without a law", "line-ns"),
+    "held_out_matched": ("no_law_matched", "without a law", "line-ns"),
+    "extrapolated": ("random_extrapolated", "random curves", "x-thin"),
+}
 
 
 @redrawable
@@ -166,30 +173,33 @@ def law_scores(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
     """R² of every law, small multiples: in place, on held-out pairs, and beyond the fitted range.
 
     Args:
-        frame: rows of `law_comparison.compare`, of one case or of several one after the other.
+        frame: rows of `law_comparison.compare`, of one case or of several one after the other;
+            a panel for halves matched in length where it has them.
         title: above the figure.
 
     Dots are cases, bars their medians, in words at the right; crosses the median of random curves
-    that are as smooth. What lies below the left end of a panel is drawn there.
+    that are as smooth; the red line that of one half's mean curve for the other's, which no law can
+    pass. What lies below the left end of a panel is drawn there.
     """
     names = list(dict.fromkeys(frame["law"]))
+    panels = [panel for panel in _SCORES if panel[0] in frame.columns]
     figure = make_subplots(
         rows=2,
-        cols=3,
+        cols=len(panels),
         shared_yaxes=True,
-        horizontal_spacing=0.03,
+        horizontal_spacing=0.025,
         vertical_spacing=0.09,
-        column_titles=[words for _, words in _SCORES],
+        column_titles=[words for _, words, _ in panels],
     )
     for row, kind in enumerate(KINDS, 1):
         part = frame[frame["kind"] == kind]
-        for column, (score, _) in enumerate(_SCORES, 1):
-            _score_panel(figure, part, score, _COLORS[kind], row, column, names)
+        for column, (score, _, worst) in enumerate(panels, 1):
+            _score_panel(figure, part, score, worst, _COLORS[kind], row, column, names)
         figure.update_yaxes(title_text=kind.capitalize(), row=row, col=1)
     above = 66 + (30 if title else 0)
     figure.update_layout(
         template=TEMPLATE,
-        width=WIDTH + 60,
+        width=WIDTH + 60 + 120 * (len(panels) - 3),
         height=above + 60 + 2 * (40 + 25 * len(names)),
         margin={"t": above, "r": 14, "l": 90, "b": 60},
         title={"text": html.escape(title)},
@@ -197,7 +207,7 @@ def law_scores(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
     )
     figure.update_annotations(font={"size": 13}, yshift=-2)
     figure.update_yaxes(autorange="reversed", showgrid=False, ticks="")
-    for column, worst in enumerate(_WORST, 1):
+    for column, (_, _, worst) in enumerate(panels, 1):
         reach = 1 - worst
         figure.update_xaxes(
             range=[worst - 0.06 * reach, 1 + 0.36 * reach],
@@ -213,6 +223,7 @@ def _score_panel(
     figure: go.Figure,
     part: pd.DataFrame,
     score: str,
+    worst: float,
     color: str,
     row: int,
     column: int,
@@ -221,13 +232,12 @@ def _score_panel(
     medians = part.groupby("law")[score].median().reindex(list(names))
     first = row == 1 and column == 1
     where: dict[str, Any] = {"row": row, "col": column}
-    worst = _WORST[column - 1]
     figure.add_scatter(
         x=part[score].clip(lower=worst),
         y=part["law"],
         mode="markers",
         name="cases",
-        marker={"size": 6, "color": color, "opacity": 0.6},
+        marker={"size": 6, "color": color, "opacity": 0.6 if len(part) < 100 else 0.35},
         hovertext=[f"{value:.4f}" for value in part[score]],
         hoverinfo="text",
         showlegend=first,
@@ -243,20 +253,7 @@ def _score_panel(
         showlegend=first,
         **where,
     )
-    chance = {"in_place": "random", "extrapolated": "random_extrapolated"}.get(score)
-    if chance in part.columns:
-        level = part.groupby("law")[chance].median().reindex(list(names))
-        figure.add_scatter(
-            x=level.clip(lower=worst),
-            y=level.index,
-            mode="markers",
-            name="random curves",
-            marker={"symbol": "x-thin", "size": 8, "line": {"color": VERMILLION, "width": 2}},
-            hovertext=[f"{value:.3f}" for value in level],
-            hoverinfo="text",
-            showlegend=first,
-            **where,
-        )
+    _level(figure, part, score, worst, names, row == 1 and column <= 2, where)
     figure.add_scatter(
         x=[1 + 0.1 * (1 - worst)] * len(medians),
         y=medians.index,
@@ -266,6 +263,34 @@ def _score_panel(
         textfont={"size": 11, "color": GREY},
         hoverinfo="skip",
         showlegend=False,
+        **where,
+    )
+
+
+def _level(
+    figure: go.Figure,
+    part: pd.DataFrame,
+    score: str,
+    worst: float,
+    names: Sequence[str],
+    named: bool,
+    where: dict[str, Any],
+) -> None:
+    """What a score is held against, in red: random curves, or no law at all."""
+    column, words, symbol = _LEVELS[score]
+    if column not in part.columns:
+        return
+    level = part.groupby("law")[column].median().reindex(list(names))
+    figure.add_scatter(
+        x=level.clip(lower=worst),
+        y=level.index,
+        mode="markers" if symbol == "x-thin" else "lines",
+        name=words,
+        marker={"symbol": symbol, "size": 8, "line": {"color": VERMILLION, "width": 2}},
+        line={"color": VERMILLION, "width": 1.6},
+        hovertext=[f"{value:.3f}" for value in level],
+        hoverinfo="text",
+        showlegend=named,
         **where,
     )
 

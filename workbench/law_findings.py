@@ -1,0 +1,255 @@
+"""What the study of laws found (benchmarks/study_laws.py), as the tables and sentences of a report.
+
+Reads saved tables; knows nothing of models, nor of how laws are fitted. A *case* is one trait,
+layer and form of steering.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from workbench.law_shapes import KINDS
+from workbench.wording import number
+
+CASE = ["trait", "layer", "form"]
+FORMS: Mapping[str, str] = MappingProxyType(
+    {
+        "mean_difference": "vector, difference of means",
+        "vector": "vector, SPLIT",
+        "lora": "LoRA, SPLIT",
+        "local_weight": "local weight, SPLIT",
+    }
+)
+#: What is claimed of the median over cases: the score, in words, the aim, and the score of no law.
+AIMS: tuple[tuple[str, str, float, str], ...] = (
+    ("in_place", "fitted in place", 0.99, ""),
+    ("held_out", "carried to other pairs", 0.97, "no_law"),
+    ("held_out_matched", "carried to other pairs, matched in length", 0.97, "no_law_matched"),
+)
+#: Below this a case is shown and explained.
+LOW = 0.9
+#: The reference's own R^2 (arXiv 2602.02343), on other models, pairs and coefficients.
+PAPER = MappingProxyType(
+    {
+        "R² of": "the paper: Gemma-2-9B and Qwen2.5-7B, all forms",
+        "preference": "0.98 (0.83 to 0.99)",
+        "utility": "0.99 (0.96 to 0.99)",
+        "preference, carried": "as low as −12",
+        "utility, carried": "–",
+    }
+)
+
+
+def claims(laws: pd.DataFrame) -> pd.DataFrame:
+    """The paper's law by the aims: medians over cases with their middle half and least, what no law
+    gives, and whether the aim is met."""
+    own = laws[laws["law"] == "paper"]
+    rows = []
+    for score, words, aim, bound in AIMS:
+        for kind in KINDS:
+            values = own.loc[own["kind"] == kind, score]
+            rows.append(
+                {
+                    "curve": kind,
+                    "R²": words,
+                    "median": f"{values.median():.3f}",
+                    "middle half": f"{values.quantile(0.25):.3f} to {values.quantile(0.75):.3f}",
+                    "least": number(values.min(), ".3f"),
+                    "without a law": _median(own, kind, bound) if bound else "–",
+                    "aim": f"at least {aim:.2f}",
+                    "met": "yes" if values.median() >= aim else "no",
+                    f"cases below {LOW}": int((values < LOW).sum()),
+                    "cases": len(values),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _median(own: pd.DataFrame, kind: str, column: str) -> str:
+    return f"{own.loc[own['kind'] == kind, column].median():.3f}"
+
+
+def summary(laws: pd.DataFrame) -> pd.DataFrame:
+    """Every law: medians over cases of its scores, and of how many cases it is the best."""
+    ranked = laws.assign(
+        lowest=laws.groupby([*CASE, "kind"])["aicc"].transform("min"),
+        furthest=laws.groupby([*CASE, "kind"])["extrapolated"].transform("max"),
+    )
+    rows = []
+    for (kind, law), part in ranked.groupby(["kind", "law"], sort=False):
+        rows.append(
+            {
+                "curve": kind,
+                "law": law,
+                "free numbers": int(part["numbers"].iloc[0]),
+                "in place": part["in_place"].median(),
+                "other pairs": part["held_out"].median(),
+                "… matched": part["held_out_matched"].median(),
+                "single pairs": part["per_pair"].median(),
+                "beyond the range": part["extrapolated"].median(),
+                "best by AICc": int((part["aicc"] <= part["lowest"]).sum()),
+                "best beyond": int((part["extrapolated"] >= part["furthest"]).sum()),
+                "random curves": part["random"].median(),
+                "… beyond": part["random_extrapolated"].median(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def by_form(laws: pd.DataFrame) -> pd.DataFrame:
+    """R^2 in the paper's shape, median and range over traits and layers, its own numbers last."""
+    own = laws[laws["law"] == "paper"]
+    rows = []
+    for form, part in own.groupby("form", sort=False):
+        row: dict[str, Any] = {"R² of": f"{part.attrs.get('model', 'wren')}: {FORMS[str(form)]}"}
+        for score, suffix in (("in_place", ""), ("held_out", ", carried")):
+            for kind in KINDS:
+                values = part.loc[part["kind"] == kind, score]
+                row[f"{kind}{suffix}"] = (
+                    f"{number(values.median(), '.2f')} ({number(values.min(), '.2f')} to "
+                    f"{number(values.max(), '.2f')})"
+                )
+        rows.append(row)
+    return pd.DataFrame([*rows, dict(PAPER)])[list(PAPER)]
+
+
+def samples(pairs: pd.DataFrame) -> pd.DataFrame:
+    """R^2 of one mean curve for another by pairs on a side: median over cases and middle half, and
+    what the spread of the pairs lets expect. One row per (kind, dealing, pairs)."""
+    grouped = pairs.groupby(["kind", "dealing", "pairs"], sort=True)
+    return grouped.agg(
+        r2=("r2", "median"),
+        low=("r2", lambda values: values.quantile(0.25)),
+        high=("r2", lambda values: values.quantile(0.75)),
+        expected=("expected", "median"),
+        cases=("r2", "size"),
+    ).reset_index()
+
+
+def spreads(pairs: pd.DataFrame) -> pd.DataFrame:
+    """One row per case and curve: where the variance between pairs comes from, and how many pairs
+    on a side let R^2 without a law reach 0.97, dealt at random and matched in length."""
+    once = pairs.groupby([*CASE, "kind", "dealing"], sort=False).first().reset_index()
+    needed = once.pivot(index=[*CASE, "kind"], columns="dealing", values="needed")
+    shares = once[once["dealing"] == "random"].set_index([*CASE, "kind"])
+    columns = ["level", "size", "other", "length", "between", "signal"]
+    return shares[columns].join(needed.add_prefix("needed_")).reset_index()
+
+
+def misses(laws: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    """Every case and score of the paper's law below 0.9, with what can be seen of the reason."""
+    known = spreads(pairs).set_index([*CASE, "kind"])
+    own = laws[laws["law"] == "paper"]
+    rows = []
+    for score, words, _, bound in AIMS:
+        for row in own[own[score] < LOW].to_dict("records"):
+            about = known.loc[(row["trait"], row["layer"], row["form"], row["kind"])]
+            rows.append(
+                {
+                    "trait": row["trait"],
+                    "layer": row["layer"],
+                    "form": FORMS[str(row["form"])],
+                    "curve": row["kind"],
+                    "R²": words,
+                    "seen": number(row[score], ".2f"),
+                    "without a law": number(row[bound], ".2f") if bound else "–",
+                    "reason": _reason(row, score, bound, about),
+                }
+            )
+    columns = ["trait", "layer", "form", "curve", "R²", "seen", "without a law", "reason"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _reason(row: Mapping[str, Any], score: str, bound: str, about: pd.Series) -> str:
+    if not bound:
+        return f"the law itself: at a bound {row['at_bound'] or 'is none'}"
+    if row[bound] - row[score] > 0.03:
+        return "the law: one half of the pairs tells the other better without it"
+    causes = {
+        f"level ({about['length']:.0%} by length)": about["level"],
+        "size of the effect": about["size"],
+        "shape": about["other"],
+    }
+    first, second = sorted(causes, key=lambda name: -causes[name])[:2]
+    return (
+        f"pairs differ: {causes[first]:.0%} in {first}, {causes[second]:.0%} in {second}; "
+        f"{int(about['needed_random'])} pairs on a side for 0.97"
+    )
+
+
+def verdict(laws: pd.DataFrame, pairs: pd.DataFrame) -> str:
+    """What limits R^2 on held-out pairs, in words."""
+    own, known = laws[laws["law"] == "paper"], spreads(pairs)
+    said = []
+    for kind in KINDS:
+        mine, here = own[own["kind"] == kind], known[known["kind"] == kind]
+        short = (mine["no_law"] - mine["held_out"]).median()
+        said.append(
+            f"{kind.capitalize()}: carried from one half of the pairs to the other, the law has a "
+            f"median R² of {mine['held_out'].median():.3f}, and one half's own mean curve, without "
+            f"any law, {mine['no_law'].median():.3f}: the law loses {max(short, 0):.3f}. Of the "
+            f"variance between pairs {here['level'].median():.0%} is level, "
+            f"{here['size'].median():.0%} size of the effect, {here['other'].median():.0%} shape "
+            f"(medians over cases); a line in the length of the answers explains "
+            f"{here['length'].median():.0%}. For 0.97 a median case needs "
+            f"{here['needed_random'].median():.0f} pairs on a side dealt at random, "
+            f"{here['needed_matched'].median():.0f} matched in length."
+        )
+    return " ".join(said)
+
+
+def need(laws: pd.DataFrame, rival: str = "cubic") -> str:
+    """Is the paper's law needed? Beyond the range, beside a simpler one and random curves."""
+    said = []
+    for kind in KINDS:
+        part = laws[laws["kind"] == kind].set_index([*CASE, "law"])["extrapolated"].unstack()
+        ahead = int((part["paper"] > part[rival]).sum())
+        own = laws[(laws["kind"] == kind) & (laws["law"] == "paper")]
+        said.append(
+            f"{kind.capitalize()}: beyond the range that was fitted, the paper's law has a median "
+            f"R² of {number(part['paper'].median(), '.2f')}, the {rival} "
+            f"{number(part[rival].median(), '.2f')}; the paper's is ahead in {ahead} of "
+            f"{len(part)} cases. In place it has {own['in_place'].median():.4f} on these curves and "
+            f"{own['random'].median():.4f} on random curves as smooth. In {int(own['rises'].sum())} "
+            f"of {len(own)} fits its validity D rises away from 0, and in "
+            f"{int((own['at_bound'] != '').sum())} a number ended at a bound or a top outside of "
+            "the range."
+        )
+    return " ".join(said)
+
+
+def relative_curves(frame: pd.DataFrame) -> pd.DataFrame:
+    """The mean curve of every case as the change from m = 0, in shares of its largest.
+
+    frame  study_laws_curves: one row per (case, pair, m)
+
+    One row per (case, kind, m): `ceilings` (m by the true ceiling of its side), `mean`, and `low`
+    and `high`, 1.96 standard errors over pairs to either side, all in shares of the largest change.
+    """
+    rows = []
+    for case, part in frame.groupby(CASE, sort=False):
+        for kind in KINDS:
+            wide = part.pivot(index="pair", columns="ceilings", values=kind)
+            change = wide.sub(wide[0.0], axis=0)
+            mean = change.mean()
+            error = change.std(ddof=1) / np.sqrt(change.count())
+            scale = float(mean.abs().max())
+            rows.append(
+                pd.DataFrame(
+                    {
+                        **dict(zip(CASE, case, strict=True)),
+                        "kind": kind,
+                        "ceilings": mean.index.to_numpy(dtype=float),
+                        "m": part.groupby("ceilings")["m"].first().to_numpy(dtype=float),
+                        "mean": mean.to_numpy() / scale,
+                        "low": (mean - 1.96 * error).to_numpy() / scale,
+                        "high": (mean + 1.96 * error).to_numpy() / scale,
+                    }
+                )
+            )
+    return pd.concat(rows, ignore_index=True)
