@@ -85,6 +85,7 @@ KEPT = (
 )
 TRAINED = Path(__file__).parent / "siblings"
 CODE = (
+    "controls",
     "distributions",
     "drift",
     "extract",

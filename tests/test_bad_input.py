@@ -26,6 +26,7 @@ from safetensors.torch import save_file
 from workbench import files, formats, loaders, models, pairs, positions, splits, tracing, updates
 from workbench.alert import alert_as_coded
 from workbench.ceiling import find_ceiling
+from workbench.controls import random_like
 from workbench.extract import extract
 from workbench.generate import generate
 from workbench.judges import exact
@@ -37,7 +38,7 @@ from workbench.splits import PromptSet
 from workbench.sweep import sweep
 from workbench.tokens import encode
 from workbench.updates import Add, Intervention
-from workbench.vectors import SteeringVector, random_like
+from workbench.vectors import SteeringVector
 
 NAN, INF = float("nan"), float("inf")
 

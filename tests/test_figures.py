@@ -101,7 +101,7 @@ def test_sweep_without_norms_is_drawn_over_raw_coefficients() -> None:
     assert list(unsteered.x) == [-10, -5, 0, 5, 10]
     assert np.allclose(unsteered.y, [-3, -2.5, -2, -2.5, -3])
     assert figure.layout.xaxis4.title.text == (
-        "Steering coefficient (raw: multiples of the vector as it is)"
+        "Steering coefficient (raw: multiples of the change as it is)"
     )
     dots = [trace for trace in figure.data if trace.mode == "markers"]
     assert list(dots[0].x) == [-10, -5, 0, 5, 10]

@@ -21,6 +21,7 @@ from architectures import SENTENCES
 
 from workbench import assembly, planning, running, scoring, tracing
 from workbench.alert import alert_as_meant
+from workbench.controls import random_like
 from workbench.generate import generate
 from workbench.judges import Written
 from workbench.models import LM
@@ -31,7 +32,7 @@ from workbench.slopes import slopes
 from workbench.splits import PromptSet, text_hash
 from workbench.sweep import sweep
 from workbench.tokens import Batch, encode
-from workbench.vectors import SteeringVector, random_like
+from workbench.vectors import SteeringVector
 
 PROMPTS = ["The old fox", "A girl and her dog went to the river and", "I am"]
 COEFFICIENTS = [0.5, -0.5, 0.0, 1.0]

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from workbench import vectors
+from workbench.controls import random_like
 from workbench.positions import everything, last
 from workbench.updates import Origin
 from workbench.vectors import SteeringVector
@@ -80,7 +80,7 @@ def test_what_it_adds_knows_the_model_that_made_it():
 
 def test_random_controls_differ_by_vector_seed_and_draw():
     def first(of, seed, **draw):
-        direction = vectors.random_like(of, seed, **draw).directions[0]
+        direction = random_like(of, seed, **draw).directions[0]
         return direction / direction.norm()
 
     other = vector(directions={0: torch.tensor([4.0, 3.0]), 2: torch.tensor([0.0, 1.0])})
@@ -95,21 +95,21 @@ def test_random_controls_differ_by_vector_seed_and_draw():
     for index, one in enumerate(found):
         assert not any(torch.allclose(one, two) for two in found[:index])
     assert torch.equal(first(vector(), 1), first(vector(), 1, draw=0))
-    control = vectors.random_like(vector(), 1, draw=2)
+    control = random_like(vector(), 1, draw=2)
     assert (control.provenance["random_seed"], control.provenance["random_draw"]) == (1, 2)
     for bad in ({"seed": -1}, {"seed": 0.5}, {"seed": 0, "draw": -3}):
         with pytest.raises(ValueError, match="give a whole number of at least 0"):
-            vectors.random_like(vector(), **bad)
+            random_like(vector(), **bad)
 
 
 def test_norm_and_random_control():
-    control = vectors.random_like(vector(), seed=1)
+    control = random_like(vector(), seed=1)
     assert vector().norm(0) == 5.0
     assert control.norm(0) == pytest.approx(5.0, rel=1e-6)
     assert control.norm() == pytest.approx(1.0, rel=1e-6)
     assert not torch.allclose(control.directions[0], vector().directions[0])
-    assert torch.equal(control.directions[0], vectors.random_like(vector(), 1).directions[0])
-    assert not torch.equal(control.directions[0], vectors.random_like(vector(), 2).directions[0])
+    assert torch.equal(control.directions[0], random_like(vector(), 1).directions[0])
+    assert not torch.equal(control.directions[0], random_like(vector(), 2).directions[0])
 
 
 @pytest.mark.parametrize(

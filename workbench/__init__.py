@@ -6,6 +6,7 @@ it. Functions stand in front of the modules of the same name (`workbench.sweep` 
 
 from workbench import figures, files, formats, judges, laws, lens, pairs, positions, report
 from workbench.ceiling import find_ceiling
+from workbench.controls import random_like
 from workbench.extract import extract
 from workbench.generate import generate
 from workbench.models import LM, load
@@ -18,7 +19,7 @@ from workbench.sweep import sweep
 from workbench.tracing import logprobs, read
 from workbench.train import train
 from workbench.updates import Intervention
-from workbench.vectors import SteeringVector, random_like
+from workbench.vectors import SteeringVector
 
 __version__ = "0.1.0"
 

@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from workbench.positions import Positions, everything
 from workbench.store import read_tensors, write_atomically
 from workbench.updates import Coefficient, Intervention, Origin
+from workbench.vectors import Unit
 from workbench.weight_updates import AddLinear, AddLowRank
 
 if TYPE_CHECKING:
@@ -51,6 +53,8 @@ class WeightForm:
 
     kind: ClassVar[str] = ""
     update: ClassVar[type] = object
+    # What its coefficient m counts, see `at`.
+    units: ClassVar[tuple[Unit, ...]] = ("raw",)
 
     def __post_init__(self) -> None:
         if not self.changes:
@@ -64,7 +68,7 @@ class WeightForm:
                 )
             if int(layer) < 0:
                 raise ValueError(f"layer {layer} is negative; layers are counted from 0")
-            tensors = {name: t.detach().to("cpu").float() for name, t in _tensors(change).items()}
+            tensors = {name: t.detach().to("cpu").float() for name, t in tensors_of(change).items()}
             plain[int(layer)] = self.update(**tensors, origin=self.origin)
         widths = sorted({change.width for change in plain.values()})
         if len(widths) > 1:
@@ -82,14 +86,50 @@ class WeightForm:
         return tuple(self.changes)
 
     @property
+    def default_layers(self) -> tuple[int, ...]:
+        """The layers that `at` changes unless told otherwise: all that were trained together."""
+        return self.layers
+
+    @property
+    def residual_norm(self) -> Mapping[int, float]:
+        """Known of no layer: what a change of weights adds depends on what its layer reads."""
+        return {}
+
+    @property
     def width(self) -> int:
         """D, the width of what it writes: that of the residual stream."""
         return self.changes[self.layers[0]].width
 
+    @property
+    def texts(self) -> frozenset[str]:
+        """Hashes of the texts that it was trained on, for `splits.require_disjoint`."""
+        return frozenset(self.provenance.get("texts", ()))
+
+    @property
+    def held_out_texts(self) -> frozenset[str]:
+        """Hashes of the other texts that chose its epoch: a report keeps apart from them too."""
+        return frozenset(self.provenance.get("held_out_texts", ()))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that it is made of: "<name>.<layer>" -> tensor."""
+        return {
+            f"{name}.{layer}": tensor
+            for layer, change in self.changes.items()
+            for name, tensor in tensors_of(change).items()
+        }
+
+    def norm(self, layer: int) -> float:
+        """Frobenius norm of what coefficient 1 adds to weight and bias of a layer together.
+
+        Raises ValueError for a layer that it does not change.
+        """
+        parts = [part.norm() for part in self.delta(layer) if part is not None]
+        return float(torch.stack(parts).norm())
+
     def __repr__(self) -> str:
         trait = self.provenance.get("trait") or self.provenance.get("pairs") or self.kind
         sizes = ", ".join(
-            f"{layer}: " + " x ".join(str(tuple(t.shape)) for t in _tensors(change).values())
+            f"{layer}: " + " x ".join(str(tuple(t.shape)) for t in tensors_of(change).values())
             for layer, change in list(self.changes.items())[:3]
         )
         more = ", ..." if len(self.layers) > 3 else ""
@@ -102,14 +142,21 @@ class WeightForm:
         *,
         layers: Sequence[int] | None = None,
         positions: Positions = everything,
+        unit: Unit = "raw",
     ) -> tuple[Intervention, ...]:
         """The interventions that add it `coefficient` times, one per layer (default: all of them,
         as they were trained together).
 
         They run on the weights that it was made on, and on any if those are not known. With
         coefficient m everywhere the model is the one with weight W + m dW and bias b + m db.
-        Raises ValueError for layers that are no list of different layers that it changes.
+        Raises ValueError for layers that are no list of different layers that it changes, and for
+        another unit than "raw".
         """
+        if unit not in self.units:
+            raise ValueError(
+                f"unit {unit!r}: the coefficient of a {self.kind} is m, multiples of the change as "
+                "it is; use unit='raw'"
+            )
         if isinstance(layers, int):
             raise ValueError(f"layers {layers!r} is not a list; give layers=[{layers!r}]")
         chosen = self.layers if layers is None else tuple(layers)
@@ -159,11 +206,7 @@ class WeightForm:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file, whole or not at all. Raises OSError (a full disk, say)."""
-        tensors = {
-            f"{name}.{layer}": tensor.contiguous()
-            for layer, change in self.changes.items()
-            for name, tensor in _tensors(change).items()
-        }
+        tensors = {name: tensor.contiguous() for name, tensor in self.tensors().items()}
         about = {
             "model": self.model,
             "fingerprint": self.fingerprint,
@@ -217,8 +260,8 @@ class LocalWeight(WeightForm):
     update = AddLinear
 
 
-def _tensors(change: AddLowRank | AddLinear) -> dict[str, Tensor]:
-    """Name -> tensor of an update."""
+def tensors_of(change: AddLowRank | AddLinear) -> dict[str, Tensor]:
+    """Name -> tensor of one layer's change."""
     return {f.name: getattr(change, f.name) for f in fields(change) if f.name != "origin"}
 
 

@@ -13,7 +13,7 @@ def coefficient_axis(frame: pd.DataFrame) -> tuple[str, str]:
 
 def axis_title(unit: str) -> str:
     """What a figure's axis of coefficients is called."""
-    units = {"norm": "residual-stream norms", "raw": "raw: multiples of the vector as it is"}
+    units = {"norm": "residual-stream norms", "raw": "raw: multiples of the change as it is"}
     return f"Steering coefficient ({units[unit]})"
 
 

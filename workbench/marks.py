@@ -37,7 +37,7 @@ class Estimate:
 
     @property
     def raw(self) -> Estimate:
-        """The same in multiples of the vector as it is."""
+        """The same in multiples of what is steered as it is."""
         return Estimate(self.value * self.scale, self.low * self.scale, self.high * self.scale)
 
     def __str__(self) -> str:
@@ -90,7 +90,8 @@ class Side:
 class Ceiling:
     """The result of `find_ceiling`: `result[1]` and `result[-1]` are its sides.
 
-    unit        "norm" (residual norms) or "raw", where the sweep knew no norms
+    unit        "norm" (residual norms) or "raw" (the m of a LoRA or local weight), where the
+                sweep knew no norms
     signal      the column whose movement is the effect, None where nothing measures it
     controlled  whether the effect was compared with a random control
     prompts     how many the sweep has; `compared` of them have an intact unsteered text and count

@@ -15,10 +15,10 @@ from workbench.checks import number
 from workbench.judges import Judge, check_listed
 from workbench.layers import text_config
 from workbench.splits import PromptSet, as_text, text_hashes
+from workbench.steerable import Steerable
 from workbench.store import tensors_hash
 from workbench.tokens import Batch, Prompt
-from workbench.updates import Add, Intervention
-from workbench.vectors import SteeringVector
+from workbench.updates import Intervention
 from workbench.versions import versions
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ class Rows:
     kind    "vector", the name of a control, or "prompted"
     prompt  place among all prompts, those that ask for the trait last
     index   place among its own kind of prompts
-    value   the coefficient as `SteeringVector.at` takes it
-    raw     the same in multiples of the vector; norm: in residual norms, or NaN
+    value   the coefficient as `at` takes it
+    raw     the same in multiples of what is swept; norm: in residual norms, or NaN
     """
 
     row: np.ndarray
@@ -92,7 +92,7 @@ class Rows:
 
 
 def lay_out(
-    vector: SteeringVector,
+    steered: Steerable,
     prompts: Sequence[Prompt],
     coefficients: Sequence[float] | None,
     unit: str,
@@ -122,9 +122,9 @@ def lay_out(
         [*(np.repeat(np.arange(count), len(own)) for own in swept.values()), np.arange(asked)]
     )
     value = np.concatenate([*(np.tile(own, count) for own in swept.values()), np.zeros(asked)])
-    steered = (vector.layer,) if layers is None else tuple(layers)
-    factor = raw_per_norm(vector, steered[0])
-    many = len({format(raw_per_norm(vector, layer), ".6g") for layer in steered}) > 1
+    places = steered.default_layers if layers is None else tuple(layers)
+    factor = raw_per_norm(steered, places[0])
+    many = len({format(raw_per_norm(steered, layer), ".6g") for layer in places}) > 1
     return Rows(
         row=np.arange(len(kind)),
         kind=kind,
@@ -137,10 +137,10 @@ def lay_out(
     )
 
 
-def raw_per_norm(vector: SteeringVector, layer: int) -> float:
-    """What one residual norm is in multiples of the vector; NaN where the norm is not known."""
-    length = vector.norm(layer)
-    return vector.residual_norm.get(layer, math.nan) / length if length else math.nan
+def raw_per_norm(steered: Steerable, layer: int) -> float:
+    """What one residual norm is in multiples of what is swept; NaN where the norm is not known."""
+    length = steered.norm(layer)
+    return steered.residual_norm.get(layer, math.nan) / length if length else math.nan
 
 
 def _check_coefficients(coefficients: Sequence[float] | None) -> np.ndarray:
@@ -226,7 +226,7 @@ def row_bytes(lm: LM, length: np.ndarray, new_tokens: int, kl: bool) -> np.ndarr
 
 def provenance(
     lm: LM,
-    vector: SteeringVector,
+    steered: Steerable,
     rows: Rows,
     batch: Batch,
     *,
@@ -239,8 +239,9 @@ def provenance(
 
     What texts are judged by is no part of it, as judges read them when all is done.
 
+    steered   what is swept
     batch     the prompts and those that ask for the trait, encoded together
-    added     of the vector and each control, what coefficient 1 adds
+    added     of that and each control, what coefficient 1 adds
     settings  what else decides the texts
     """
     own = added["vector"]
@@ -252,6 +253,8 @@ def provenance(
         "positions",
         "seed",
         "layer_choice",
+        "form",
+        "objective",
         "versions",
     )
     return {
@@ -261,11 +264,11 @@ def provenance(
         "device": str(lm.device),
         "layer": own[0].layer,
         "layers": [intervention.layer for intervention in own],
-        "method": vector.method,
+        "method": steered.method,
         "vectors": {kind: _hash(made) for kind, made in added.items()},
-        "vector_provenance": {k: vector.provenance[k] for k in kept if k in vector.provenance},
-        "residual_norm": vector.residual_norm.get(own[0].layer),
-        "length": vector.norm(own[0].layer),
+        "vector_provenance": {k: steered.provenance[k] for k in kept if k in steered.provenance},
+        "residual_norm": steered.residual_norm.get(own[0].layer),
+        "length": steered.norm(own[0].layer),
         "coefficients": np.unique(rows.value[rows.kind == "vector"]).tolist(),
         "prompt_set": prompts.name if isinstance(prompts, PromptSet) else "",
         "prompts": _digest(prompts),
@@ -278,10 +281,12 @@ def provenance(
 
 
 def _hash(interventions: tuple[Intervention, ...]) -> str:
-    """sha256 of what coefficient 1 adds, layer by layer."""
-    return tensors_hash(
-        {str(i.layer): i.update.direction for i in interventions if isinstance(i.update, Add)}
-    )
+    """sha256 of what coefficient 1 adds: tensors by layer and name, a vector's one by layer."""
+    tensors: dict[str, torch.Tensor] = {}
+    for each in interventions:
+        own = {k: v for k, v in vars(each.update).items() if isinstance(v, torch.Tensor)}
+        tensors |= {f"{each.layer}.{k}" if len(own) > 1 else str(each.layer): own[k] for k in own}
+    return tensors_hash(tensors)
 
 
 def _token_hash(batch: Batch) -> str:

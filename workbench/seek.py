@@ -31,9 +31,9 @@ from workbench.curves import Floats
 from workbench.frames import coefficient_axis
 from workbench.movement import Table
 from workbench.rounds import joined
+from workbench.steerable import Steerable
 from workbench.sweep import sweep
 from workbench.tokens import Prompt
-from workbench.vectors import SteeringVector
 
 if TYPE_CHECKING:
     from workbench.models import LM
@@ -44,7 +44,7 @@ FIRST, LEAST = 1 / 4, 1 / 64
 
 def seek(
     lm: LM,
-    vector: SteeringVector,
+    steered: Steerable,
     prompts: Sequence[Prompt],
     *,
     reach: float = 2.0,
@@ -55,7 +55,8 @@ def seek(
 ) -> pd.DataFrame:
     """A sweep over as few coefficients as the ceiling and the recommended one need, both signs.
 
-    reach      the largest coefficient to try, in the sweep's unit (residual norms by default)
+    reach      the largest coefficient to try, in the sweep's unit (by default residual norms
+               for a vector, multiples m for a LoRA or local weight)
     tolerance  how far apart the ends of the cell of a mark may be: outer / inner - 1
     directory  where rounds are kept, each in a folder of its own, so that a search that was killed
                goes on where it was
@@ -77,7 +78,7 @@ def seek(
         frames.append(
             sweep(
                 lm,
-                vector,
+                steered,
                 prompts,
                 rounds[-1],
                 directory=None if directory is None else Path(directory) / f"round-{len(rounds)}",

@@ -1,4 +1,4 @@
-"""A sweep: what a steering vector does to texts as its coefficient grows, in both signs.
+"""A sweep: what a steered change does to texts as its coefficient grows, in both signs.
 
 Rows are prompts times coefficients, laid along the batch axis and cut into chunks that fit a
 memory budget (planning.py). The plan of the chunks is settled, and stored, before the first one
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ import torch
 from workbench import judges as judging
 from workbench import steering
 from workbench.assembly import assemble
+from workbench.controls import as_strong_as, random_like
 from workbench.generate import check_sampling
 from workbench.interrupts import stopping
 from workbench.judges import Judge
@@ -29,11 +29,12 @@ from workbench.positions import Mask, Positions, everything, select
 from workbench.running import Work, run_chunks
 from workbench.slopes import slope_records
 from workbench.splits import settle_role
+from workbench.steerable import Steerable, require_steerable
 from workbench.store import open_chunks, tensors_hash
 from workbench.tokens import Prompt, encode
 from workbench.tracing import Remote
 from workbench.updates import Intervention
-from workbench.vectors import SteeringVector, Unit, random_like
+from workbench.vectors import Unit
 
 if TYPE_CHECKING:
     from workbench.models import LM
@@ -41,11 +42,11 @@ if TYPE_CHECKING:
 
 def sweep(
     lm: LM,
-    vector: SteeringVector,
+    steered: Steerable,
     prompts: Sequence[Prompt],
     coefficients: Sequence[float] | None = None,
     *,
-    unit: Unit = "norm",
+    unit: Unit | None = None,
     layers: Sequence[int] | None = None,
     positions: Positions = everything,
     new_tokens: int = 32,
@@ -53,7 +54,7 @@ def sweep(
     seed: int = 0,
     trait: str | None = None,
     judges: Sequence[Judge] = (),
-    controls: Sequence[str] | Mapping[str, SteeringVector] = (),
+    controls: Sequence[str] | Mapping[str, Steerable] = (),
     prompted: Sequence[Prompt] = (),
     kl: bool = True,
     split: str | None = None,
@@ -68,22 +69,24 @@ def sweep(
 
     Args:
         lm: The model.
-        vector: What is added to the residual stream.
+        steered: A steering vector, a LoRA or a local weight.
         prompts: Texts or chats, or a `PromptSet`, whose role is then the split.
-        coefficients: In `unit`; by default 33 from -2 to 2 residual norms.
-        unit: "norm", residual norms, or "raw", multiples of the vector as it is.
-        layers: Where to steer; by default the vector's own layer.
+        coefficients: In `unit`; by default 33 from -2 to 2.
+        unit: "norm", residual norms, as vectors are counted by default, or "raw", multiples of
+            what is steered as it is: the m of a LoRA or local weight, which has no other.
+        layers: Where to steer; by default the vector's own layer, or all that were trained.
         positions: Which tokens to steer.
         new_tokens: The most tokens of a text.
         temperature: 0 is greedy; otherwise all coefficients of a prompt share their noise.
         seed: Of the sampling noise and of the random control.
-        trait: What the judges look for; by default the vector's trait.
+        trait: What the judges look for; by default the trait of what is steered.
         judges: Each adds its columns, read off the finished texts; see judges/.
-        controls: ("random",) for a random direction, or vectors by name, such as
-            {"random": random_like(vector, 0), "shuffled": extract(..., shuffle_labels=0)}; they
-            are brought to the vector's length at each layer. All names that begin with "random"
-            are draws of one control: {"random 1": random_like(vector, 0, draw=1), ...}. At
-            coefficient 0 a control is the unsteered model, and has no rows there.
+        controls: ("random",) for a random direction or change of weights, or others of the same
+            kind by name, such as {"random": random_like(vector, 0), "shuffled": extract(...,
+            shuffle_labels=0)}; they are brought to the same length, or Frobenius norm, at each
+            layer. All names that begin with "random" are draws of one control: {"random 1":
+            random_like(vector, 0, draw=1), ...}. At coefficient 0 a control is the unsteered model,
+            and has no rows there.
         prompted: Prompts that ask for the trait; run unsteered, as rows of "prompted".
         kl: Also measure the divergence of the steered distributions, by one more forward.
         split: "select" (choosing a coefficient, the default) or "report". A report says what it
@@ -102,9 +105,9 @@ def sweep(
 
         prompt_index         which prompt; for "prompted" rows, which of those
         prompt               as the model reads it
-        coefficient          multiples of the vector as it is, at the (first) steered layer
-        coefficient_norm     in residual norms of that layer; NaN where the vector knows none
-        vector               "vector", the name of a control, or "prompted"
+        coefficient          multiples of what is steered as it is, at the (first) steered layer
+        coefficient_norm     in residual norms of that layer; NaN where none are known
+        vector               "vector" (of whatever is steered), the name of a control, or "prompted"
         text                 what was written
         empty                whether that is nothing but white space
         tokens, finish       how many tokens, and "end" or "length"
@@ -133,14 +136,16 @@ def sweep(
     budget too small for one text, a `directory` that holds another sweep.
     """
     check_sampling(new_tokens, temperature, seed=seed)
-    interventions = _prepare(vector, controls, seed, layers, positions, unit)
-    rows = lay_out(vector, prompts, coefficients, unit, layers, tuple(interventions), prompted)
-    vector.check(lm)
+    require_steerable(steered)
+    unit = steered.units[0] if unit is None else unit
+    interventions = _prepare(steered, controls, seed, layers, positions, unit)
+    rows = lay_out(steered, prompts, coefficients, unit, layers, tuple(interventions), prompted)
+    steered.check(lm)
     batch = encode(lm, [*prompts, *prompted], new_tokens=new_tokens)
-    role = _role(vector, prompts, prompted, split, apart_from)
+    role = _role(steered, prompts, prompted, split, apart_from)
     if temperature == 0 and len(set(map(str, prompts))) < len(prompts):
         raise ValueError("a prompt stands twice; greedy texts of both would be the same")
-    trait = str(vector.provenance.get("trait") or "") if trait is None else trait
+    trait = str(steered.provenance.get("trait") or "") if trait is None else trait
     check_judges(judges, trait)
     for kind in interventions:
         steering.plan(lm, batch, interventions[kind](torch.ones(len(batch))))
@@ -148,7 +153,7 @@ def sweep(
     chunks = chunk_rows(lm, rows, lengths, new_tokens, memory, kl)
     plan = provenance(
         lm,
-        vector,
+        steered,
         rows,
         batch,
         prompts=prompts,
@@ -201,25 +206,25 @@ def sweep(
 
 
 def _prepare(
-    vector: SteeringVector,
-    controls: Sequence[str] | Mapping[str, SteeringVector],
+    steered: Steerable,
+    controls: Sequence[str] | Mapping[str, Steerable],
     seed: int,
     layers: Sequence[int] | None,
     positions: Positions,
     unit: Unit,
 ) -> dict[str, Callable[..., tuple[Intervention, ...]]]:
-    """For the vector and each control: coefficient -> interventions."""
+    """For what is steered and each control: coefficient -> interventions."""
     if isinstance(positions, Mask):
         raise ValueError(
             "a mask belongs to one batch; a sweep runs many: give a position rule, such as "
             "positions.everything"
         )
-    if isinstance(controls, SteeringVector):
+    if isinstance(controls, str):
+        controls = (controls,)
+    if hasattr(controls, "at"):
         raise ValueError(
             f"controls is one vector, {controls!r}; give it by name: controls={{'random': vector}}"
         )
-    if isinstance(controls, str):
-        controls = (controls,)
     if not isinstance(controls, Mapping):
         unknown = [name for name in controls if name != "random"]
         if unknown:
@@ -227,47 +232,25 @@ def _prepare(
                 f"control {unknown[0]!r} cannot be made from the vector alone; give it by name: "
                 "controls={'shuffled': extract(lm, pairs, ..., shuffle_labels=0)}"
             )
-        controls = {name: random_like(vector, seed) for name in controls}
+        controls = {name: random_like(steered, seed) for name in controls}
     reserved = {"vector", "prompted"} & set(controls)
     if reserved:
         raise ValueError(f"a control cannot be called {min(reserved)!r}; that name is taken")
 
-    def at(vector: SteeringVector) -> Callable[..., tuple[Intervention, ...]]:
+    def at(steered: Steerable) -> Callable[..., tuple[Intervention, ...]]:
         def interventions(coefficient: float | torch.Tensor) -> tuple[Intervention, ...]:
-            return vector.at(coefficient, layers=layers, positions=positions, unit=unit)
+            return steered.at(coefficient, layers=layers, positions=positions, unit=unit)
 
         interventions(1.0)  # refuses now what it would refuse later
         return interventions
 
-    own = at(vector)  # refuses layers before the controls look at them
-    made = {name: _as_long_as(vector, control, name, layers) for name, control in controls.items()}
+    own = at(steered)  # refuses layers before the controls look at them
+    made = {name: as_strong_as(steered, each, name, layers) for name, each in controls.items()}
     return {"vector": own, **{name: at(control) for name, control in made.items()}}
 
 
-def _as_long_as(
-    vector: SteeringVector, control: SteeringVector, name: str, layers: Sequence[int] | None
-) -> SteeringVector:
-    """A control with the vector's length and residual norm at every steered layer."""
-    if control.width != vector.width:
-        raise ValueError(f"the control {name!r} is {control.width} wide, the vector {vector.width}")
-    directions = {}
-    for layer in (vector.layer,) if layers is None else layers:
-        if layer not in control.directions or layer not in vector.directions:
-            raise ValueError(f"the control {name!r} or the vector has no direction at {layer!r}")
-        length = control.norm(layer)
-        if length == 0:
-            raise ValueError(f"the control {name!r} has length 0 at layer {layer}")
-        directions[layer] = control.directions[layer] * (vector.norm(layer) / length)
-    return replace(
-        control,
-        directions=directions,
-        residual_norm=vector.residual_norm,
-        layer=vector.layer if layers is None else next(iter(directions)),
-    )
-
-
 def _role(
-    vector: SteeringVector,
+    steered: Steerable,
     prompts: Sequence[Prompt],
     prompted: Sequence[Prompt],
     split: str | None,
@@ -284,7 +267,7 @@ def _role(
         prompts,
         prompted,
         split=split,
-        made=vector.texts,
-        layer=vector.held_out_texts,
+        made=steered.texts,
+        layer=steered.held_out_texts,
         chose=chose,
     )

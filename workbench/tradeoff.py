@@ -20,11 +20,12 @@ import pandas as pd
 
 from workbench.bands import band_over_prompts
 from workbench.ceiling import find_ceiling
+from workbench.controls import random_like
 from workbench.frames import is_random
 from workbench.judges import HOLDS, Judge
 from workbench.sweep import sweep
 from workbench.tokens import Prompt
-from workbench.vectors import SteeringVector, random_like
+from workbench.vectors import SteeringVector
 
 if TYPE_CHECKING:
     from workbench.models import LM

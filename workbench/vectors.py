@@ -10,16 +10,14 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from workbench.checks import check_whole, number
+from workbench.checks import number
 from workbench.positions import Positions, everything
-from workbench.store import tensors_hash
 from workbench.updates import Add, Coefficient, Intervention, Origin
 
 if TYPE_CHECKING:
@@ -54,6 +52,9 @@ class SteeringVector:
     separation: pd.DataFrame | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
+    # What its coefficients may be counted in, see `at`; the first is the usual one.
+    units: ClassVar[tuple[Unit, ...]] = ("norm", "raw")
+
     def __post_init__(self) -> None:
         if not self.directions:
             raise ValueError("a steering vector needs a direction at one layer at least")
@@ -84,6 +85,11 @@ class SteeringVector:
     def layers(self) -> tuple[int, ...]:
         """The layers that have a direction."""
         return tuple(self.directions)
+
+    @property
+    def default_layers(self) -> tuple[int, ...]:
+        """The layers that `at` steers unless told otherwise."""
+        return (self.layer,)
 
     @property
     def origin(self) -> Origin | None:
@@ -143,7 +149,7 @@ class SteeringVector:
         """
         if isinstance(layers, int):
             raise ValueError(f"layers {layers!r} is not a list; give layers=[{layers!r}]")
-        chosen = (self.layer,) if layers is None else tuple(layers)
+        chosen = self.default_layers if layers is None else tuple(layers)
         if not chosen:
             raise ValueError("layers is empty; name at least one layer")
         twice = [layer for layer in chosen if chosen.count(layer) > 1]
@@ -258,32 +264,6 @@ class SteeringVector:
         from workbench.files import save  # which knows this class
 
         save(self, path)
-
-
-def random_like(vector: SteeringVector, seed: int, *, draw: int = 0) -> SteeringVector:
-    """A control: Gaussian directions of the same length at the same layers, without the trait.
-
-    The noise is keyed by the directions themselves, the seed and the draw: vectors of different
-    traits have different controls, and draws 0, 1, 2, … of one vector are independent.
-    Raises ValueError for a seed or a draw that is not a whole number of at least 0.
-    """
-    seed, draw = check_whole("seed", seed, 0), check_whole("draw", draw, 0)
-    content = tensors_hash({str(layer): v for layer, v in vector.directions.items()})
-    noise = np.random.default_rng([int(content[:16], 16), seed, draw])
-    directions = {}
-    for layer, direction in vector.directions.items():
-        gaussian = torch.from_numpy(noise.standard_normal(len(direction))).float()
-        directions[layer] = gaussian * (direction.norm() / gaussian.norm())
-    provenance = {
-        **vector.provenance,
-        "trait": f"random control for {_title(vector)}",
-        "random_seed": seed,
-        "random_draw": draw,
-        "layer_choice": "as the vector that it stands beside",
-    }
-    return replace(
-        vector, directions=directions, method="random", separation=None, provenance=provenance
-    )
 
 
 def _finite(factor: float, verb: str) -> float:

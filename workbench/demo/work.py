@@ -17,6 +17,7 @@ import pandas as pd
 from workbench import catalogue, judges, live, steerability
 from workbench.ceiling import find_ceiling
 from workbench.chats import Message
+from workbench.controls import random_like
 from workbench.demo.state import State, steps
 from workbench.extract import extract
 from workbench.generate import generate
@@ -28,7 +29,7 @@ from workbench.splits import PromptSet
 from workbench.sweep import sweep
 from workbench.tokens import Prompt, encode
 from workbench.updates import Intervention
-from workbench.vectors import SteeringVector, random_like
+from workbench.vectors import SteeringVector
 
 if TYPE_CHECKING:
     from workbench.models import LM
