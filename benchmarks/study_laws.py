@@ -61,6 +61,7 @@ PROMPTS, NEW_TOKENS = 16, 48
 # Shares of the true ceilings, on either side, at which log-odds are measured.
 SHARES = np.linspace(-1.5, 1.5, 33)
 UNRELATED = 4  # texts of another trait
+MEMORY = 1 << 25  # bytes of logits at once: few enough for a processor's caches
 # Of training by SPLIT, beside its defaults.
 TRAINING: dict[str, dict[str, Any]] = {
     "vector": {"epochs": 1, "batch": 4, "learning_rate": 0.3},
@@ -215,6 +216,7 @@ def measure(
         measured(parts, case, depth),
         steps / unit,
         unrelated=[pair.full[0] for pair in other[:UNRELATED]],
+        memory=MEMORY,
         quiet=True,
     )
     order = np.searchsorted(np.sort(steps / unit), frame["m"])

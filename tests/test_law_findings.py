@@ -75,7 +75,11 @@ def curves() -> pd.DataFrame:
                 "m": shares * ends,
                 "ceilings": shares,
                 "preference": 10 * worth * np.tanh(2 * shares) + rng.normal(),
-                "utility": -20 * worth * shares**2 / (1 + shares**2) + 5 * rng.normal(),
+                "utility": -20 * worth * shares**2 / (1 + shares**2) - 9 + 5 * rng.normal(),
+                "likelihood": -0.5 - shares**2,
+                "unrelated": 0.5 + shares**2,
+                "tokens_positive": 20 + pair,
+                "tokens_negative": 22,
             }
             frames.append(pd.DataFrame({**case, **frame}))
     return pd.concat(frames, ignore_index=True)
@@ -152,6 +156,34 @@ def test_curves_are_shares_of_their_largest_change() -> None:
     assert (zero[["mean", "low", "high"]] == 0).all(axis=None)  # type: ignore[call-overload]
     assert (table["low"] <= table["mean"]).all()
     assert (table["mean"] <= table["high"]).all()
+
+
+def test_what_the_odds_hide_is_counted_at_the_ceilings() -> None:
+    table = law_findings.hidden(curves()).set_index("form")
+    assert table.index.tolist() == list(FORMS.values())
+    assert table["per token"].to_numpy() == pytest.approx(-(0.9375**2))
+    assert table["unrelated text"].to_numpy() == pytest.approx(-(0.9375**2))
+    parts = table[["likelihood of both", "half of |preference|", "rest"]]
+    assert (table["utility"] < 0).all()
+    assert (parts["likelihood of both"] < 0).all()
+    assert (table["utility falls (share)"] == 1).all()
+
+
+def test_losses_come_back_out_of_their_sums() -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.uniform(5, 90, (20, 2)), columns=["loss_positive", "loss_negative"])
+    counts = pd.DataFrame(rng.integers(5, 90, (20, 2)))
+    given = pd.DataFrame(
+        {
+            "preference": frame["loss_negative"] - frame["loss_positive"],
+            "likelihood": -(frame["loss_positive"] / counts[0] + frame["loss_negative"] / counts[1])
+            / 2,
+            "tokens_positive": counts[0],
+            "tokens_negative": counts[1],
+        }
+    )
+    found = law_findings.with_losses(given)
+    pd.testing.assert_frame_equal(found[list(frame.columns)], frame)
 
 
 def test_figures_of_the_study() -> None:

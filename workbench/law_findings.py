@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from workbench import coupling
 from workbench.law_shapes import KINDS
 from workbench.wording import number
 
@@ -208,19 +209,49 @@ def need(laws: pd.DataFrame, rival: str = "cubic") -> str:
     said = []
     for kind in KINDS:
         part = laws[laws["kind"] == kind].set_index([*CASE, "law"])["extrapolated"].unstack()
-        ahead = int((part["paper"] > part[rival]).sum())
         own = laws[(laws["kind"] == kind) & (laws["law"] == "paper")]
+        beyond = {law: number(part[law].median(), ".2f") for law in ("paper", rival)}
+        bounded = own["at_bound"] != ""
         said.append(
             f"{kind.capitalize()}: beyond the range that was fitted, the paper's law has a median "
-            f"R² of {number(part['paper'].median(), '.2f')}, the {rival} "
-            f"{number(part[rival].median(), '.2f')}; the paper's is ahead in {ahead} of "
-            f"{len(part)} cases. In place it has {own['in_place'].median():.4f} on these curves and "
-            f"{own['random'].median():.4f} on random curves as smooth. In {int(own['rises'].sum())} "
-            f"of {len(own)} fits its validity D rises away from 0, and in "
-            f"{int((own['at_bound'] != '').sum())} a number ended at a bound or a top outside of "
-            "the range."
+            f"R² of {beyond['paper']}, the {rival} {beyond[rival]}; the paper's is ahead in "
+            f"{int((part['paper'] > part[rival]).sum())} of {len(part)} cases. In place it has "
+            f"{own['in_place'].median():.4f} on these curves and {own['random'].median():.4f} on "
+            f"random curves as smooth. In {int(own['rises'].sum())} of {len(own)} fits its "
+            f"validity D rises away from 0, and in {int(bounded.sum())} a number ended at a bound "
+            "or a top outside of the range."
         )
     return " ".join(said)
+
+
+def hidden(frame: pd.DataFrame, *, at: float = 1.0, seed: int = 0) -> pd.DataFrame:
+    """What becomes of the answers from m = 0 to the last coefficient within so many true ceilings,
+    split as in `coupling.survives`: one row per form, medians over traits, layers and sides.
+
+    frame  study_laws_curves: one row per (case, pair, m)
+    """
+    rows = []
+    near = frame[frame["ceilings"].abs() <= at + 1e-6]
+    for case, part in near.groupby(CASE, sort=False):
+        found = coupling.survives(with_losses(part), seed=seed)
+        rows.append(found.assign(**dict(zip(CASE, case, strict=True))))
+    changes = pd.concat(rows, ignore_index=True)
+    table = changes.pivot_table(
+        index="form", columns="part", values="value", aggfunc="median", sort=False
+    )[list(dict.fromkeys(changes["part"]))]
+    utility = changes[changes["part"] == "utility"]
+    falls = utility.assign(falls=utility["high"] < 0).groupby("form", sort=False)["falls"].mean()
+    table["utility falls (share)"] = falls
+    table.index = pd.Index([FORMS[str(form)] for form in table.index], name="form")
+    return table.reset_index().rename_axis(columns=None)
+
+
+def with_losses(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with `loss_positive` and `loss_negative` out of preference and likelihood."""
+    of_positive, of_negative = frame["tokens_positive"], frame["tokens_negative"]
+    both = -2 * frame["likelihood"] - frame["preference"] / of_negative
+    positive = both / (1 / of_positive + 1 / of_negative)
+    return frame.assign(loss_positive=positive, loss_negative=positive + frame["preference"])
 
 
 def relative_curves(frame: pd.DataFrame) -> pd.DataFrame:
