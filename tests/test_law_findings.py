@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workbench import figures, law_findings
+from workbench import figures, law_findings, law_words
 from workbench.law_findings import CASE, FORMS
 from workbench.law_shapes import KINDS, LAWS
 
@@ -134,11 +134,11 @@ def test_the_papers_numbers_stand_beside_ours() -> None:
 
 
 def test_what_limits_the_laws_is_said() -> None:
-    said = law_findings.verdict(laws(), pairs())
+    said = law_words.limit(laws(), pairs())
     assert "median R² of 0.950, and one half's own mean curve, without any law, 0.951" in said
     assert "70% is level" in said
     assert "67 pairs on a side dealt at random, 33 matched in length" in said
-    told = law_findings.need(laws())
+    told = law_words.needed(laws())
     assert "the paper's law has a median R² of 0.40, the cubic 0.80" in told
     assert f"ahead in 0 of {len(cases())} cases" in told
     table = law_findings.samples(pairs())
@@ -156,6 +156,38 @@ def test_curves_are_shares_of_their_largest_change() -> None:
     assert (zero[["mean", "low", "high"]] == 0).all(axis=None)  # type: ignore[call-overload]
     assert (table["low"] <= table["mean"]).all()
     assert (table["mean"] <= table["high"]).all()
+
+
+def case_table() -> pd.DataFrame:
+    ends = {"ceiling_plus": 0.4, "ceiling_minus": 0.6, "beyond_plus": False, "beyond_minus": False}
+    return pd.DataFrame({**case, **ends} for case in cases())
+
+
+def test_shapes_are_read_off_the_curves() -> None:
+    table = law_findings.shapes(law_findings.relative_curves(curves()))
+    assert len(table) == len(cases()) * 2 * 2
+    likes = table[table["kind"] == "preference"]
+    assert likes["half"].to_numpy() == pytest.approx(np.tanh(0.9375) / np.tanh(1.875))
+    assert likes["rightly"].all()
+    assert (likes["turned"] == 0).all()
+    assert (table.loc[table["kind"] == "utility", "top"] == 0).all()
+    back = curves()
+    back["preference"] = -back["preference"] * (2 - back["ceilings"].abs())
+    turned = law_findings.shapes(law_findings.relative_curves(back)).query("kind == 'preference'")
+    assert not turned["rightly"].any()
+
+
+def test_everything_that_the_report_asks_for_is_said() -> None:
+    relative = law_findings.relative_curves(curves())
+    told = law_words.said(case_table(), relative, law_findings.hidden(curves()), laws(), pairs())
+    assert "LoRA, SPLIT 0.50 (0.40 to 0.60)" in told["ceilings"]
+    assert "All were found within the sweep." in told["ceilings"]
+    assert "went the wrong way on 0. Utility" in told["seen"]
+    assert f"in {len(cases())} of {len(cases())} cases" in told["seen"]
+    assert "Utility falls on 100% of the sides" in told["hides"]
+    assert "0.950 of preference" in told["short"]
+    assert "a cubic 0.80 and 0.80" in told["short"]
+    assert not any("nan" in words for words in told.values())
 
 
 def test_what_the_odds_hide_is_counted_at_the_ceilings() -> None:

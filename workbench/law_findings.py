@@ -1,7 +1,7 @@
-"""What the study of laws found (benchmarks/study_laws.py), as the tables and sentences of a report.
+"""What the study of laws found (benchmarks/study_laws.py), as the tables of a report.
 
 Reads saved tables; knows nothing of models, nor of how laws are fitted. A *case* is one trait,
-layer and form of steering.
+layer and form of steering. What the tables say in words is in law_words.py.
 """
 
 from __future__ import annotations
@@ -183,47 +183,6 @@ def _reason(row: Mapping[str, Any], score: str, bound: str, about: pd.Series) ->
     )
 
 
-def verdict(laws: pd.DataFrame, pairs: pd.DataFrame) -> str:
-    """What limits R^2 on held-out pairs, in words."""
-    own, known = laws[laws["law"] == "paper"], spreads(pairs)
-    said = []
-    for kind in KINDS:
-        mine, here = own[own["kind"] == kind], known[known["kind"] == kind]
-        short = (mine["no_law"] - mine["held_out"]).median()
-        said.append(
-            f"{kind.capitalize()}: carried from one half of the pairs to the other, the law has a "
-            f"median R² of {mine['held_out'].median():.3f}, and one half's own mean curve, without "
-            f"any law, {mine['no_law'].median():.3f}: the law loses {max(short, 0):.3f}. Of the "
-            f"variance between pairs {here['level'].median():.0%} is level, "
-            f"{here['size'].median():.0%} size of the effect, {here['other'].median():.0%} shape "
-            f"(medians over cases); a line in the length of the answers explains "
-            f"{here['length'].median():.0%}. For 0.97 a median case needs "
-            f"{here['needed_random'].median():.0f} pairs on a side dealt at random, "
-            f"{here['needed_matched'].median():.0f} matched in length."
-        )
-    return " ".join(said)
-
-
-def need(laws: pd.DataFrame, rival: str = "cubic") -> str:
-    """Is the paper's law needed? Beyond the range, beside a simpler one and random curves."""
-    said = []
-    for kind in KINDS:
-        part = laws[laws["kind"] == kind].set_index([*CASE, "law"])["extrapolated"].unstack()
-        own = laws[(laws["kind"] == kind) & (laws["law"] == "paper")]
-        beyond = {law: number(part[law].median(), ".2f") for law in ("paper", rival)}
-        bounded = own["at_bound"] != ""
-        said.append(
-            f"{kind.capitalize()}: beyond the range that was fitted, the paper's law has a median "
-            f"R² of {beyond['paper']}, the {rival} {beyond[rival]}; the paper's is ahead in "
-            f"{int((part['paper'] > part[rival]).sum())} of {len(part)} cases. In place it has "
-            f"{own['in_place'].median():.4f} on these curves and {own['random'].median():.4f} on "
-            f"random curves as smooth. In {int(own['rises'].sum())} of {len(own)} fits its "
-            f"validity D rises away from 0, and in {int(bounded.sum())} a number ended at a bound "
-            "or a top outside of the range."
-        )
-    return " ".join(said)
-
-
 def hidden(frame: pd.DataFrame, *, at: float = 1.0, seed: int = 0) -> pd.DataFrame:
     """What becomes of the answers from m = 0 to the last coefficient within so many true ceilings,
     split as in `coupling.survives`: one row per form, medians over traits, layers and sides.
@@ -284,3 +243,36 @@ def relative_curves(frame: pd.DataFrame) -> pd.DataFrame:
                 )
             )
     return pd.concat(rows, ignore_index=True)
+
+
+def shapes(relative: pd.DataFrame) -> pd.DataFrame:
+    """One row per case, kind and side of `relative_curves`:
+
+    half      the change at half of a coefficient just below the true ceiling, by that there
+    turned    by how much the change at the end of the range is less than its furthest on that side,
+              in shares of that; 0 where it is furthest there
+    rightly   whether it is on the side that it should be: preference rises with m, utility falls
+    top       where the curve is highest, in true ceilings, of both sides together
+    """
+    rows = []
+    for key, part in relative.groupby([*CASE, "kind"], sort=False):
+        curve = part.sort_values("ceilings")
+        top = float(curve.loc[curve["mean"].idxmax(), "ceilings"])
+        for sign in (1, -1):
+            side = curve[sign * curve["ceilings"] >= 0].sort_values("ceilings", key=np.abs)
+            values = side["mean"].to_numpy()
+            near = np.flatnonzero(side["ceilings"].abs() <= 1 + 1e-6)[-1] // 2 * 2
+            way = sign if key[-1] == "preference" else -1
+            along = way * values
+            furthest = float(along.max())
+            rows.append(
+                {
+                    **dict(zip([*CASE, "kind"], key, strict=True)),
+                    "side": sign,
+                    "half": float(values[near // 2] / values[near]),
+                    "turned": float(1 - along[-1] / furthest) if furthest > 0 else np.nan,
+                    "rightly": bool(along[near] > 0),
+                    "top": top,
+                }
+            )
+    return pd.DataFrame(rows)
