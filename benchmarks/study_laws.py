@@ -69,7 +69,7 @@ TRAINING: dict[str, dict[str, Any]] = {
     "local_weight": {"epochs": 1, "batch": 4, "learning_rate": 0.004},
 }
 # Halvings of the pairs, random curves, pairs with a fit of their own.
-FITS = {"splits": 4, "random": 6, "singles": 16}
+FITS = {"splits": 16, "random": 5, "singles": 12}
 SIZES, DEALT = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96), 100
 MORE = 128  # further pairs of the cases of difference of means at the middle layer
 
@@ -328,7 +328,7 @@ def run(name: str, directory: Path, seed: int) -> None:
         found = {
             "cases": pd.read_parquet(place / "case.parquet"),
             "curves": frame,
-            "": kept(place / f"laws-{fitted}.parquet", lambda f=own: compared(f, seed)),
+            "": kept(place / f"laws-{fitted}.parquet", lambda f=own, n=number: compared(f, n)),
             "pairs": kept(place / f"pairs-{fitted}.parquet", lambda f=frame: by_pairs(f)),
         }
         for table, part in found.items():
@@ -350,7 +350,8 @@ def run(name: str, directory: Path, seed: int) -> None:
 
 
 def compared(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Every law on the pairs of the data set, half of which are held out."""
+    """Every law on the pairs of the data set, half of which are held out; each case has halvings of
+    its own."""
     return law_comparison.compare(frame, dealings=DEALINGS, seed=seed, **FITS)
 
 
