@@ -1,4 +1,4 @@
-"""The report's template: filled from what the notebooks save, for any model."""
+"""The report's templates: filled from what the notebooks save, for any model."""
 
 import re
 from pathlib import Path
@@ -9,12 +9,12 @@ import pytest
 from workbench import report
 
 ROOT = Path(__file__).resolve().parents[1]
-TEMPLATE = report.TEMPLATES / "steering-coefficient.md"
+TEMPLATES = sorted(report.TEMPLATES.glob("*.md"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 
 
-def fields() -> set[str]:
-    return {match[1] for match in report.FIELD.finditer(TEMPLATE.read_text(encoding="utf-8"))}
+def fields(template: Path) -> set[str]:
+    return {match[1] for match in report.FIELD.finditer(template.read_text(encoding="utf-8"))}
 
 
 def source(notebook: Path) -> str:
@@ -22,25 +22,30 @@ def source(notebook: Path) -> str:
     return "\n".join(cell.source for cell in cells if cell.cell_type == "code")
 
 
-def test_no_number_is_typed_by_hand() -> None:
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.stem)
+def test_no_number_is_typed_by_hand(template: Path) -> None:
     """Outside of fields and names, digits stand only in shares that define a term, scales and the
     levels of intervals, and in the temperature."""
-    text = report.FIELD.sub("", TEMPLATE.read_text(encoding="utf-8"))
+    text = report.FIELD.sub("", template.read_text(encoding="utf-8"))
     allowed = {"0", "1", "90", "95"}
     assert set(re.findall(r"\d+(?:\.\d+)?", text)) <= allowed
 
 
-def test_every_field_is_saved_by_a_notebook() -> None:
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.stem)
+def test_every_field_is_saved_by_a_notebook(template: Path) -> None:
     code = "\n".join(map(source, NOTEBOOKS))
-    for name in fields():
+    modules = ("findings", "law_words")
+    words = "\n".join(
+        (ROOT / "workbench" / f"{name}.py").read_text(encoding="utf-8") for name in modules
+    )
+    for name in fields(template):
         where, _, key = name.partition(".")
         if where == "figure" or not key:
             assert f'"{key or where}"' in code, name
         elif where == "extract":
             assert f'"{key}":' in code, name
         else:
-            findings = (ROOT / "workbench" / "findings.py").read_text(encoding="utf-8")
-            assert f'"{key}":' in code + findings, name
+            assert f'"{key}":' in code + words, name
 
 
 def test_fresh_texts_are_saved_and_face_many_deals_of_the_labels() -> None:

@@ -18,7 +18,10 @@ from workbench.detector_figures import predicted_ceilings
 from workbench.frames import axis_title, coefficient_axis
 from workbench.intervals import bootstrap_mean
 from workbench.judge_figures import error_by_agreement, judge_agreement
-from workbench.law_figures import law_scores, odds_curves
+from workbench.law_figures import odds_curves
+from workbench.law_pair_figures import pair_spread, pairs_needed
+from workbench.law_score_figures import law_scores
+from workbench.law_study_figures import law_curves
 from workbench.layer_figures import separation, slopes_by_layer
 from workbench.look import (
     BELOW,
@@ -48,10 +51,13 @@ from workbench.tradeoff_figures import trait_against_coherence
 __all__ = [
     "error_by_agreement",
     "judge_agreement",
+    "law_curves",
     "law_scores",
     "metric_areas",
     "metric_curves",
     "odds_curves",
+    "pair_spread",
+    "pairs_needed",
     "predicted_ceilings",
     "separation",
     "slopes_by_layer",

@@ -14,8 +14,9 @@ import pandas as pd
 
 from workbench.checks import check_whole
 from workbench.law_quantities import curves, means
+from workbench.law_sampling import Dealing, Halves, carried, halves, lengths, no_law
 from workbench.law_shapes import KINDS, LAWS, Floats, Kind
-from workbench.laws import fit, fit_many, r2
+from workbench.laws import Fit, fit, fit_many, r2
 
 # The inner part of the range of m, by which the outer one is predicted.
 INNER = 2 / 3
@@ -27,8 +28,9 @@ def compare(
     kinds: Sequence[Kind] = KINDS,
     laws: Sequence[str] | None = None,
     splits: int = 4,
+    dealings: Sequence[Dealing] = ("random",),
     random: int = 20,
-    per_pair: bool = True,
+    singles: int | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Every law on the curves of `odds.odds`, one row per (kind, law):
@@ -36,31 +38,39 @@ def compare(
     numbers        how many are free
     in_place       R^2 of the fit to the mean over pairs
     held_out       fitted to the mean of half of the pairs, R^2 on the mean of the other half; the
-                   median over `splits` random halvings, both ways; `held_out_change`, the same of
-                   the change from m = 0: halves of the pairs differ in level, whatever the law
-    extrapolated   fitted to the inner two thirds of the range of m, R^2 on the outer points about
-                   their own mean
+                   median over `splits` halvings, both ways
+    held_out_level, held_out_size  the same, with the level, or level and size, of the curve
+                   refitted to the other half: what is left of the miss is one of shape
+    no_law         R^2 of the mean of the one half itself for that of the other: what no law can
+                   pass (law_sampling.py)
+    extrapolated   fitted to the inner two thirds of either side of the range of m, R^2 on the outer
+                   points about their own mean
     error_outside  the root mean square error there, in shares of the whole curve's range
     aicc           less that of the best law
-    per_pair       median R^2 of a fit to each pair's own curve; `below`, the share under 0.9
+    per_pair       median R^2 of a fit to the own curves of `singles` pairs (None: of all; 0: of
+                   none); `below`, the share under 0.9
     random         median R^2 of a fit to `random` random curves as smooth as the mean (see
                    `smooth_like`); `random_extrapolated`, the same as `extrapolated` is for the mean
     at_bound       the numbers that ended at a bound, in words
     rises          D rises from 0 to both sides: the formula fits, its reading as validity does not
 
-    Raises ValueError for fewer than 4 pairs, and as `laws.fit`.
+    With "matched" among the `dealings`, halves are also dealt matched in length, in columns
+    `held_out_matched` and so on; that needs the counts of tokens that `odds.odds` gives.
+    Raises ValueError for fewer than 4 pairs, and as `laws.fit` and `law_sampling.halves`.
     """
     check_whole("splits", splits, 1)
-    rng = np.random.default_rng(seed)
+    if singles is not None:
+        check_whole("singles", singles, 0)
     rows = []
     for kind in kinds:
         grid, table = curves(frame, kind)
         if len(table) < 4:
             raise ValueError(f"{len(table)} pairs cannot be halved with sense: give 4 or more")
-        halves = [rng.permutation(len(table)) for _ in range(splits)]
+        tokens = lengths(frame) if "matched" in dealings else np.zeros(len(table))
+        dealt = {how: halves(tokens, splits, dealing=how, seed=seed) for how in dealings}
         mean = means(table)
         chance = smooth_like(grid, mean, random, seed=seed) if random else None
-        known = table[np.isfinite(table).all(axis=1)] if per_pair else table[:0]
+        known = table[np.isfinite(table).all(axis=1)][:singles]
         for law in laws or LAWS[kind]:
             own = fit(grid, mean, kind, law)
             row: dict[str, object] = {
@@ -69,12 +79,15 @@ def compare(
                 "numbers": own.law.size,
                 "in_place": own.r2,
             }
-            row["held_out"], row["held_out_change"] = _held_out(grid, table, halves, kind, law)
+            for how, sides in dealt.items():
+                row |= _held_out(
+                    grid, table, sides, own, kind, "" if how == "random" else f"_{how}"
+                )
             row["extrapolated"], row["error_outside"] = extrapolate(grid, mean, kind, law)
             row["aicc"] = own.aicc
-            singles = [each.r2 for each in fit_many(grid, known, kind, law, follow=2)]
-            row["per_pair"] = float(np.median(singles)) if singles else np.nan
-            row["below"] = float(np.mean(np.array(singles) < 0.9)) if singles else np.nan
+            alone = [each.r2 for each in fit_many(grid, known, kind, law, follow=2)]
+            row["per_pair"] = float(np.median(alone)) if alone else np.nan
+            row["below"] = float(np.mean(np.array(alone) < 0.9)) if alone else np.nan
             if chance is not None:
                 fits = fit_many(grid, chance, kind, law, follow=2)
                 row["random"] = float(np.median([each.r2 for each in fits]))
@@ -104,8 +117,9 @@ def extrapolate(
     m: Floats, curve: Floats, kind: Kind, law: str, *, follow: int = 6
 ) -> tuple[float, float]:
     """R^2 on the outer points, of which the fit to the inner ones knows nothing, and the root mean
-    square error there in shares of the curve's range."""
-    inner = np.abs(m) <= INNER * np.abs(m).max() * (1 + 1e-9)
+    square error there in shares of the curve's range. Either side of the range has its own."""
+    ends = np.where(m < 0, -m.min(), m.max())
+    inner = np.abs(m) <= INNER * ends * (1 + 1e-9)
     fitted = fit(m[inner], curve[inner], kind, law, follow=follow)
     guess = fitted(m[~inner])
     error = float(np.sqrt(np.mean((curve[~inner] - guess) ** 2)) / np.ptp(curve))
@@ -113,19 +127,22 @@ def extrapolate(
 
 
 def _held_out(
-    grid: Floats, table: Floats, halves: Sequence[np.ndarray], kind: Kind, law: str
-) -> tuple[float, float]:
-    """R^2 on the other half, and that of the changes from the smallest |m| on."""
-    middle = len(table) // 2
-    sides = [means(table[rows]) for order in halves for rows in (order[:middle], order[middle:])]
-    fits = fit_many(grid, np.stack(sides), kind, law, follow=3)
-    zero = int(np.abs(grid).argmin())
-    scores = []
-    for index, each in enumerate(fits):
-        other, guess = sides[index ^ 1], each(grid)  # the other half of the same halving
-        scores.append((r2(other, guess), r2(other - other[zero], guess - guess[zero])))
-    whole, change = np.median(scores, axis=0)
-    return float(whole), float(change)
+    grid: Floats, table: Floats, dealt: Halves, own: Fit, kind: Kind, suffix: str
+) -> dict[str, object]:
+    """Medians over halvings, both ways, of what fits to one half say of the other."""
+    sides = [means(table[rows]) for pair in dealt for rows in pair]
+    # The mean of a half bends much as that of all does: its search begins there.
+    near = [own.numbers] if own.law.bounds else []
+    fits = fit_many(grid, np.stack(sides), kind, own.law.name, follow=0, near=near)
+    # Sides stand in twos: the other one of the same halving is the neighbour.
+    scores = [carried(each(grid), sides[index ^ 1]) for index, each in enumerate(fits)]
+    names = ("held_out", "held_out_level", "held_out_size")
+    medians = map(float, np.median(scores, axis=0))
+    found: dict[str, object] = dict(
+        zip((f"{name}{suffix}" for name in names), medians, strict=True)
+    )
+    found[f"no_law{suffix}"] = float(np.median(no_law(table, dealt)))
+    return found
 
 
 def smooth_like(m: Floats, curve: Floats, count: int, *, seed: int = 0) -> Floats:

@@ -1,46 +1,30 @@
-"""Preference and utility over the coefficient with the laws that fit them, and how well they do."""
+"""Preference and utility over the coefficient with the laws that fit them, and what they hide."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from workbench.bands import band_over_prompts
 from workbench.frames import axis_title
 from workbench.law_quantities import curves, means, quantities
+from workbench.law_score_figures import COLORS, short
 from workbench.law_shapes import KINDS, Kind
 from workbench.laws import fit
 from workbench.look import (
     BLUE,
-    GREEN,
-    GREY,
     INK,
     LEGEND_ROW,
     ORANGE,
-    PURPLE,
-    TEMPLATE,
-    VERMILLION,
-    WIDTH,
     band,
     legend,
     redrawable,
     stack,
 )
-
-_COLORS: Mapping[Kind, str] = {"preference": PURPLE, "utility": GREEN}
-_SCORES = (
-    ("in_place", "in place"),
-    ("held_out", "on other pairs"),
-    ("extrapolated", "beyond the range"),
-)
-# R^2 below this is drawn here, in each column.
-_WORST = (0.0, 0.0, -1.0)
 
 
 @redrawable
@@ -68,7 +52,7 @@ def odds_curves(
     figure = stack(2, above=LEGEND_ROW, title=title, panel=230)
     marks: list[Mapping[str, Any]] = []
     for kind in KINDS:
-        color = _COLORS[kind]
+        color = COLORS[kind]
         band(figure, 1, band_over_prompts(table, kind, axis="m"), kind, color)
         grid, values = curves(frame, kind)
         found = fit(grid, means(values), kind, law)
@@ -77,7 +61,7 @@ def odds_curves(
             x=fine,
             y=found(fine),
             mode="lines",
-            name=f"law, R² {_short(found.r2)}",
+            name=f"law, R² {short(found.r2)}",
             line={"color": INK, "width": 1.4, "dash": "dash" if kind == "preference" else "dot"},
             legend=legend(1),
             hoverinfo="skip",
@@ -111,7 +95,7 @@ def _marks(
 
 def _draw_mark(figure: go.Figure, mark: Mapping[str, Any]) -> None:
     """A symbol on the curve, a diamond for a peak, a circle for a half-life, with its interval."""
-    peak, color = mark["quantity"] == "peak", _COLORS[mark["kind"]]
+    peak, color = mark["quantity"] == "peak", COLORS[mark["kind"]]
     x, low, high = mark["value"], mark.get("low"), mark.get("high")
     spread = None
     if pd.notna(low) and pd.notna(high):
@@ -159,122 +143,3 @@ def _hidden(figure: go.Figure, table: pd.DataFrame) -> None:
             row=2,
             col=1,
         )
-
-
-@redrawable
-def law_scores(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
-    """R² of every law, small multiples: in place, on held-out pairs, and beyond the fitted range.
-
-    Args:
-        frame: rows of `law_comparison.compare`, of one case or of several one after the other.
-        title: above the figure.
-
-    Dots are cases, bars their medians, in words at the right; crosses the median of random curves
-    that are as smooth. What lies below the left end of a panel is drawn there.
-    """
-    names = list(dict.fromkeys(frame["law"]))
-    figure = make_subplots(
-        rows=2,
-        cols=3,
-        shared_yaxes=True,
-        horizontal_spacing=0.03,
-        vertical_spacing=0.09,
-        column_titles=[words for _, words in _SCORES],
-    )
-    for row, kind in enumerate(KINDS, 1):
-        part = frame[frame["kind"] == kind]
-        for column, (score, _) in enumerate(_SCORES, 1):
-            _score_panel(figure, part, score, _COLORS[kind], row, column, names)
-        figure.update_yaxes(title_text=kind.capitalize(), row=row, col=1)
-    above = 66 + (30 if title else 0)
-    figure.update_layout(
-        template=TEMPLATE,
-        width=WIDTH + 60,
-        height=above + 60 + 2 * (40 + 25 * len(names)),
-        margin={"t": above, "r": 14, "l": 90, "b": 60},
-        title={"text": html.escape(title)},
-        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.07, "yanchor": "bottom"},
-    )
-    figure.update_annotations(font={"size": 13}, yshift=-2)
-    figure.update_yaxes(autorange="reversed", showgrid=False, ticks="")
-    for column, worst in enumerate(_WORST, 1):
-        reach = 1 - worst
-        figure.update_xaxes(
-            range=[worst - 0.06 * reach, 1 + 0.36 * reach],
-            tickvals=[worst, (1 + worst) / 2, 1],
-            zeroline=worst < 0,
-            col=column,
-        )
-    figure.update_xaxes(title_text="R²", row=2)
-    return figure
-
-
-def _score_panel(
-    figure: go.Figure,
-    part: pd.DataFrame,
-    score: str,
-    color: str,
-    row: int,
-    column: int,
-    names: Sequence[str],
-) -> None:
-    medians = part.groupby("law")[score].median().reindex(list(names))
-    first = row == 1 and column == 1
-    where: dict[str, Any] = {"row": row, "col": column}
-    worst = _WORST[column - 1]
-    figure.add_scatter(
-        x=part[score].clip(lower=worst),
-        y=part["law"],
-        mode="markers",
-        name="cases",
-        marker={"size": 6, "color": color, "opacity": 0.6},
-        hovertext=[f"{value:.4f}" for value in part[score]],
-        hoverinfo="text",
-        showlegend=first,
-        **where,
-    )
-    figure.add_scatter(
-        x=medians.clip(lower=worst),
-        y=medians.index,
-        mode="markers",
-        name="median of cases",
-        marker={"symbol": "line-ns", "size": 15, "line": {"color": INK, "width": 2.5}},
-        hoverinfo="skip",
-        showlegend=first,
-        **where,
-    )
-    chance = {"in_place": "random", "extrapolated": "random_extrapolated"}.get(score)
-    if chance in part.columns:
-        level = part.groupby("law")[chance].median().reindex(list(names))
-        figure.add_scatter(
-            x=level.clip(lower=worst),
-            y=level.index,
-            mode="markers",
-            name="random curves",
-            marker={"symbol": "x-thin", "size": 8, "line": {"color": VERMILLION, "width": 2}},
-            hovertext=[f"{value:.3f}" for value in level],
-            hoverinfo="text",
-            showlegend=first,
-            **where,
-        )
-    figure.add_scatter(
-        x=[1 + 0.1 * (1 - worst)] * len(medians),
-        y=medians.index,
-        mode="text",
-        text=[_short(value) for value in medians],
-        textposition="middle right",
-        textfont={"size": 11, "color": GREY},
-        hoverinfo="skip",
-        showlegend=False,
-        **where,
-    )
-
-
-def _short(value: float) -> str:
-    """An R² in few letters: three decimals, fewer below -1, never rounded up to 1."""
-    if not np.isfinite(value):
-        return "–"
-    if value > 0.9995:
-        return ">.999" if value < 1 else "1"
-    digits = 3 if value > -1 else 1 if value > -10 else 0
-    return f"{value:.{digits}f}".replace("-", "−").replace("0.", ".")

@@ -118,7 +118,8 @@ def fit_many(
     follow: int = FOLLOWED,
     near: Sequence[Floats] = (),
 ) -> list[Fit]:
-    """The same for curves (N, M) on one grid; `near` are numbers (P + 1,) to start from as well."""
+    """The same for curves (N, M) on one grid; `near` are numbers (P + 1,) to start from as well, or
+    alone, with `follow` 0."""
     found = _law(kind, law)
     grid, table = _checked(m, curves, found)
     reach = float(np.abs(grid).max())
