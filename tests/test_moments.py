@@ -89,7 +89,7 @@ def test_too_few_vectors_have_no_covariance() -> None:
     moments.add([[1.0, 2.0]])
     with pytest.raises(ValueError, match="two at least"):
         moments.covariance()
-    with pytest.raises(ValueError, match="none|no moments"):
+    with pytest.raises(ValueError, match="no moments"):
         merged([])
     with pytest.raises(ValueError, match="widths differ"):
         moments.merge(Moments(3))
