@@ -31,6 +31,7 @@ def together(parts: list[Seen], name: str) -> torch.Tensor:
     return torch.cat([getattr(part, name) for part in parts])
 
 
+@torch.no_grad()
 def check(lm: LM, layers: tuple[int, ...]) -> None:
     batch = encode(lm, [SENTENCES[0], SENTENCES[5][:20], SENTENCES[2]])
     touched = select(lm, batch, content)
