@@ -66,7 +66,6 @@ class Record:
         return hidden
 
 
-@torch.no_grad()
 def steered_streams(
     lm: LM,
     batch: Batch,
@@ -78,44 +77,8 @@ def steered_streams(
     *,
     memory: float = 1 << 28,
 ) -> Iterator[Seen]:
-    """Streams of chosen tokens, chunk by chunk.
-
-    maker         coefficients (B,), one per row -> the interventions on these rows
-    rows          (c,) rows of the batch, which may stand often; texts stay in one chunk
-    coefficients  (c,) what each of them is steered by
-    layers        the layers that are read, none below the lowest that is steered
-    touched       (B, T) bool, the tokens that are returned
-    memory        bytes that logits and streams of one forward may take
-
-    Raises ValueError for a layer out of range or below the steered one, shapes that differ, and as
-    `steering.plan`.
-    """
-    wanted = [check_layer(lm, layer) for layer in layers]
-    bottom = lowest(lm, maker(torch.ones(1)))
-    early = [layer for layer in wanted if layer < bottom]
-    if not wanted or early:
-        raise ValueError(
-            f"layers {list(layers)!r}: name some from {bottom} on, the lowest that is steered; the "
-            "others are as they were"
-        )
-    if rows.shape != coefficients.shape or rows.ndim != 1 or touched.shape != batch.ids.shape:
-        raise ValueError(
-            f"rows {tuple(rows.shape)}, coefficients {tuple(coefficients.shape)}, touched "
-            f"{tuple(touched.shape)}: give one coefficient for each row, and a mask of the batch"
-        )
-    each = 8 * lm.vocabulary + 4 * lm.width * len(wanted)  # bytes a token
-    task = _Task(lm, maker, max(bottom, 0), wanted, splits=None if bottom >= 0 else False)
-    for part, numbers in batches(batch, max(1, min(tracing.TOKENS, int(memory / each)))):
-        inner = touched[numbers, -part.width :]
-        places = {number: place for place, number in enumerate(numbers)}
-        mine = torch.tensor([i for i, row in enumerate(rows.tolist()) if row in places])
-        if len(mine) == 0 or not inner.any():
-            continue
-        local = torch.tensor([places[int(row)] for row in rows[mine]])
-        unsteered = task.lower(part, inner)
-        chunk = max(1, min(tracing.TOKENS, int(memory / each)) // part.width)
-        for some in torch.arange(len(mine)).split(chunk):
-            yield task.run(unsteered, local[some], coefficients[mine[some]], rows[mine[some]])
+    """Streams of chosen tokens, chunk by chunk: `Streams(...).read(rows, coefficients)`."""
+    return Streams(lm, batch, maker, layers, touched, memory=memory).read(rows, coefficients)
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,38 +100,93 @@ class _Unsteered:
         return torch.cat([torch.arange(start, start + count) for start, count in spans])
 
 
-@dataclass
-class _Task:
-    lm: LM
-    maker: Maker
-    bottom: int
-    layers: Sequence[int]
-    splits: bool | None  # whether the upper half follows from the stream; None: not known
+class Streams:
+    """Reads streams of chosen tokens under any coefficients; of every text what lies below the
+    steered layer is run once, and kept while this object is.
 
-    def lower(self, part: Batch, touched: Tensor) -> _Unsteered:
-        lm = self.lm
-        at = _places(lm, touched)
+    maker    coefficients (B,), one per row -> the interventions on these rows
+    layers   the layers that are read, none below the lowest that is steered
+    touched  (B, T) bool, the tokens that are returned
+    memory   bytes that logits and streams of one forward may take
+
+    Raises ValueError for a layer out of range or below the steered one, a mask of another shape,
+    and as `steering.plan`.
+    """
+
+    def __init__(
+        self,
+        lm: LM,
+        batch: Batch,
+        maker: Maker,
+        layers: Sequence[int],
+        touched: Tensor,
+        *,
+        memory: float = 1 << 28,
+    ) -> None:
+        self.layers = [check_layer(lm, layer) for layer in layers]
+        bottom = lowest(lm, maker(torch.ones(1)))
+        if not self.layers or min(self.layers) < bottom:
+            raise ValueError(
+                f"layers {list(layers)!r}: name some from {bottom} on, the lowest that is steered; "
+                "the others are as they were"
+            )
+        if touched.shape != batch.ids.shape:
+            raise ValueError(
+                f"touched has shape {tuple(touched.shape)}, the batch {tuple(batch.ids.shape)}"
+            )
+        self.lm, self.maker, self.bottom = lm, maker, max(bottom, 0)
+        # Whether the upper half follows from the stream; None: not known.
+        self._splits = None if bottom >= 0 else False
+        each = 8 * lm.vocabulary + 4 * lm.width * len(self.layers)  # bytes a token
+        self._most = max(1, min(tracing.TOKENS, int(memory / each)))
+        self._parts = [
+            (part, numbers, touched[numbers, -part.width :])
+            for part, numbers in batches(batch, self._most)
+        ]
+        self._kept: dict[int, _Unsteered] = {}
+
+    @torch.no_grad()
+    def read(self, rows: Tensor, coefficients: Tensor) -> Iterator[Seen]:
+        """Rows of the batch (c,), which may stand often, each under its coefficient (c,); the
+        tokens of one stay in one chunk. Raises ValueError unless there is one for each."""
+        if rows.shape != coefficients.shape or rows.ndim != 1:
+            raise ValueError(
+                f"rows {tuple(rows.shape)}, coefficients {tuple(coefficients.shape)}: give one "
+                "coefficient for each row"
+            )
+        for index, (part, numbers, touched) in enumerate(self._parts):
+            places = {number: place for place, number in enumerate(numbers)}
+            mine = torch.tensor([i for i, row in enumerate(rows.tolist()) if row in places])
+            if len(mine) == 0 or not touched.any():
+                continue
+            if index not in self._kept:
+                self._kept[index] = self._unsteered(part, touched)
+            local = torch.tensor([places[int(row)] for row in rows[mine]])
+            for some in torch.arange(len(mine)).split(max(1, self._most // part.width)):
+                yield self._steered(
+                    self._kept[index], local[some], coefficients[mine[some]], rows[mine[some]]
+                )
+
+    def _unsteered(self, part: Batch, touched: Tensor) -> _Unsteered:
+        lm, at = self.lm, _places(self.lm, touched)
         kept, logits = tracing.lower(lm, part, self.bottom, lambda all: all[at], keep=part.width)
-
-        def unsteered(below: Kept | None) -> tuple[Tensor, Tensor]:
-            return self._forward(part, (), touched, below, logits)
-
-        streams, scores = unsteered(None if self.splits is False else kept)
-        if self.splits is None:
-            whole = unsteered(None)
+        below = None if self._splits is False else kept
+        streams, scores = self._forward(part, (), touched, below, logits)
+        if self._splits is None:
+            whole = self._forward(part, (), touched, None, logits)
             halves = float(scores[:, 0].nansum())
-            self.splits = same_in_halves(lm, -halves, -float(whole[1][:, 0].nansum()))
-            streams = streams if self.splits else whole[0]
+            self._splits = same_in_halves(lm, -halves, -float(whole[1][:, 0].nansum()))
+            streams = streams if self._splits else whole[0]
         return _Unsteered(part, touched, kept, streams, logits)
 
-    def run(self, of: _Unsteered, local: Tensor, coefficients: Tensor, rows: Tensor) -> Seen:
+    def _steered(self, of: _Unsteered, local: Tensor, coefficients: Tensor, rows: Tensor) -> Seen:
         part, touched = of.part.select(local), of.touched[local]
         index = of.tokens(local)
         streams, scores = self._forward(
             part,
             self.maker(coefficients.float()),
             touched,
-            None if self.splits is False else of.kept.select(local),
+            None if self._splits is False else of.kept.select(local),
             of.logits[index.to(of.logits.device)],
         )
         own = torch.arange(len(local)).repeat_interleave(touched.sum(dim=1))

@@ -71,7 +71,8 @@ def from_model(
 ) -> list[str]:
     """What the unsteered model writes after each prompt at temperature 1, the prompt included.
 
-    Equal prompts are continued differently. Texts that end at once are left out.
+    Equal prompts are continued differently. Texts that end at once are left out, and
+    such as are tokenized anew into more than the context.
     Raises ValueError as `generate`, and where no text is left.
     """
     batch = max(1, int(memory / (8 * lm.vocabulary)) // 8)
@@ -89,6 +90,11 @@ def from_model(
         )
         pairs = zip(made.batch.texts, made.texts, strict=True)
         texts += [whole + text for whole, text in pairs if text.strip()]
+    texts = [text for text in texts if _fits(lm, text)]
     if not texts:
         raise ValueError(f"{lm.name!r} wrote nothing after any of {list(map(as_text, prompts))!r}")
     return texts
+
+
+def _fits(lm: LM, text: str) -> bool:
+    return lm.context is None or len(lm.tokenizer(text, verbose=False)["input_ids"]) <= lm.context
