@@ -133,7 +133,7 @@ def likelihoods(
         spectrum = Spectrum.of(merged([*folds[:index], *folds[index + 1 :]]))
         gap = judge.mean - spectrum.mean
         spread = judge.covariance() * ((judge.count - 1) / judge.count)
-        along = np.einsum("ij,jk,ik->i", spectrum.directions, spread, spectrum.directions)
+        along = ((spectrum.directions @ spread) * spectrum.directions).sum(axis=1)
         along += (spectrum.directions @ gap) ** 2  # mean square along each component
         total = float(along.sum())
         for row, rank in enumerate(chosen):
