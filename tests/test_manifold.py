@@ -280,3 +280,27 @@ def test_auc_of_separate_equal_and_empty_sides() -> None:
     assert low < 0.5 < high
     assert low < value < high
     assert np.isnan(auc(np.zeros(0), np.ones(3))).all()
+
+
+# ---- what is kept -------------------------------------------------------------------------------
+
+
+def test_a_second_fit_reads_nothing(tiny: LM, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path))
+    texts, options = mixed(44, seed=5), {"kinds": ["principal"], "progress": False}
+    first = manifold.fit(tiny, texts, [1], **options)
+    read = []
+    monkeypatch.setattr(manifold, "collect", lambda *a, **k: read.append("collect"))
+    monkeypatch.setattr(manifold, "distances", lambda *a, **k: read.append("distances"))
+    again = manifold.fit(tiny, texts, [1], **options)
+    assert read == []
+    hidden = torch.randn(5, tiny.width)
+    assert torch.equal(first.at(1).distance(hidden), again.at(1).distance(hidden))
+    assert first.at(1).threshold() == again.at(1).threshold()
+    assert again.provenance["calibrated_on"] == 22
+    for other in ({"layers": [2]}, {"seed": 1}, {"skip": 3}, {"texts": mixed(44, seed=6)}):
+        with pytest.raises(AttributeError):  # `collect` gives None, of which nothing can be kept
+            manifold.fit(tiny, **{"texts": texts, "layers": [1], **options, **other})
+    assert read == ["collect"] * 4
+    with pytest.raises(AttributeError):
+        manifold.fit(tiny, texts, [1], cache=False, **options)

@@ -10,8 +10,9 @@ tokens. Knows nothing of steering.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,128 +20,20 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from workbench.calibration import Calibration, Per
+from workbench import reference_files
+from workbench.calibrated import KINDS, TANGENT, Manifold, Manifolds, column
+from workbench.calibration import Calibration
 from workbench.estimates import Clusters, Estimate, Neighbours, Principal, Spectrum, likelihoods
-from workbench.intervals import Floats
 from workbench.positions import Positions, content
 from workbench.reference import Reference, collect, read_tokens
-from workbench.streaming import as_stream
+from workbench.splits import text_hash
+from workbench.store import cache_path, cached
 from workbench.tokens import Prompt
 
 if TYPE_CHECKING:
     from workbench.models import LM
 
-KINDS = ("principal", "neighbours", "clusters")
-# The tangent is spanned by the components that hold this share of the variance of ordinary text.
-TANGENT = 0.9
-
-
-@dataclass(frozen=True, eq=False)
-class Manifold:
-    """One estimate at one layer.
-
-    kind         of `KINDS`
-    unit         whether streams are looked at at unit length (times √D)
-    tangent      (k, D) orthonormal rows: the components with 90 % of the variance
-    calibration  distances of ordinary text that fitted nothing; None before `calibrate`
-    """
-
-    layer: int
-    kind: str
-    estimate: Estimate
-    unit: bool
-    tangent: Tensor
-    calibration: Calibration | None = None
-
-    def distance(self, hidden: Tensor) -> Tensor:
-        """The distance of streams (…, D) from ordinary text, (…) float64: at least 0, in the
-        estimate's own unit. Raises ValueError for another width."""
-        width = self.tangent.shape[1]
-        if hidden.shape[-1] != width:
-            raise ValueError(f"streams {hidden.shape[-1]} wide; this manifold is {width} wide")
-        flat = as_stream(hidden.detach().double().cpu().reshape(-1, width), self.unit)
-        found = self.estimate.distance(flat.numpy()) if len(flat) else np.zeros(0)
-        return torch.from_numpy(np.asarray(found)).reshape(hidden.shape[:-1])
-
-    def threshold(self, level: float = 0.95, per: Per = "token") -> float:
-        """The distance that this share of ordinary tokens (or of documents' means) keeps within.
-
-        Raises ValueError where nothing has calibrated it, and as `Calibration.threshold`.
-        """
-        return self.calibrated.threshold(level, per)
-
-    def rank(self, distances: Tensor | Floats, per: Per = "token") -> Floats:
-        """The share of ordinary tokens (or documents' means) that lie nearer than each distance."""
-        return self.calibrated.rank(distances, per)
-
-    @property
-    def calibrated(self) -> Calibration:
-        """The calibration. Raises ValueError where there is none."""
-        if self.calibration is None:
-            raise ValueError(
-                f"the {self.kind} manifold of layer {self.layer} is not calibrated: calibrate it "
-                "on ordinary text that did not fit it (manifold.calibrate)"
-            )
-        return self.calibration
-
-    def inside(self, change: Tensor) -> Tensor:
-        """The part of changes of the stream (…, D) that lies along the tangent, (…, D)."""
-        basis = self.tangent.to(change.device, change.dtype)
-        return (change @ basis.T) @ basis
-
-    def share_inside(self, change: Tensor) -> Tensor:
-        """Of the squared length of changes (…, D) the share along the tangent, (…); NaN for none.
-
-        A random direction has the share k / D, see `chance`."""
-        basis = self.tangent.to(change.device, change.dtype)
-        return (change @ basis.T).square().sum(-1) / change.square().sum(-1)
-
-    @property
-    def chance(self) -> float:
-        """The share of the tangent in all dimensions."""
-        return self.tangent.shape[0] / self.tangent.shape[1]
-
-
-@dataclass(frozen=True, eq=False)
-class Manifolds:
-    """Estimates by layer and kind.
-
-    found       (layer, kind) -> Manifold
-    choices     what rank and shrinkage were tried at each layer, and how likely they made documents
-                held out: `layer`, `rank`, `shrinkage`, `likelihood`
-    lengths     how long the stream is by position, see `Reference.lengths`
-    positions   the tokens that manifolds are for; `skip` how many of a text's first ones are not
-    """
-
-    found: Mapping[tuple[int, str], Manifold]
-    choices: pd.DataFrame
-    lengths: pd.DataFrame
-    spectra: Mapping[int, Spectrum]
-    positions: Positions
-    skip: int
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def layers(self) -> tuple[int, ...]:
-        return tuple(dict.fromkeys(layer for layer, _ in self.found))
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(kind for _, kind in self.found))
-
-    def __iter__(self) -> Iterator[Manifold]:
-        return iter(self.found.values())
-
-    def at(self, layer: int, kind: str | None = None) -> Manifold:
-        """The estimate of a layer, of the first kind unless it is named. Raises ValueError where
-        there is none."""
-        chosen = self.kinds[0] if kind is None else kind
-        if (layer, chosen) not in self.found:
-            raise ValueError(
-                f"no {chosen!r} manifold of layer {layer!r}: layers {list(self.layers)}, kinds "
-                f"{list(self.kinds)} are there"
-            )
-        return self.found[layer, chosen]
+__all__ = ["KINDS", "Manifold", "Manifolds", "calibrate", "column", "distances", "estimate", "fit"]
 
 
 def fit(
@@ -156,6 +49,7 @@ def fit(
     neighbours: int = 10,
     clusters: Sequence[int] = (1, 4, 16),
     seed: int = 0,
+    cache: bool = True,
     progress: bool = True,
 ) -> Manifolds:
     """Manifolds of ordinary text: every other document fits them, the others calibrate.
@@ -163,6 +57,7 @@ def fit(
     texts   documents, some hundreds of them: the model's own language (ordinary.py)
     layers  all by default
     kinds   the first one is meant where none is named
+    cache   keep on disk what was read, and take it from there
     others  as for `collect` and estimates.py
 
     Raises ValueError for fewer than 40 documents, an unknown kind, and as `collect`.
@@ -173,21 +68,53 @@ def fit(
             "400"
         )
     check_kinds(kinds)
-    reference = collect(
-        lm,
-        texts[::2],
-        layers,
-        positions=positions,
-        skip=skip,
-        unit=unit,
-        sample=sample,
-        seed=seed,
-        progress=progress,
-    )
+    wanted = None if layers is None else tuple(layers)
+
+    def compute() -> dict[str, Tensor]:
+        found = collect(
+            lm,
+            texts[::2],
+            wanted,
+            positions=positions,
+            skip=skip,
+            unit=unit,
+            sample=sample,
+            seed=seed,
+            progress=progress,
+        )
+        return reference_files.pack(found)
+
+    settings = (wanted, repr(positions), skip, unit, sample, seed)
+    kept = compute() if not cache else cached(_path(lm, texts, "fit", *settings), compute)
     made = estimate(
-        reference, kinds=kinds, neighbours=neighbours, clusters=clusters, positions=positions
+        reference_files.unpack(kept),
+        kinds=kinds,
+        neighbours=neighbours,
+        clusters=clusters,
+        positions=positions,
     )
-    return calibrate(lm, made, texts[1::2], progress=progress)
+
+    def distant() -> dict[str, Tensor]:
+        table = distances(lm, made, texts[1::2], progress=progress)
+        return {name: torch.from_numpy(table[name].to_numpy().copy()) for name in table.columns}
+
+    settings = (*settings, tuple(kinds), neighbours, tuple(clusters))
+    path = _path(lm, texts, "calibration", *settings)
+    table = distant() if not cache else cached(path, distant)
+    return _calibrated(made, {name: values.numpy() for name, values in table.items()})
+
+
+def _path(lm: LM, texts: Sequence[Prompt], what: str, *settings: object) -> Path:
+    """Where what was read of some texts is kept: keyed by the weights and all that decides it."""
+    return cache_path(
+        "manifold",
+        what=what,
+        model=lm.fingerprint,
+        dtype=str(lm.dtype),
+        texts=text_hash("\n".join(map(text_hash, texts))),
+        settings=repr(settings),
+        version="1",
+    )
 
 
 def check_kinds(kinds: Sequence[str]) -> None:
@@ -244,12 +171,16 @@ def calibrate(
 ) -> Manifolds:
     """The same manifolds, calibrated on documents that fitted none of them."""
     table = distances(lm, manifolds, texts, progress=progress)
-    documents = table["document"].to_numpy()
+    return _calibrated(manifolds, {name: table[name].to_numpy() for name in table.columns})
+
+
+def _calibrated(manifolds: Manifolds, table: Mapping[str, np.ndarray]) -> Manifolds:
+    documents = table["document"]
     found = {
-        key: replace(each, calibration=Calibration(table[column(*key)].to_numpy(), documents))
+        key: replace(each, calibration=Calibration(table[column(*key)], documents))
         for key, each in manifolds.found.items()
     }
-    about = {**manifolds.provenance, "calibrated_on": int(table["document"].nunique())}
+    about = {**manifolds.provenance, "calibrated_on": len(np.unique(documents))}
     return replace(manifolds, found=found, provenance=about)
 
 
@@ -277,8 +208,3 @@ def distances(
             f"{manifolds.positions!r} chooses no token of the {len(every)} texts given"
         )
     return pd.concat(parts, ignore_index=True)
-
-
-def column(layer: int, kind: str) -> str:
-    """What `distances` calls a manifold."""
-    return f"{layer} {kind}"
