@@ -81,7 +81,7 @@ def multiples(
     Raises ValueError for no interventions, coefficients given per row, positions given as a mask,
     and as `steering.plan`.
     """
-    layer = _lowest(lm, interventions)
+    layer = lowest(lm, interventions)
     # What acts within the first block leaves no lower half.
     task = _Task(lm, tuple(interventions), max(layer, 0), multipliers, memory, remote)
     task.splits = False if layer < 0 else None
@@ -149,7 +149,7 @@ class _Task:
         found[:, :, zero] = whole
         if self.splits is None and len(others):
             again = steered(everyone[:1], torch.zeros(1, dtype=values.dtype))
-            self.splits = _same(lm, float(again[0, 0]), float(whole[0, 0]))
+            self.splits = same_in_halves(lm, float(again[0, 0]), float(whole[0, 0]))
         most = min(tracing.TOKENS // width, int(self.memory / (8 * lm.vocabulary * keep)))
         for rows, places in _cells(len(part), others, max(1, most)):
             found[:, rows, places] = steered(rows, values[places])
@@ -178,7 +178,7 @@ def _cells(rows: int, steered: Tensor, most: int) -> Iterator[tuple[Tensor, Tens
         yield cells // count, steered[cells % count]
 
 
-def _lowest(lm: LM, interventions: Sequence[Intervention]) -> int:
+def lowest(lm: LM, interventions: Sequence[Intervention]) -> int:
     """The last block whose stream is the same under every multiple; -1 where there is none."""
     # The plan checks all of this too, but only once the lower half has run.
     if isinstance(interventions, Intervention) or not isinstance(interventions, Sequence):
@@ -222,7 +222,7 @@ def _as_scales(values: Tensor) -> Tensor:
     return values.float()
 
 
-def _same(lm: LM, loss: float, whole: float) -> bool:
+def same_in_halves(lm: LM, loss: float, whole: float) -> bool:
     """Whether a text's log-probability in two halves is that in one piece. It is not where upper
     blocks need more of the lower ones than the stream; then all blocks run for every multiple."""
     coarse = lm.dtype not in (torch.float32, torch.float64)

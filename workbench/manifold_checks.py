@@ -1,0 +1,102 @@
+"""Whether manifolds hold what they promise: false alarms on ordinary text, and alarms on spoiled.
+
+Both are measured on documents that neither fitted nor calibrated. Knows nothing of steering.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import roc_auc_score
+
+from workbench.calibration import PER, document_means
+from workbench.intervals import Floats, percentiles
+from workbench.manifold import Manifolds, column, distances
+from workbench.tokens import Prompt
+
+if TYPE_CHECKING:
+    from workbench.models import LM
+
+_RESAMPLES = 500
+
+
+def false_alarms(
+    lm: LM,
+    manifolds: Manifolds,
+    texts: Sequence[Prompt],
+    *,
+    level: float = 0.95,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """How much of ordinary text lies beyond the threshold: 1 - level where calibration holds.
+
+    One row per layer and kind: `tokens` and `documents`, the shares beyond their thresholds, each
+    with the ends of a 95 % interval over documents (`…_low`, `…_high`), and how many there are.
+    Raises ValueError as `distances` and `Calibration.threshold`.
+    """
+    table = distances(lm, manifolds, texts, progress=progress)
+    documents = table["document"].to_numpy()
+    rows = []
+    for (layer, kind), each in manifolds.found.items():
+        values = table[column(layer, kind)].to_numpy()
+        row: dict[str, object] = {"layer": layer, "kind": kind}
+        for per in PER:
+            found, name = each.calibrated.false_alarms(values, documents, level, per), f"{per}s"
+            row |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+        row |= {"tokens_count": len(values), "documents_count": len(np.unique(documents))}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def sensitivity(
+    lm: LM,
+    manifolds: Manifolds,
+    ordinary: Sequence[Prompt],
+    spoiled: Mapping[str, Sequence[Prompt]],
+    *,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """How well distance tells spoiled texts from ordinary ones.
+
+    spoiled  what was done to the texts, in a word -> what came of it
+
+    One row per layer, kind and word: `auc`, the chance that the mean distance of a spoiled text
+    lies above that of an ordinary one (0.5: it tells nothing; below: spoiled text looks the more
+    ordinary), with the ends of a 95 % bootstrap interval over texts; `auc_tokens`, the same of
+    single tokens. Raises ValueError as `distances`.
+    """
+    clean = distances(lm, manifolds, ordinary, progress=progress)
+    rows = []
+    for word, texts in spoiled.items():
+        broken = distances(lm, manifolds, texts, progress=progress)
+        for layer, kind in manifolds.found:
+            name = column(layer, kind)
+            sides = [
+                document_means(table[name].to_numpy(), table["document"].to_numpy())
+                for table in (clean, broken)
+            ]
+            value, low, high = auc(*sides)
+            tokens = _auc(clean[name].to_numpy(), broken[name].to_numpy())
+            rows.append((layer, kind, word, value, low, high, tokens))
+    names = ["layer", "kind", "spoiled", "auc", "low", "high", "auc_tokens"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def auc(low: Floats, high: Floats, *, seed: int = 0) -> tuple[float, float, float]:
+    """The chance that a value of `high` (m,) lies above one of `low` (n,), ties counted half, with
+    the ends of its 95 % percentile bootstrap interval; NaN where either is empty."""
+    if not len(low) or not len(high):
+        return np.nan, np.nan, np.nan
+    rng = np.random.default_rng(seed)
+    drawn = [
+        _auc(rng.choice(low, len(low)), rng.choice(high, len(high))) for _ in range(_RESAMPLES)
+    ]
+    return _auc(low, high), *percentiles(drawn, 0.95)
+
+
+def _auc(low: Floats, high: Floats) -> float:
+    labels = np.repeat([0, 1], [len(low), len(high)])
+    return float(roc_auc_score(labels, np.concatenate([low, high])))
