@@ -156,9 +156,9 @@ def spread(table: Floats, tokens: Sequence[float] | Floats) -> Spread:
     shape = float((apart - level[:, None]).var(axis=0, ddof=1).mean())
     order = np.argsort(length, kind="stable")[: count - count % 2].reshape(-1, 2)
     steps = (curves[order[:, 0]] - curves[order[:, 1]]) ** 2
-    signal = max(float(np.var(mean)) - shape / count, np.finfo(float).tiny)
+    signal: float = max(float(np.var(mean)) - shape / count, float(np.finfo(float).tiny))
     return Spread(
-        signal=signal,
+        signal=float(signal),
         between=float(apart.var(axis=0, ddof=1).mean()),
         shape=shape,
         matched=float(steps.mean() / 2),
