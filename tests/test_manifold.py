@@ -38,7 +38,7 @@ def wren() -> LM:
 @pytest.fixture(scope="module")
 def small(tiny: LM) -> Manifolds:
     """All kinds, of a random model."""
-    return manifold.fit(tiny, mixed(80), sample=300, clusters=(2,), progress=False)
+    return manifold.fit(tiny, mixed(80), sample=300, clusters=(2,), cache=False, progress=False)
 
 
 # ---- what is collected --------------------------------------------------------------------------
@@ -222,12 +222,15 @@ def openings(count: int, seed: str) -> list[str]:
 
 def assert_calibrated(table: pd.DataFrame) -> None:
     assert table["tokens"].between(0.04, 0.06).all(), table
-    assert (table["documents_low"] < 0.05).all(), table
+    # Of some twenty 95 % intervals one misses by chance; three do so in one case of twenty.
+    assert (table["documents_low"] > 0.05).sum() <= 2, table
     assert (table["documents_high"] > 0.02).all(), table
 
 
 def test_ordinary_text_passes_the_95_quantile_in_4_to_6_percent_on_wren(wren: LM) -> None:
-    made = manifold.fit(wren, openings(900, "fit"), sample=2000, clusters=(8,), progress=False)
+    made = manifold.fit(
+        wren, openings(900, "fit"), sample=2000, clusters=(8,), cache=False, progress=False
+    )
     table = false_alarms(wren, made, openings(500, "test"), progress=False)
     assert len(table) == 6 * 3
     assert_calibrated(table)
@@ -236,7 +239,9 @@ def test_ordinary_text_passes_the_95_quantile_in_4_to_6_percent_on_wren(wren: LM
 def test_ordinary_text_passes_the_95_quantile_in_4_to_6_percent_on_stories(stories: LM) -> None:
     """Ordinary text is what the model itself writes. The prompt's tokens are the same in all."""
     texts = from_model(stories, ["Once upon a time"] * 900, tokens=40)
-    made = manifold.fit(stories, texts[:600], skip=6, sample=2000, clusters=(8,), progress=False)
+    made = manifold.fit(
+        stories, texts[:600], skip=6, sample=2000, clusters=(8,), cache=False, progress=False
+    )
     table = false_alarms(stories, made, texts[600:], progress=False)
     assert len(table) == 5 * 3
     assert_calibrated(table)
@@ -255,7 +260,12 @@ def test_spoiled_text_lies_further_away(wren: LM) -> None:
 
     words = ("random tokens", "shuffled words")
     spoiled = {name: spoil(name) for name in words}
-    options = {"kinds": ["neighbours", "principal"], "progress": False, "sample": 2000}
+    options = {
+        "kinds": ["neighbours", "principal"],
+        "progress": False,
+        "sample": 2000,
+        "cache": False,
+    }
     found = {
         unit: sensitivity(
             wren,
