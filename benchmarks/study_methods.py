@@ -5,8 +5,9 @@
 Unsteered, asked for the trait in the prompt, difference of means (a vector), and SFT, RePS and
 SPLIT, each as vector, LoRA and local weight (ways.py): traits x seeds. A way's settings are chosen
 once a trait, by as many trials for every way, on a draw that no seed uses: the trial is kept whose
-best coefficient has the highest mean harmonic mean of trait and utility. Its coefficient is chosen
-for every seed anew, on prompts that do not report.
+best coefficient has the highest mean harmonic mean of trait and utility, of equals the one that is
+higher over all coefficients. The coefficient is chosen for every seed anew, on prompts that do not
+report.
 
 Finished parts are kept in the cache, so that a stopped study goes on where it was; where the tables
 in the directory are of today's code, weights and settings, nothing is run. `--check N` measures N
@@ -19,7 +20,8 @@ study_methods_texts   one row per report text: trait, seed, method, form, rule, 
                       highest mean harmonic mean on the prompts that choose. m is 0 where the
                       detector recommends none.
 study_methods_trials  one row per trial: trait, method, form, settings, coefficients and their mean
-                      harmonic means, the best of these, CPU seconds, whether it was chosen
+                      harmonic means, the best of these and their mean, CPU seconds, whether it
+                      was chosen
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ import math
 import random
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -125,11 +127,11 @@ def trials(lm: LM, trait: str, way: Way) -> Rows:
                 "coefficients": json.dumps(means.index.tolist()),
                 "harmonic": json.dumps(means.round(4).tolist()),
                 "best": float(means.max()),
+                "mean": float(means.mean()),
                 "seconds": round(time.process_time() - began, 1),
             }
         )
-    best = max(range(len(found)), key=lambda index: found[index]["best"])
-    return [{**trial, "chosen": index == best} for index, trial in enumerate(found)]
+    return found
 
 
 def case(lm: LM, trait: str, way: Way, seed: int, settings: Settings) -> Rows:
@@ -204,10 +206,10 @@ def run(lm: LM, directory: Path, seeds: Sequence[int]) -> None:
     tried, found = [], []
     for trait, way in itertools.product(TRAITS, WAYS):
         rows = kept(f"{trait}-{way}", partial(trials, lm, trait, way))
-        tried += rows
-        best = best_of(rows)
+        place = max(range(len(rows)), key=lambda i: (round(rows[i]["best"], 6), rows[i]["mean"]))
+        tried += [{**row, "chosen": index == place} for index, row in enumerate(rows)]
         for seed in seeds:
-            name = f"{trait}-{way}-{seed}"
+            name, best = f"{trait}-{way}-{place}-{seed}", way.trials[place]
             found += kept(name, partial(case, lm, trait, way, seed, best))
     save(lm, directory, seeds, (pd.DataFrame(found), pd.DataFrame(tried)))
 
@@ -224,7 +226,7 @@ def check(lm: LM, directory: Path, count: int) -> None:
     chosen = random.Random(code_fingerprint(*CODE)).sample(everyone, count)
     for trait, way, seed in chosen:
         which = f"trait == {trait!r} and method == {way.method!r} and form == {way.form!r}"
-        best = best_of(tried.query(which).to_dict("records"))
+        (best,) = tried.query(f"{which} and chosen")["settings"].map(json.loads)
         again = pd.DataFrame(case(lm, trait, way, seed, best))
         old = found.query(f"{which} and seed == {seed}")
         try:
@@ -234,12 +236,6 @@ def check(lm: LM, directory: Path, count: int) -> None:
         print(f"{trait} {way} {seed}: the same", flush=True)
     checked = [f"{trait} {way} {seed}" for trait, way, seed in chosen]
     save(lm, directory, seeds, (found, tried), checked=checked)
-
-
-def best_of(rows: Sequence[Mapping[str, Any]]) -> Settings:
-    """The settings of the trial that was chosen."""
-    (best,) = (json.loads(row["settings"]) for row in rows if row["chosen"])
-    return best
 
 
 def save(
