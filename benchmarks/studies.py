@@ -11,35 +11,21 @@ again.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import inspect
 import itertools
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import numpy as np
 import pandas as pd
+from keeping import Keeper, require_same, smaller  # puts the checkout on the path
 
 from workbench import extract, load, pairs, positions, random_like
 from workbench.models import LM
 from workbench.pairs import Splits
-from workbench.store import cache_directory
-from workbench.tables import (
-    code_fingerprint,
-    file_fingerprint,
-    load_table,
-    save_table,
-    stale,
-    table_names,
-    to_json,
-    write_parquet,
-)
+from workbench.tables import load_table, table_names
 from workbench.vectors import SteeringVector
 from workbench.wren.siblings import SIBLINGS, sibling
 
@@ -126,27 +112,17 @@ class Study:
     def run(self, name: str, directory: Path, seeds: Sequence[int] = SEEDS) -> None:
         """Write the tables of one model."""
         lm = model(name)
-        made = f"{code_fingerprint(*self.modules)} {to_json(self.shared(()))}".encode()
-        folder = cache_directory() / f"study_{self.tables[0]}"
-        folder /= f"{lm.fingerprint[:16]}-{hashlib.sha256(made).hexdigest()[:16]}"
-        folder.mkdir(parents=True, exist_ok=True)
-        known = self.published(name, lm, directory)
+        keeper, known = self.keeper(lm, seeds), self.published(name, lm, directory)
         todo = [c for c in cases(lm.layers, seeds) if not self.methods or c.method in self.methods]
         found: dict[Case, Sequence[pd.DataFrame]] = {}
-        began, fresh = time.time(), 0
         for number, case in enumerate(todo, 1):
-            paths = [folder / f"{case}.{table}.parquet" for table in self.tables]
-            if case in known:
-                found[case] = known[case]
-                continue
-            if not all(path.is_file() for path in paths):
-                for path, frame in zip(paths, self.measure(lm, case), strict=True):
-                    write_parquet(frame, path)
-                fresh += 1
-                left = (time.time() - began) / fresh * (len(todo) - number) / 60
-                print(f"{name} {number}/{len(todo)} {case}: {left:.0f} min left", flush=True)
-            found[case] = [smaller(pd.read_parquet(path)) for path in paths]
-        self._save(name, lm, directory, found, seeds)
+            found[case] = known.get(case) or keeper.parts(
+                str(case),
+                self.tables,
+                lambda case=case: [smaller(each) for each in self.measure(lm, case)],
+                place=f"{name} {number}/{len(todo)}",
+            )
+        keeper.save(self._whole(name, found), directory)
 
     def check(self, name: str, directory: Path, count: int) -> None:
         """Measure so many of a model's published cases again and, if none of them differs by more
@@ -158,44 +134,33 @@ class Study:
         lm, tables = model(name), self._load(name, directory)
         if not tables or tables[0].attrs["weights"] != lm.fingerprint:
             raise ValueError(f"no tables of these weights of {name!r} in {directory}; run it first")
-        seeds, known = tables[0].attrs["settings"]["seeds"], _by_case(tables)
-        # Other cases for other code, the same when asked again.
-        rng = np.random.default_rng(int(code_fingerprint(*self.modules)[:8], 16))
-        chosen = [list(known)[i] for i in rng.choice(len(known), count, replace=False)]
+        keeper = self.keeper(lm, tables[0].attrs["settings"]["seeds"])
+        known = _by_case(tables)
+        chosen = keeper.draw(list(known), count)
         for case in chosen:
             for new, old in zip(self.measure(lm, case), known[case], strict=True):
-                again = smaller(new).reset_index(drop=True)
-                try:
-                    pd.testing.assert_frame_equal(
-                        again, old.reset_index(drop=True)[list(again)], rtol=1e-4, atol=1e-4
-                    )
-                except AssertionError as error:
-                    raise ValueError(f"{name} {case} differs: {error}") from None
-            print(f"{name} {case}: the same", flush=True)
-        self._save(name, lm, directory, known, seeds, checked=[str(case) for case in chosen])
+                require_same(smaller(new), old, f"{name} {case}", rtol=1e-4, atol=1e-4)
+        keeper.save(self._whole(name, known), directory, checked=[str(case) for case in chosen])
 
     def published(self, name: str, lm: LM, directory: Path) -> dict[Case, list[pd.DataFrame]]:
         """The cases of the tables in a directory, if today's code and weights would make them."""
         tables = self._load(name, directory)
-        for label, table in zip(self._names(name), tables, strict=bool(tables)):
-            made = table.attrs["settings"]
-            old = stale(label, directory=directory, weights=lm.fingerprint)
-            other = table.attrs["code"]["modules"] != list(self.modules)
-            if old or other or made != self.shared(made["seeds"]):
-                return {}
-        return _by_case(tables)
+        if not tables:
+            return {}
+        keeper = self.keeper(lm, tables[0].attrs["settings"]["seeds"])
+        return _by_case(tables) if keeper.stand(self._names(name), directory) else {}
 
-    def shared(self, seeds: Sequence[int]) -> dict[str, Any]:
-        """What a rerun must share."""
+    def keeper(self, lm: LM, seeds: Sequence[int]) -> Keeper:
+        """What keeps the study of one model."""
         script = inspect.getsourcefile(self.measure)
         assert script is not None
-        return {
+        settings = {
             **self.settings,
             "coefficients": COEFFICIENTS.round(6).tolist(),
-            "seeds": [*seeds],
             "pairs_sha256": {t: pairs.load(f"wren-{t}").fingerprint[:16] for t in TRAITS},
-            "scripts_sha256": file_fingerprint(__file__, script, root=Path(__file__).parents[1]),
         }
+        study = f"study_{self.tables[0]}"
+        return Keeper(study, lm, self.modules, (__file__, script), settings, tuple(seeds))
 
     def _names(self, name: str) -> list[str]:
         return [f"study_{table}_{name}" for table in self.tables]
@@ -207,30 +172,18 @@ class Study:
             return []
         return [load_table(each, directory=directory) for each in names]
 
-    def _save(
-        self,
-        name: str,
-        lm: LM,
-        directory: Path,
-        found: Mapping[Case, Sequence[pd.DataFrame]],
-        seeds: Sequence[int],
-        **more: Any,
-    ) -> None:
-        settings = self.shared(seeds)
-        provenance = {"model": lm.name, "weights": lm.fingerprint, "settings": settings, **more}
-        for place, label in enumerate(self._names(name)):
-            parts = [
-                frames[place].assign(**vars(case), sweep=number)
-                for number, (case, frames) in enumerate(found.items())
-            ]
-            save_table(
-                pd.concat(parts, ignore_index=True),
-                label,
-                directory=directory,
-                provenance=provenance,
-                modules=self.modules,
-                compact=True,
-            )
+    def _whole(
+        self, name: str, found: Mapping[Case, Sequence[pd.DataFrame]]
+    ) -> dict[str, pd.DataFrame]:
+        """The tables of all cases."""
+        rows = [
+            [frame.assign(**vars(case), sweep=number) for frame in frames]
+            for number, (case, frames) in enumerate(found.items())
+        ]
+        return {
+            label: pd.concat(parts, ignore_index=True)
+            for label, parts in zip(self._names(name), zip(*rows, strict=True), strict=True)
+        }
 
     def main(self, about: str, argv: Sequence[str] | None = None) -> None:
         """The command line of the study."""
@@ -259,9 +212,3 @@ def _by_case(tables: Sequence[pd.DataFrame]) -> dict[Case, list[pd.DataFrame]]:
         for key, part in table.groupby(ABOUT, sort=False):
             found.setdefault(Case(*key), []).append(part.drop(columns=[*ABOUT, "sweep"]))
     return found
-
-
-def smaller(frame: pd.DataFrame) -> pd.DataFrame:
-    """The same with half the bytes: 7 digits are more than any of this is worth."""
-    floats = frame.select_dtypes("float64").columns
-    return frame.astype({**dict.fromkeys(floats, "float32")})

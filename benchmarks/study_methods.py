@@ -27,38 +27,24 @@ study_methods_trials  one row per trial: trait, method, form, settings, coeffici
 from __future__ import annotations
 
 import argparse
-import hashlib
 import itertools
 import json
 import math
-import random
-import sys
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import pandas as pd
 import ways
+from keeping import Keeper, require_same  # puts the checkout on the path
 from ways import PROMPTING, TUNING, WAYS, Settings, Way, draw, make
 
 from workbench import find_ceiling, judges, load, sweep
 from workbench.harmonic import scored
 from workbench.models import LM
 from workbench.steerable import Steerable
-from workbench.store import cache_directory, write_atomically
-from workbench.tables import (
-    code_fingerprint,
-    file_fingerprint,
-    load_table,
-    save_table,
-    stale,
-    table_names,
-    to_json,
-)
+from workbench.tables import load_table
 
 TRAITS = ("power", "callous", "mood", "formality")
 SEEDS = (0, 1, 2, 3, 4)
@@ -192,26 +178,29 @@ def recommended(frame: pd.DataFrame) -> float:
 
 def run(lm: LM, directory: Path, seeds: Sequence[int]) -> None:
     """Both tables."""
-    made = f"{code_fingerprint(*CODE)} {to_json(settings(()))}".encode()
-    folder = cache_directory() / "study_methods"
-    folder /= f"{lm.fingerprint[:16]}-{hashlib.sha256(made).hexdigest()[:16]}"
-
-    def kept(name: str, compute: Callable[[], Rows]) -> Rows:
-        path = folder / f"{name}.json"
-        if not path.is_file():
-            write_atomically(path, to_json(compute()).encode())
-            print(f"{time.process_time():.0f} s of CPU: {name}", flush=True)
-        return json.loads(path.read_text(encoding="utf-8"))
-
-    tried, found = [], []
+    keeper, tried, found = keeper_of(lm, seeds), [], []
     for trait, way in itertools.product(TRAITS, WAYS):
-        rows = kept(f"{trait}-{way}", partial(trials, lm, trait, way))
-        place = max(range(len(rows)), key=lambda i: (round(rows[i]["best"], 6), rows[i]["mean"]))
-        tried += [{**row, "chosen": index == place} for index, row in enumerate(rows)]
+        (tries,) = keeper.parts(
+            f"{trait}-{way}", ["trials"], lambda t=trait, w=way: [pd.DataFrame(trials(lm, t, w))]
+        )
+        # Of equals the one that is higher over all coefficients.
+        place = int(
+            tries.assign(best=tries["best"].round(6))
+            .sort_values(["best", "mean"], ascending=False, kind="stable")
+            .index[0]
+        )
+        tried.append(tries.assign(chosen=tries.index == place))
         for seed in seeds:
-            name, best = f"{trait}-{way}-{place}-{seed}", way.trials[place]
-            found += kept(name, partial(case, lm, trait, way, seed, best))
-    save(lm, directory, seeds, (pd.DataFrame(found), pd.DataFrame(tried)))
+            (part,) = keeper.parts(
+                f"{trait}-{way}-{place}-{seed}",
+                ["texts"],
+                lambda t=trait, w=way, s=seed, p=place: [
+                    pd.DataFrame(case(lm, t, w, s, w.trials[p]))
+                ],
+            )
+            found.append(part)
+    whole = (pd.concat(parts, ignore_index=True) for parts in (found, tried))
+    keeper.save(dict(zip(TABLES, whole, strict=True)), directory)
 
 
 def check(lm: LM, directory: Path, count: int) -> None:
@@ -221,55 +210,33 @@ def check(lm: LM, directory: Path, count: int) -> None:
     if found.attrs["weights"] != lm.fingerprint:
         raise ValueError(f"the tables in {directory} are of other weights; run the study first")
     seeds = found.attrs["settings"]["seeds"]
-    everyone = [*itertools.product(TRAITS, WAYS, seeds)]
-    # Other cases for other code, the same when asked again.
-    chosen = random.Random(code_fingerprint(*CODE)).sample(everyone, count)
+    keeper = keeper_of(lm, seeds)
+    chosen = keeper.draw([*itertools.product(TRAITS, WAYS, seeds)], count)
     for trait, way, seed in chosen:
         which = f"trait == {trait!r} and method == {way.method!r} and form == {way.form!r}"
         (best,) = tried.query(f"{which} and chosen")["settings"].map(json.loads)
         again = pd.DataFrame(case(lm, trait, way, seed, best))
-        old = found.query(f"{which} and seed == {seed}")
-        try:
-            pd.testing.assert_frame_equal(again, old.reset_index(drop=True)[list(again)])
-        except AssertionError as error:
-            raise ValueError(f"{trait} {way} {seed} differs: {error}") from None
-        print(f"{trait} {way} {seed}: the same", flush=True)
+        require_same(again, found.query(f"{which} and seed == {seed}"), f"{trait} {way} {seed}")
     checked = [f"{trait} {way} {seed}" for trait, way, seed in chosen]
-    save(lm, directory, seeds, (found, tried), checked=checked)
+    keeper.save(dict(zip(TABLES, (found, tried), strict=True)), directory, checked=checked)
 
 
-def save(
-    lm: LM, directory: Path, seeds: Sequence[int], tables: Sequence[pd.DataFrame], **more: Any
-) -> None:
-    """Write both tables."""
-    about = {"model": lm.name, "weights": lm.fingerprint, "settings": settings(seeds), **more}
-    for name, table in zip(TABLES, tables, strict=True):
-        how = {"directory": directory, "modules": CODE, "compact": name == TABLES[0]}
-        save_table(table, name, provenance=about, **how)
+def keeper_of(lm: LM, seeds: Sequence[int]) -> Keeper:
+    """What keeps the study."""
+    scripts = (__file__, ways.__file__)
+    return Keeper("study_methods", lm, CODE, scripts, settings(), tuple(seeds))
 
 
-def up_to_date(lm: LM, directory: Path, seeds: Sequence[int]) -> bool:
-    """Whether both tables are what today's code, weights and settings would make."""
-    return all(
-        name in table_names(directory)
-        and not stale(name, directory=directory, weights=lm.fingerprint)
-        and load_table(name, directory=directory).attrs["settings"] == settings(seeds)
-        for name in TABLES
-    )
-
-
-def settings(seeds: Sequence[int]) -> dict[str, Any]:
+def settings() -> dict[str, Any]:
     """What a rerun must share, as JSON values."""
     return {
         "traits": list(TRAITS),
-        "seeds": list(seeds),
         "pairs": ways.PAIRS,
         "prompts": {"trial": TUNED, "choosing": ways.CHOOSING, "reporting": ways.REPORTING},
         "new_tokens": NEW_TOKENS,
         "shares": list(ways.SHARES),
         "untrained": ways.UNTRAINED,
         "trials": {method: [dict(t) for t in given] for method, given in ways.TRIALS.items()},
-        "scripts_sha256": file_fingerprint(__file__, ways.__file__, root=Path(__file__).parents[1]),
     }
 
 
@@ -283,7 +250,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     lm = load("wren")
     if args.check:
         check(lm, args.directory, args.check)
-    elif up_to_date(lm, args.directory, args.seeds):
+    elif keeper_of(lm, args.seeds).stand(TABLES, args.directory):
         print("study_methods: up to date")
     else:
         run(lm, args.directory, args.seeds)

@@ -1,10 +1,12 @@
 """What every test file shares: quiet single-threaded arithmetic, no cache, two models."""
 
+import importlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 # Before torch and the hub's client are imported, which read these once.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -19,6 +21,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 TESTS = Path(__file__).resolve().parent
+BENCHMARKS = TESTS.parent / "benchmarks"
 for folder in (TESTS, TESTS.parent):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
@@ -56,3 +59,16 @@ def stories() -> models.LM:
 def tiny() -> models.LM:
     """A random Llama with a chat template: 3 layers, width 32, 320 tokens, context 128."""
     return build("llama")
+
+
+@pytest.fixture(scope="module")
+def benchmark_script() -> Iterator[Callable[[str], Any]]:
+    """Imports a script of benchmarks/ by its name. Nothing of it stays behind."""
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        yield importlib.import_module
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+        for name, module in list(sys.modules.items()):
+            if str(getattr(module, "__file__", None)).startswith(str(BENCHMARKS)):
+                del sys.modules[name]

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sys
+from collections.abc import Callable
 
 
 def die_at_write(count: int) -> None:
@@ -16,3 +18,18 @@ def die_at_write(count: int) -> None:
         replace(source, target)
 
     os.replace = killing  # type: ignore[assignment]
+
+
+def in_child(work: Callable[[], int], *, die_at: int | None = None) -> int:
+    """Fork a process that does the work and ends with the status that it returns, 99 after an
+    exception; it may be killed at a write. Returns its pid."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        if die_at is not None:
+            die_at_write(die_at)
+        os._exit(work())
+    except BaseException as error:
+        print(repr(error), file=sys.stderr, flush=True)
+        os._exit(99)

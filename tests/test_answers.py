@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 SIDE = np.geomspace(0.08, 1.6, 16)
 GRID = np.concatenate([-SIDE[::-1], [0.0], SIDE])
 PROMPTS = 16
 
 
 @pytest.fixture(scope="module")
-def modules() -> Iterator[dict[str, Any]]:
-    names = ("answers", "recommendations")
-    sys.path.insert(0, str(FOLDER))
-    try:
-        yield {name: importlib.import_module(name) for name in names}
-    finally:
-        sys.path.remove(str(FOLDER))
-        for name in names:
-            sys.modules.pop(name, None)
+def answers(benchmark_script: Callable[[str], Any]) -> Any:
+    return benchmark_script("answers")
 
 
 @pytest.fixture(scope="module")
-def answers(modules: dict[str, Any]) -> Any:
-    return modules["answers"]
-
-
-@pytest.fixture(scope="module")
-def worth(modules: dict[str, Any]) -> Any:
-    return modules["recommendations"]
+def worth(benchmark_script: Callable[[str], Any]) -> Any:
+    return benchmark_script("recommendations")
 
 
 def studied(seen: float, real: float, effect: float = 0.8) -> pd.DataFrame:

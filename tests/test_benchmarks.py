@@ -1,28 +1,17 @@
 """The benchmarks: arguments, the last line, and peers that write the same texts as we do."""
 
-import importlib
 import json
 import math
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
-
 
 @pytest.fixture(scope="module")
-def modules():
+def modules(benchmark_script):
     """timing, peers and the scripts, imported as they import one another."""
-    sys.path.insert(0, str(FOLDER))
     names = ("timing", "peers", "sweep", "extract", "odds", "train")
-    try:
-        yield {name: importlib.import_module(name) for name in names}
-    finally:
-        sys.path.remove(str(FOLDER))
-        for name in names:
-            sys.modules.pop(name, None)
+    return {name: benchmark_script(name) for name in names}
 
 
 @pytest.fixture(scope="module")

@@ -1,34 +1,23 @@
-"""The rules that benchmarks/detector.py compares, on curves whose end is known."""
+"""The rules that detector.py compares, their errors and the truth, on curves whose end is known."""
 
 from __future__ import annotations
 
-import importlib
 import math
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-from types import ModuleType
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 GRID = np.concatenate([[0.0], np.geomspace(0.08, 1.6, 16)])
 PROMPTS = 12
 
 
 @pytest.fixture(scope="module")
-def modules() -> Iterator[dict[str, ModuleType]]:
-    names = ("timing", "detectors", "detector", "studies", "study_ceilings")
-    sys.path.insert(0, str(FOLDER))
-    try:
-        yield {name: importlib.import_module(name) for name in names}
-    finally:
-        sys.path.remove(str(FOLDER))
-        for name in names:
-            sys.modules.pop(name, None)
+def modules(benchmark_script: Callable[[str], Any]) -> dict[str, Any]:
+    names = ("keeping", "studies", "detectors", "truth", "errors")
+    return {name: benchmark_script(name) for name in names}
 
 
 def study(ceiling: float) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -117,22 +106,22 @@ def test_a_rule_that_sees_no_end_says_so(modules: dict[str, Any]) -> None:
 
 
 def test_the_truth_is_where_half_of_the_texts_no_longer_hold(modules: dict[str, Any]) -> None:
-    rules, detector = modules["detectors"], modules["detector"]
+    rules, truths = modules["detectors"], modules["truth"]
     texts, rivals = study(0.5)
     curves = rules.Curves.of(texts, rivals, 1)
-    truth = detector.truth_of(curves)
+    truth = truths.truth_of(curves)
     assert truth == pytest.approx(0.5, rel=0.1)
-    assert detector.truth_of(rules.Curves.of(texts, rivals, -1)) == math.inf
+    assert truths.truth_of(rules.Curves.of(texts, rivals, -1)) == math.inf
     lost = texts.assign(coherence=0.0)
-    assert math.isnan(detector.truth_of(rules.Curves.of(lost, rivals, 1)))
+    assert math.isnan(truths.truth_of(rules.Curves.of(lost, rivals, 1)))
     rng = np.random.default_rng(0)
-    assert 0 < detector.noise_floor(curves, truth, rng) < 0.1
+    assert 0 < truths.noise_floor(curves, truth, rng) < 0.1
     alike = curves.of_prompts([0] * PROMPTS)
-    assert detector.noise_floor(alike, detector.truth_of(alike), rng) == 0
+    assert truths.noise_floor(alike, truths.truth_of(alike), rng) == 0
 
 
 def test_a_threshold_never_saw_what_it_is_judged_on(modules: dict[str, Any]) -> None:
-    choose = modules["detector"].held_out_choice
+    choose = modules["errors"].held_out_choice
     groups = [("a", "x"), ("a", "y"), ("b", "x"), ("b", "y")]
     # Threshold 0 is best on trait x and on no other, threshold 1 on trait y.
     errors = np.array([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
@@ -148,5 +137,5 @@ def test_the_study_has_every_trait_layer_method_and_seed_once(modules: dict[str,
     assert len(set(map(str, found))) == len(found) == 6 * 2 * (3 * 3 + 2)
     assert {case.layer for case in found} == {0, 3, 5}
     assert {case.layer for case in studies.cases(3)} == {0, 1, 2}
-    small = studies.smaller(pd.DataFrame({"a": [0.1], "b": [1], "c": ["x"]}))
+    small = modules["keeping"].smaller(pd.DataFrame({"a": [0.1], "b": [1], "c": ["x"]}))
     assert [str(dtype) for dtype in small.dtypes[:2]] == ["float32", "int64"]

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
-
 
 @pytest.fixture(scope="module")
-def judged() -> Iterator[Any]:
-    sys.path.insert(0, str(FOLDER))
-    try:
-        yield importlib.import_module("judged")
-    finally:
-        sys.path.remove(str(FOLDER))
-        sys.modules.pop("judged", None)
+def judged(benchmark_script: Callable[[str], Any]) -> Any:
+    return benchmark_script("judged")
 
 
 @pytest.fixture

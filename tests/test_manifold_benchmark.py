@@ -1,25 +1,13 @@
 """The benchmark of streaming: what it streams, and that its comparison can fail."""
 
-import importlib
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
-
 
 @pytest.fixture(scope="module")
-def bench():
-    sys.path.insert(0, str(FOLDER))
-    try:
-        yield importlib.import_module("manifold")
-    finally:
-        sys.path.remove(str(FOLDER))
-        for name in ("manifold", "timing"):
-            sys.modules.pop(name, None)
+def bench(benchmark_script):
+    return benchmark_script("manifold")
 
 
 def test_arguments(bench) -> None:

@@ -55,21 +55,16 @@ def one_sweep(directory: Path) -> pd.DataFrame:
     )
 
 
-def in_child(directory: Path, result: Path | None, *, die_at_write: int | None = None) -> int:
+def in_child(directory: Path, result: Path | None, *, die_at: int | None = None) -> int:
     """Fork a sweep; its frame goes to `result` (pickled). Returns the child's pid."""
-    pid = os.fork()
-    if pid:
-        return pid
-    try:
-        if die_at_write is not None:
-            kills.die_at_write(die_at_write)
+
+    def work() -> int:
         frame = one_sweep(directory)
         if result is not None:
             frame.to_pickle(result)
-        os._exit(0)
-    except BaseException as error:
-        print(repr(error), file=sys.stderr, flush=True)
-        os._exit(1)
+        return 0
+
+    return kills.in_child(work, die_at=die_at)
 
 
 def finished(pid: int) -> int:
@@ -100,7 +95,7 @@ def main(folder: Path) -> None:
     for index in range(KILLS):
         directory = folder / f"killed-{index}"
         if index % 5 == 4:  # in the middle of a write, which a clock would hardly hit
-            pid = in_child(directory, None, die_at_write=moments.randrange(1, 8))
+            pid = in_child(directory, None, die_at=moments.randrange(1, 8))
         else:
             pid = in_child(directory, None)
             # Told by chunks, not by a clock, which a busy machine would stretch: at random between

@@ -85,23 +85,15 @@ def test_a_signal_while_writing(tmp_path, monkeypatch, whole):
     assert outputs(base) == whole
 
 
-def child(base, *, die_at_write: int | None = None) -> int:
+def child(base, *, die_at: int | None = None) -> int:
     """A run in a process of its own, which may be killed as it puts a file in its place."""
-    pid = os.fork()
-    if pid:
-        return pid
-    try:
-        if die_at_write is not None:
-            kills.die_at_write(die_at_write)
-        os._exit(run(base, *TWO, settings=LONG).status)
-    except BaseException:
-        os._exit(99)
+    return kills.in_child(lambda: run(base, *TWO, settings=LONG).status, die_at=die_at)
 
 
 @pytest.mark.parametrize("write", [0, 1, 3, 5, 8, 11])
 def test_killed_at_any_write_it_ends_the_same(tmp_path, whole, write):
     base = base_dir(tmp_path)
-    _, status = os.waitpid(child(base, die_at_write=write), 0)
+    _, status = os.waitpid(child(base, die_at=write), 0)
     assert os.WIFSIGNALED(status)
     assert os.WTERMSIG(status) == signal.SIGKILL
     assert run(base, *TWO, settings=LONG).status == 0

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +15,6 @@ import pytest
 from workbench import tables
 from workbench.models import load
 
-FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 ASKED: list[str] = []
 
 
@@ -29,17 +26,15 @@ def measure(lm: Any, case: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 @pytest.fixture
-def studies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
-    monkeypatch.syspath_prepend(str(FOLDER))
+def studies(
+    benchmark_script: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Any:
     monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
     ASKED.clear()
-    names = ("studies", "study_odds")
-    module, _ = (importlib.import_module(name) for name in names)
+    module = benchmark_script("studies")
     made_up = SimpleNamespace(name="small", fingerprint="f" * 64, layers=1)
     monkeypatch.setattr(module, "model", lambda _: made_up)
-    yield module
-    for name in names:
-        sys.modules.pop(name, None)
+    return module
 
 
 @pytest.fixture
@@ -109,9 +104,11 @@ def test_a_check_stamps_what_is_the_same_and_refuses_what_is_not(
         replace(study, measure=other).check("small", tmp_path, 1)
 
 
-def test_half_lives_lie_on_their_own_side(studies: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_lives_lie_on_their_own_side(
+    benchmark_script: Callable[[str], Any], studies: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of a random direction they say little, but each must be a distance or none."""
-    case, module = studies.Case("mood", 1, "random", 0), importlib.import_module("study_odds")
+    case, module = studies.Case("mood", 1, "random", 0), benchmark_script("study_odds")
     monkeypatch.setattr(module, "PAIRS", 2)
     curves, halves = module.measure(load("wren"), case)
     assert halves["sign"].tolist() == [1, -1]

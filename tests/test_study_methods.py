@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -17,26 +16,22 @@ from workbench.models import LM, load
 from workbench.splits import text_hashes
 from workbench.trainable import FORMS
 
-FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
-
 
 @pytest.fixture
-def study(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+def study(
+    benchmark_script: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Any:
     """The script, as small as it can be: one trait, one way of each kind, few texts."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    for name in ("ways", "study_methods"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    ways = importlib.import_module("ways")
-    script = importlib.import_module("study_methods")
+    ways, module = benchmark_script("ways"), benchmark_script("study_methods")
     monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
     for name, value in {"PAIRS": 4, "CHOOSING": 6, "REPORTING": 4, "SHARES": (0.0, 0.5)}.items():
         monkeypatch.setattr(ways, name, value)
-    monkeypatch.setattr(script, "TUNED", 3)
-    monkeypatch.setattr(script, "NEW_TOKENS", 24)
-    monkeypatch.setattr(script, "TRAITS", ("power",))
+    monkeypatch.setattr(module, "TUNED", 3)
+    monkeypatch.setattr(module, "NEW_TOKENS", 40)
+    monkeypatch.setattr(module, "TRAITS", ("power",))
     few = (ways.VANILLA, ways.PROMPTING, ways.WAYS[2], ways.Way("sft", "lora"))
-    monkeypatch.setattr(script, "WAYS", few)
-    return script
+    monkeypatch.setattr(module, "WAYS", few)
+    return module
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +39,7 @@ def wren() -> LM:
     return load("wren")
 
 
-def test_all_ways_have_the_same_budget(study: ModuleType) -> None:
+def test_all_ways_have_the_same_budget(study: Any) -> None:
     ways = study.ways
     assert {len(trials) for trials in ways.TRIALS.values()} == {3}
     assert {way.method for way in ways.WAYS} == set(method_comparison.METHODS)
@@ -56,7 +51,7 @@ def test_all_ways_have_the_same_budget(study: ModuleType) -> None:
         assert way.trials == (ways.TRIALS.get(way.method) or ({},))
 
 
-def test_nothing_that_reports_has_been_seen(study: ModuleType) -> None:
+def test_nothing_that_reports_has_been_seen(study: Any) -> None:
     """Not by what made a way, by what chose its coefficient, nor by what chose its settings."""
     ways = study.ways
     ways.draw.cache_clear()
@@ -81,11 +76,11 @@ def test_nothing_that_reports_has_been_seen(study: ModuleType) -> None:
 
 
 def test_a_small_study_resumes_and_is_up_to_date_afterwards(
-    study: ModuleType, wren: LM, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    study: Any, wren: LM, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study.ways.draw.cache_clear()
     torch.manual_seed(0)
-    assert not study.up_to_date(wren, tmp_path, (0,))
+    assert not study.keeper_of(wren, (0,)).stand(study.TABLES, tmp_path)
     study.run(wren, tmp_path, (0,))
     first = tables.load_table("study_methods_texts", directory=tmp_path)
     tried = tables.load_table("study_methods_trials", directory=tmp_path)
@@ -97,24 +92,26 @@ def test_a_small_study_resumes_and_is_up_to_date_afterwards(
     assert first.groupby("rule").size().to_dict() == {"best": 16, "recommended": 16}
     still = first[(first["method"] == "sft") & (first["m"] == 0)]
     vanilla = first[first["method"] == "vanilla"]
+    assert vanilla["shown"].nunique() == 2
     for rule, own in still.groupby("rule"):
         plain = vanilla[vanilla["rule"] == rule]
-        pd.testing.assert_series_equal(own["shown"], plain["shown"], check_index=False)
-    assert study.up_to_date(wren, tmp_path, (0,))
-    assert not study.up_to_date(wren, tmp_path, (0, 1))
+        for column in ("shown", "coherence"):
+            pd.testing.assert_series_equal(own[column], plain[column], check_index=False)
+    assert study.keeper_of(wren, (0,)).stand(study.TABLES, tmp_path)
+    assert not study.keeper_of(wren, (0, 1)).stand(study.TABLES, tmp_path)
     capsys.readouterr()
     study.run(wren, tmp_path, (0,))  # all from the cache
-    assert "of CPU" not in capsys.readouterr().out
+    assert capsys.readouterr().out == ""
     again = tables.load_table("study_methods_texts", directory=tmp_path)
     pd.testing.assert_frame_equal(first, again)
     made = tmp_path / "tables" / "study_methods_texts.json"
-    made.write_text(made.read_text().replace('"new_tokens": 24', '"new_tokens": 23'))
-    assert not study.up_to_date(wren, tmp_path, (0,))
+    made.write_text(made.read_text().replace('"new_tokens": 40', '"new_tokens": 39'))
+    assert not study.keeper_of(wren, (0,)).stand(study.TABLES, tmp_path)
     study.check(wren, tmp_path, 2)
-    assert study.up_to_date(wren, tmp_path, (0,))
+    assert study.keeper_of(wren, (0,)).stand(study.TABLES, tmp_path)
     assert len(tables.load_table("study_methods_texts", directory=tmp_path).attrs["checked"]) == 2
     other = first.assign(shown=-first["shown"].fillna(0.5))
-    study.save(wren, tmp_path, (0,), (other, tried))
+    study.keeper_of(wren, (0,)).save({study.TABLES[0]: other}, tmp_path)
     with pytest.raises(ValueError, match="differs"):
         study.check(wren, tmp_path, 1)
     results = method_comparison.table(first)

@@ -18,6 +18,7 @@ from workbench.look import (
     TEMPLATE,
     WIDTH,
     redrawable,
+    shaded,
 )
 
 
@@ -97,20 +98,8 @@ def _curve(
     place: dict[str, int],
 ) -> None:
     name, first = html.escape(trait), place == {"row": 1, "col": 1}
-    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
     x = own["ceilings"].to_numpy()
-    figure.add_scatter(
-        x=[*x, *x[::-1]],
-        y=[*own["high"], *own["low"][::-1]],
-        fill="toself",
-        fillcolor=f"rgba({red},{green},{blue},0.22)",
-        line={"width": 0},
-        mode="lines",
-        hoverinfo="skip",
-        showlegend=False,
-        legendgroup=name,
-        **place,
-    )
+    shaded(figure, own.assign(x=x), color, 0.22, legendgroup=name, **place)
     figure.add_scatter(
         x=x,
         y=own["mean"],

@@ -112,21 +112,7 @@ def band(
     `dash` is plotly's name of the line's pattern, `named` says whether the legend has the line.
     """
     name = html.escape(name)
-    x = [*line["x"], *line["x"][::-1]]
-    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
-    figure.add_scatter(
-        x=x,
-        y=[*line["high"], *line["low"][::-1]],
-        fill="toself",
-        fillcolor=f"rgba({red},{green},{blue},{shade})",
-        line={"width": 0},
-        mode="lines",
-        hoverinfo="skip",
-        showlegend=False,
-        legendgroup=f"{row} {name}",
-        row=row,
-        col=1,
-    )
+    shaded(figure, line, color, shade, legendgroup=f"{row} {name}", row=row, col=1)
     figure.add_scatter(
         x=line["x"],
         y=line["mean"],
@@ -139,6 +125,22 @@ def band(
         hovertemplate=f"%{{y:.3g}} at %{{x:.3g}}<extra>{name}</extra>",
         row=row,
         col=1,
+    )
+
+
+def shaded(figure: go.Figure, line: pd.DataFrame, color: str, shade: float, **place: Any) -> None:
+    """The area between two curves (columns x, low, high); `place` goes to plotly as it is."""
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    figure.add_scatter(
+        x=[*line["x"], *line["x"][::-1]],
+        y=[*line["high"], *line["low"][::-1]],
+        fill="toself",
+        fillcolor=f"rgba({red},{green},{blue},{shade})",
+        line={"width": 0},
+        mode="lines",
+        hoverinfo="skip",
+        showlegend=False,
+        **place,
     )
 
 

@@ -198,7 +198,7 @@ def load_table(name: str, *, directory: str | Path = "reports") -> pd.DataFrame:
     return frame
 
 
-def stale(name: str, *, directory: str | Path = "reports", **expected: str) -> list[str]:
+def stale(name: str, *, directory: str | Path = "reports", **expected: Any) -> list[str]:
     """Why a saved table no longer stands for the present code, model or data; empty if it does.
 
     `expected` gives provenance entries as they are now, such as `model="…sha256…"`; the code is
