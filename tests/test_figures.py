@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workbench import figures, look
+from workbench import figures, look, sweep_figures
 
 MARKS = [
     {"mark": "recommended", "value": -0.5, "low": -0.6, "high": -0.4},
@@ -89,7 +89,7 @@ def test_sweep_shows_every_text_on_hover_escaped() -> None:
 def test_a_long_text_and_a_prompt_like_a_template_are_cut_and_kept_plain() -> None:
     frame = sweep(prompts=1).assign(text="word " * 100, prompt="%{x} {y} " + "p" * 100)
     (dots,) = [t for t in figures.sweep_curves(frame).data if t.mode == "markers"]
-    assert all(len(text.replace("<br>", " ")) <= figures.TEXT for text in dots.hovertext)
+    assert all(len(text.replace("<br>", " ")) <= sweep_figures.TEXT for text in dots.hovertext)
     assert dots.hovertext[0].endswith("…")
     assert re.findall(r"%\{\w+", dots.hovertemplate) == ["%{x", "%{hovertext"]
 
