@@ -133,11 +133,16 @@ def test_the_papers_numbers_stand_beside_ours() -> None:
     assert table["preference, carried"].tolist()[0] == "−12.00 (−12.00 to −12.00)"
 
 
+def test_no_number_of_pairs_is_said_in_words() -> None:
+    assert law_findings.fewest(67.0) == "67 pairs"
+    assert law_findings.fewest(np.inf) == "no number of pairs"
+
+
 def test_what_limits_the_laws_is_said() -> None:
     said = law_words.limit(laws(), pairs())
     assert "median R² of 0.950, and one half's own mean curve, without any law, 0.951" in said
     assert "70% is level" in said
-    assert "67 pairs on a side dealt at random, 33 matched in length" in said
+    assert "67 pairs on a side dealt at random, 33 pairs matched in length" in said
     told = law_words.needed(laws())
     assert "the paper's law has a median R² of 0.40, the cubic 0.80" in told
     assert f"ahead in 0 of {len(cases())} cases" in told

@@ -83,6 +83,14 @@ def test_expected_r2_is_that_of_fresh_pairs(dealing: law_sampling.Dealing) -> No
     assert found.expected(needed, dealing) >= 0.97 > found.expected(needed - 1, dealing)
 
 
+def test_of_a_curve_that_does_not_move_no_number_of_pairs_is_enough() -> None:
+    drift = np.random.default_rng(0).normal(size=(40, 1)) * np.linspace(-1, 1, 9)
+    found = spread(drift - drift.mean(axis=0), np.ones(40))
+    assert found.signal == 0
+    assert found.needed(0.97) == np.inf
+    assert found.expected(8) < 0
+
+
 def test_lengths_are_of_both_answers() -> None:
     frame = pd.DataFrame(
         {"pair": [0, 0, 1, 1], "tokens_positive": [3, 3, 5, 5], "tokens_negative": [4, 4, 9, 9]}

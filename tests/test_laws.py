@@ -84,6 +84,26 @@ def test_noise_moves_the_curve_little(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_read_off_beyond_the_range(kind: Kind) -> None:
+    """Of a grid that reaches four times as far to one side: 3 m / (1 + m^2) has its trough at -1,
+    which nobody measured."""
+    m = np.linspace(-0.5, 2, 33)
+    m[np.abs(m).argmin()] = 0
+    curve = 3 * m / (1 + m**2) if kind == "preference" else -3 * m**2
+    found = laws.fit(m, curve, kind)
+    told = law_quantities.quantities(found, kind)
+    assert (found.low, found.high) == (-0.5, 2)
+    if kind == "preference":
+        assert told["trough"] == -0.5
+        assert np.isnan(told["half_life_minus"])
+        assert told["half_life_plus"] == pytest.approx(1, abs=0.05)
+    else:  # half of the fall to either end
+        assert told["half_life_minus"] == pytest.approx(-0.5 / np.sqrt(2), abs=0.02)
+        assert told["half_life_plus"] == pytest.approx(2 / np.sqrt(2), abs=0.03)
+    assert ("m_minus outside" in found.at_bound) == (found.parameters["m_minus"] < -0.5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_choice_of_numbers_is_continuous(kind: Kind) -> None:
     law = LAWS[kind]["paper"]
     drawn = np.random.default_rng(0).uniform(law.low, law.high, (200, len(law.bounds)))
@@ -278,4 +298,6 @@ def test_scores_below_the_panel_are_drawn_at_its_edge() -> None:
 
 def test_a_fit_is_a_plain_value() -> None:
     found = laws.fit(M, paper_curve("utility"), "utility", follow=2)
-    assert replace(found, reach=1.4)(np.array([1.4])) == pytest.approx(found(np.array([0.7])))
+    assert replace(found, low=-1.4, high=1.4)(np.array([1.4])) == pytest.approx(
+        found(np.array([0.7]))
+    )

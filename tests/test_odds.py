@@ -22,6 +22,7 @@ from workbench.odds import against, odds, unrelated_loss
 from workbench.pairs import Pair, Pairs
 from workbench.positions import generated, mask
 from workbench.tokens import encode
+from workbench.train import train
 from workbench.updates import Add, Intervention
 from workbench.vectors import SteeringVector
 from workbench.weight_updates import AddLowRank
@@ -222,16 +223,29 @@ def test_utility_where_the_answers_are_nearly_sure(sharp: float, length: int) ->
         assert naive <= 0 or abs(math.log(np.exp(total).sum() / naive) - expected) > 1e-3
 
 
-def test_one_token_answers_of_a_sure_model(tiny: LM) -> None:
+def test_one_token_answers_of_a_sure_model() -> None:
     """Steered so hard towards one token that 1 - P is 0 in float32."""
-    pairs = Pairs((Pair(" yes", " no", "Answer:"),), "one")
-    head = tiny.model.get_output_embeddings().weight.detach()
-    batch = encode(tiny, ["Answer:"], [" yes"])
-    first = int(batch.ids[0, int(batch.starts[0])])
-    frame = odds(tiny, [Intervention(2, Add(head[first] * 20))], pairs, (0, 1, 4), quiet=True)
-    if (frame["tokens_positive"] == 1).all():
-        assert np.isfinite(frame["utility"]).all()
-        assert frame["utility"].is_monotonic_increasing
+    lm = build("llama", seed=64)  # of its own, as its head is changed
+    lm.model.get_output_embeddings().weight.data.mul_(60)
+    pairs = Pairs((Pair("a", "b", "Answer:"),), "one")
+    head = lm.model.get_output_embeddings().weight.detach()
+    batch = encode(lm, ["Answer:"] * 2, ["a", "b"])
+    first, second = (int(row[own][0]) for row, own in zip(batch.ids, batch.completion, strict=True))
+    steer = [Intervention(2, Add(head[first] * 9))]
+    frame = odds(lm, steer, pairs, (0, 1, 4), quiet=True)
+    assert (frame[["tokens_positive", "tokens_negative"]] == 1).all(axis=None)
+    asked = batch.ids[:1, : int(batch.starts[0])]
+    block = lm.model.model.layers[2]
+    for row in frame.to_dict("records"):
+        added = head[first] * 9 * row["m"]
+        handle = block.register_forward_hook(lambda *given, v=added: given[2] + v)
+        with handle, torch.no_grad():
+            logits = lm.model(asked).logits[0, -1].double()
+        rest = logits.clone()
+        rest[[first, second]] = -torch.inf
+        both = logits[[first, second]].logsumexp(0)
+        assert row["utility"] == pytest.approx(float(both - rest.logsumexp(0)), abs=1e-4)
+    assert 1 - np.float32(np.exp(-frame["loss_positive"].iloc[-1])) == 0  # nothing left of 1 - P
 
 
 def test_an_answer_that_begins_like_the_other_is_said(
@@ -335,9 +349,29 @@ def test_parts_of_the_fall_add_up(tiny: LM, answering: tuple[list[Intervention],
     wide = frame.pivot(index="pair", columns="m", values="utility")
     assert plus["value"] == pytest.approx((wide[4] - wide[0]).mean())
     assert plus["low"] <= plus["value"] <= plus["high"]
+    # A pair that is undefined at one end counts in no part there.
+    holed = frame.assign(utility=frame["utility"].mask((frame["pair"] == 0) & (frame["m"] == 4)))
+    value = coupling.survives(holed).query("side == 'plus'").set_index("part")
+    assert value.loc["utility", "pairs"] == len(pairs) - 1
+    assert value.loc["utility", "value"] == pytest.approx(
+        sum(value.loc[part, "value"] for part in parts)
+    )
     frame.attrs["length"] = "mean"
     with pytest.raises(ValueError, match="length='sum'"):
         coupling.survives(frame)
+
+
+@pytest.mark.parametrize("form", ["lora", "local_weight"])
+def test_whatever_one_coefficient_scales_can_be_measured(tiny: LM, form: str) -> None:
+    made = train(tiny, PAIRS, form=form, epochs=1, held_out=0, progress=False, quiet=True)
+    frame = odds(tiny, made, PAIRS, (-1, 0, 1), quiet=True)
+    same = odds(tiny, made.at(1.0), PAIRS, (-1, 0, 1), quiet=True)
+    assert frame["preference"].tolist() == same["preference"].tolist()
+    assert frame.attrs["unit"] == "raw"
+    assert "what steers was made from some of these texts" in frame.attrs["said"][-1]
+    assert same.attrs["said"] == frame.attrs["said"][:-1]
+    with pytest.raises(ValueError, match="no list of interventions"):
+        odds(tiny, 3.0, PAIRS, (-1, 0, 1))  # type: ignore[arg-type]
 
 
 # ---- bad input ----------------------------------------------------------------------------------

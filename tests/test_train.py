@@ -4,6 +4,7 @@ import json
 import math
 import signal
 import threading
+from dataclasses import replace
 
 import architectures
 import pytest
@@ -515,5 +516,20 @@ def test_a_start_of_another_model_is_refused(tiny):
     other = architectures.build("gpt2")
     weight = torch.zeros(other.inner_width(1), other.width)
     foreign = LocalWeight({1: AddLinear(weight, torch.zeros(other.width))}, "gpt2", "", "hand")
-    with pytest.raises(ValueError, match="reads a width of 128"):
+    with pytest.raises(ValueError, match="changes a map of 128 to 32"):
         train(tiny, CHOICE, form="local_weight", start=foreign, **SMALL)
+    alike = architectures.build("llama", seed=5)
+    made = train(alike, CHOICE, **SMALL)
+    with pytest.raises(ValueError, match=r"was made on|other weights"):
+        train(tiny, CHOICE, start=made, **SMALL)
+
+
+def test_what_made_a_start_is_known_of_what_begins_from_it(tiny):
+    first, rest = replace(CHOICE, pairs=CHOICE[:3]), replace(CHOICE, pairs=CHOICE[3:])
+    start = train(tiny, first, **SMALL)
+    made = train(tiny, rest, start=start, **SMALL)
+    assert made.texts == {*first.texts, *rest.texts}
+    assert made.provenance["start"]
+    assert start.provenance["start"] is None
+    with pytest.raises(ValueError, match=r"'start' and .* share"):
+        train(tiny, rest, start=start, **SMALL | {"held_out": first})

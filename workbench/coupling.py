@@ -19,7 +19,9 @@ def survives(frame: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """The change from m = 0 to either end of the range, over the pairs of `odds.odds` with sums.
 
     One row per (side, part): `side` ("plus", "minus"), `m` (the end), `part`, `value`, `low` and
-    `high` (mean over pairs, 95 % bootstrap over pairs, in nats). The parts add up to the first:
+    `high` (mean over pairs, 95 % bootstrap over pairs, in nats), `pairs` (those whose utility is
+    defined at 0 and at the end: the others are left out of every part). The parts add up to the
+    first:
     "utility", "likelihood of both" (-(L_p + L_n) / 2), "half of |preference|", "rest"; below stand
     "per token" (the change of `likelihood`, nats per token) and, where it was measured, "unrelated
     text" (minus the loss there, nats per token, without an interval over pairs).
@@ -37,14 +39,16 @@ def survives(frame: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     for side, end in (("plus", len(grid) - 1), ("minus", 0)):
         if end == zero:
             continue
+        defined = np.isfinite(parts["utility"][:, [zero, end]]).all(axis=1)
         for name, table in parts.items():
             change = table[:, end] - table[:, zero]
             if name == "unrelated text":
-                rows.append((side, grid[end], name, float(change[0]), np.nan, np.nan))
+                rows.append((side, grid[end], name, float(change[0]), np.nan, np.nan, 0))
                 continue
-            found = bootstrap_mean(change, seed=seed)
-            rows.append((side, grid[end], name, found.value, found.low, found.high))
-    return pd.DataFrame(rows, columns=["side", "m", "part", "value", "low", "high"])
+            found = bootstrap_mean(change[defined], seed=seed)
+            values = (found.value, found.low, found.high, found.count)
+            rows.append((side, grid[end], name, *values))
+    return pd.DataFrame(rows, columns=["side", "m", "part", "value", "low", "high", "pairs"])
 
 
 def _parts(frame: pd.DataFrame) -> dict[str, np.ndarray]:

@@ -179,8 +179,13 @@ def _reason(row: Mapping[str, Any], score: str, bound: str, about: pd.Series) ->
     first, second = sorted(causes, key=lambda name: -causes[name])[:2]
     return (
         f"pairs differ: {causes[first]:.0%} in {first}, {causes[second]:.0%} in {second}; "
-        f"{int(about['needed_random'])} pairs on a side for 0.97"
+        f"{fewest(about['needed_random'])} on a side for 0.97"
     )
+
+
+def fewest(count: float) -> str:
+    """How many pairs are needed, in words."""
+    return f"{count:.0f} pairs" if np.isfinite(count) else "no number of pairs"
 
 
 def hidden(frame: pd.DataFrame, *, at: float = 1.0, seed: int = 0) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from workbench.intervals import percentiles, resamples
 from workbench.law_shapes import Floats, Kind
 from workbench.laws import Fit, fit, fit_many
 
-# Points on which a curve is read off: half a thousandth of the range apart.
+# Points on which a curve is read off, 0 and as many on either side of it.
 _POINTS = 2001
 
 
@@ -52,19 +52,20 @@ def means(table: Floats, weights: Floats | None = None) -> Floats:
 def quantities(fitted: Fit, kind: Kind) -> dict[str, float]:
     """Of a fitted curve f within its range of m, in units of m and nats:
 
-    preference  `slope`, that of the line over a tenth of the range to either side of 0; `peak` and
-                `trough`, the m of its largest and least value; `half_life_plus` and
-                `half_life_minus`, the m on either side where f - f(0) has fallen to half of what
-                its line over that side's tenth promised
+    preference  `slope`, that of the line from a tenth of the way to one end of the range to a tenth
+                of the way to the other; `peak` and `trough`, the m of its largest and least value;
+                `half_life_plus` and `half_life_minus`, the m on either side where f - f(0) has
+                fallen to half of what its line over that side's tenth promised
     utility     `peak`, the m of its largest value; `height`, f there less f(0); `half_life_plus`
                 and `half_life_minus`, the m on either side of the peak where half of the fall from
                 there to the end of the range is done
 
     NaN where there is no such place within the range.
     """
-    m = np.linspace(-fitted.reach, fitted.reach, _POINTS)
-    f = fitted(m)
     zero = _POINTS // 2
+    sides = np.linspace(fitted.low, 0, zero + 1), np.linspace(0, fitted.high, zero + 1)
+    m = np.concatenate([sides[0], sides[1][1:]])
+    f = fitted(m)
     found: dict[str, float] = {}
     if kind == "preference":
         step = _POINTS // 20

@@ -99,7 +99,8 @@ def no_law(table: Floats, dealt: Halves) -> Floats:
 class Spread:
     """How far the curves of pairs lie apart, beside how far their mean moves over m.
 
-    signal   variance over m of the mean curve, nats squared, less what sampling adds to it
+    signal   variance over m of the mean curve, nats squared, less what sampling adds to it; 0
+             where that is all of it
     between  variance between pairs, mean over m; `shape`, that of what is left without each
              pair's own level
     matched  what `between` is between neighbours in length
@@ -123,11 +124,14 @@ class Spread:
         noise = self.between if dealing == "random" else self.matched
         return 1 - 2 * noise / pairs / (self.signal + self.shape / pairs)
 
-    def needed(self, aim: float, dealing: Dealing = "random") -> int:
-        """The fewest pairs on either side at which that reaches `aim`."""
+    def needed(self, aim: float, dealing: Dealing = "random") -> float:
+        """The fewest pairs on either side at which that reaches `aim`; infinite where the mean
+        curve moves no more than sampling alone would move it."""
+        if self.signal == 0:
+            return float("inf")
         noise = self.between if dealing == "random" else self.matched
         exact = (2 * noise - (1 - aim) * self.shape) / ((1 - aim) * self.signal)
-        return max(1, int(np.ceil(exact - 1e-9)))
+        return max(1.0, float(np.ceil(exact - 1e-9)))
 
 
 def spread(table: Floats, tokens: Sequence[float] | Floats) -> Spread:
@@ -156,9 +160,8 @@ def spread(table: Floats, tokens: Sequence[float] | Floats) -> Spread:
     shape = float((apart - level[:, None]).var(axis=0, ddof=1).mean())
     order = np.argsort(length, kind="stable")[: count - count % 2].reshape(-1, 2)
     steps = (curves[order[:, 0]] - curves[order[:, 1]]) ** 2
-    signal: float = max(float(np.var(mean)) - shape / count, float(np.finfo(float).tiny))
     return Spread(
-        signal=float(signal),
+        signal=max(float(np.var(mean)) - shape / count, 0.0),
         between=float(apart.var(axis=0, ddof=1).mean()),
         shape=shape,
         matched=float(steps.mean() / 2),

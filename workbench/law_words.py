@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from workbench.law_findings import AIMS, CASE, FORMS, shapes, spreads
+from workbench.law_findings import AIMS, CASE, FORMS, fewest, shapes, spreads
 from workbench.law_shapes import KINDS
 from workbench.wording import number
 
@@ -136,8 +136,8 @@ def limit(laws: pd.DataFrame, pairs: pd.DataFrame) -> str:
             f"{here['size'].median():.0%} size of the effect, {here['other'].median():.0%} shape "
             f"(medians over cases); a line in the length of the answers explains "
             f"{here['length'].median():.0%}. For 0.97 a median case needs "
-            f"{here['needed_random'].median():.0f} pairs on a side dealt at random, "
-            f"{here['needed_matched'].median():.0f} matched in length."
+            f"{fewest(here['needed_random'].median())} on a side dealt at random, "
+            f"{fewest(here['needed_matched'].median())} matched in length."
         )
     return " ".join(said)
 

@@ -29,22 +29,28 @@ _AT_BOUND = 0.01
 class Fit:
     """A law fitted to a curve.
 
-    numbers  those that were searched, the sign pattern last, where m runs from -1 to 1 over `reach`
+    numbers  those that were searched, the sign pattern last, of m in shares of `reach`
     weights  of the law's columns
     r2       share of the curve's variance that it explains
     rss      sum of squared residuals, in the curve's unit squared
     at_bound which of the numbers ended at a bound of their range, and at which ("p_plus high"), and
              which centers lie outside of the range of m ("m_plus outside")
+    low, high the range of m that it was fitted to; `reach`, the larger of the two by size
     """
 
     law: Law
     numbers: Floats
     weights: Floats
-    reach: float
+    low: float
+    high: float
     points: int
     r2: float
     rss: float
     at_bound: tuple[str, ...]
+
+    @property
+    def reach(self) -> float:
+        return max(-self.low, self.high)
 
     def __call__(self, m: ArrayLike) -> Floats:
         """The fitted curve at some m, (K,)."""
@@ -122,11 +128,10 @@ def fit_many(
     alone, with `follow` 0."""
     found = _law(kind, law)
     grid, table = _checked(m, curves, found)
-    reach = float(np.abs(grid).max())
-    at = grid / reach
+    at = grid / np.abs(grid).max()
     if not found.bounds:
         start = np.ones((1, 1))
-        return [_finished(found, at, reach, curve, start[0]) for curve in table]
+        return [_finished(found, grid, curve, start[0]) for curve in table]
     starts, bases = _starts(kind, law, at.tobytes())
     # Of a curve, what a start's columns leave over: its square less that of its projection.
     explained = np.zeros((len(table), len(starts)))
@@ -140,7 +145,7 @@ def fit_many(
         chosen = [*near, *_apart(starts, np.argsort(-gain, kind="stable"), found, follow)]
         ends = [_followed(found, at, curve, start) for start in chosen]
         best = min(ends, key=lambda end: end[1])[0]
-        fits.append(_finished(found, at, reach, curve, best))
+        fits.append(_finished(found, grid, curve, best))
     return fits
 
 
@@ -259,7 +264,8 @@ def _followed(law: Law, at: Floats, curve: Floats, start: Floats) -> tuple[Float
     return numbers(found.x[None])[0], 2 * found.cost * size**2
 
 
-def _finished(law: Law, at: Floats, reach: float, curve: Floats, numbers: Floats) -> Fit:
+def _finished(law: Law, grid: Floats, curve: Floats, numbers: Floats) -> Fit:
+    at = grid / np.abs(grid).max()
     columns = law.shape(at, numbers[None])[0]
     weights = np.linalg.lstsq(columns, curve, rcond=1e-12)[0]
     rss = float(((curve - columns @ weights) ** 2).sum())
@@ -271,9 +277,10 @@ def _finished(law: Law, at: Floats, reach: float, curve: Floats, numbers: Floats
     if "k" in law.bounds:
         centers = [float(center[0]) for center, _, _ in wells(numbers[None])]
         sides = zip(("plus", "minus"), centers, strict=True)
-        ends += [f"m_{side} outside" for side, center in sides if abs(center) > 1]
+        ends += [f"m_{side} outside" for side, m in sides if not at[0] <= m <= at[-1]]
     total = float(((curve - curve.mean()) ** 2).sum())
-    return Fit(law, numbers, weights, reach, len(at), 1 - rss / total, rss, tuple(ends))
+    low, high = float(grid[0]), float(grid[-1])
+    return Fit(law, numbers, weights, low, high, len(at), 1 - rss / total, rss, tuple(ends))
 
 
 def r2(curve: ArrayLike, fitted: ArrayLike) -> float:

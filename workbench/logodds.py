@@ -1,4 +1,6 @@
-"""Preference and utility log-odds out of log-probabilities: pure maths, float64, in log space.
+"""Preference and utility log-odds out of log-probabilities: pure maths, in log space and float64
+from the softmax on, which is taken in float32 as everywhere (complements: in float64 from the
+logits).
 
 For a positive and a negative answer to one prompt, L = -log P(answer | prompt) in nats,
 

@@ -26,16 +26,16 @@ from workbench.multiples import check_multipliers, multiples
 from workbench.pairs import Pairs
 from workbench.polarity import against_said
 from workbench.splits import as_text
+from workbench.steerable import Steerable, is_steerable
 from workbench.tokens import Batch, Prompt, encode
 from workbench.tracing import Remote
 from workbench.updates import Intervention
-from workbench.vectors import SteeringVector
 from workbench.versions import versions
 
 if TYPE_CHECKING:
     from workbench.models import LM
 
-Steered = SteeringVector | Sequence[Intervention]
+Steered = Steerable | Sequence[Intervention]
 
 
 def odds(
@@ -52,8 +52,9 @@ def odds(
 ) -> pd.DataFrame:
     """Preference and utility log-odds of every pair under every multiple m.
 
-    steered      a vector, at its own layer and in residual norms; or interventions as they are at
-                 m = 1, such as `vector.at(1.0, layers=[3, 4])`
+    steered      a vector, LoRA or local weight, where `at` steers by itself and in its usual unit
+                 (a vector: its own layer, residual norms); or interventions as they are at m = 1,
+                 such as `vector.at(1.0, layers=[3, 4])`
     pairs        pairs with prompts
     multipliers  the grid of m, 0 among it
     length       "sum": losses are of whole answers; "mean": per token, which are no probabilities
@@ -121,7 +122,7 @@ def odds(
         "model": lm.name,
         "weights": lm.fingerprint if lm.in_memory else "",
         "layers": sorted({each.layer for each in interventions}),
-        "unit": "norm" if isinstance(steered, SteeringVector) else "given",
+        "unit": steered.units[0] if is_steerable(steered) else "given",
         "pairs": pairs.name,
         "trait": pairs.trait,
         "pairs_sha256": pairs.fingerprint,
@@ -172,10 +173,10 @@ def unrelated_loss(
 
 
 def _interventions(lm: LM, steered: Steered) -> Sequence[Intervention]:
-    if isinstance(steered, SteeringVector):
-        steered.check(lm)
-        return steered.at(1.0)
-    return steered
+    if not is_steerable(steered):
+        return steered
+    steered.check(lm)
+    return steered.at(1.0)
 
 
 def _encoded(lm: LM, pairs: Pairs) -> Batch:
@@ -249,8 +250,8 @@ def remarks(frame: pd.DataFrame, steered: Steered, pairs: Pairs) -> list[str]:
     turned = against_said(against(frame))
     if turned:
         said.append(turned)
-    if isinstance(steered, SteeringVector) and steered.texts & set(pairs.texts):
-        said.append("the vector was made from some of these texts: nothing here is held out")
+    if is_steerable(steered) and steered.texts & set(pairs.texts):
+        said.append("what steers was made from some of these texts: nothing here is held out")
     return said
 
 

@@ -8,7 +8,7 @@ than stands here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeGuard
 
 from workbench.positions import Positions
 from workbench.updates import Coefficient, Intervention
@@ -76,9 +76,14 @@ class Steerable(Protocol):
         ...
 
 
+def is_steerable(given: object) -> TypeGuard[Steerable]:
+    """Whether it has a coefficient of its own, unlike a tensor or a list of interventions."""
+    return callable(getattr(given, "at", None)) and bool(getattr(given, "units", ()))
+
+
 def require_steerable(given: object) -> None:
-    """Raise ValueError for what has no coefficient of its own, such as a tensor."""
-    if not callable(getattr(given, "at", None)) or not getattr(given, "units", ()):
+    """Raise ValueError for what has no coefficient of its own."""
+    if not is_steerable(given):
         raise ValueError(
             f"{str(given)[:200]!r} cannot be swept: give a SteeringVector, LoRA or LocalWeight, as "
             "extract and train return them"

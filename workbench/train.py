@@ -25,6 +25,7 @@ from workbench.objectives import AnyObjective, as_objective
 from workbench.pairs import Pairs
 from workbench.polarity import against_said, require_consistent
 from workbench.positions import Positions, Rule, everything
+from workbench.splits import require_disjoint
 from workbench.steering import check_layer, plan
 from workbench.store import open_chunks, tensors_hash
 from workbench.trainable import FORMS, Form, interventions
@@ -97,7 +98,8 @@ def train(
         held_out: Other pairs, or the share of `pairs` (default 0.2), that judge every epoch: the
             one with the lowest loss is kept. 0: all pairs are trained on and the last step is kept.
         patience: Epochs without a lower held-out loss after which training ends; None: never.
-        start: What to begin from: a result of the same form.
+        start: What to begin from: a result of the same form and model. What made it counts as
+            having made the new one, too.
         compat: Compute the objective as the published code does (objectives.py), and train its
             number beside the vector.
         parts: In how many forwards a step's examples are read, for memory. The result is the same
@@ -119,8 +121,9 @@ def train(
 
     Raises ValueError, before any step, for unknown names, settings out of range, layers without
     the site of the form, pairs that lack a prompt, have an empty completion, are longer than the
-    context or contradict each other (polarity.py), held-out pairs that share a text, and a
-    `directory` that holds another run; and
+    context or contradict each other (polarity.py), held-out pairs that share a text with what is
+    trained on or has made `start`, a `start` of another model, and a `directory` that holds another
+    run; and
     `Diverged`, a ValueError that names the step and its pairs, for a loss that is not finite: its
     `result` is what the last checkpoint holds (None before the first).
     """
@@ -148,8 +151,14 @@ def train(
     require_consistent(pairs)
     parameters = settings.begin(lm)
     if start is not None:
+        start.check(lm)
         given = as_parameters(start, shape, settings.layers)
         parameters |= {name: tensor.to(lm.device) for name, tensor in given.items()}
+    begun = tensors_hash(parameters)
+    before, chose = (set[str](), set[str]()) if start is None else _known_to(start)
+    if isinstance(held_out, Pairs):
+        require_disjoint({"start": before, f"{held_out.name} (held out)": held_out.texts})
+        chose |= set(held_out.texts)
     division = hold_out(pairs, held_out, seed, made=shape.name.replace("_", " "))
     making = replace(pairs, pairs=tuple(pairs[i] for i in division.making))
     judging = held_out if isinstance(held_out, Pairs) else None
@@ -171,7 +180,7 @@ def train(
             "model": lm.fingerprint,
             "data": making.fingerprint,
             "held_out": None if judging is None else judging.fingerprint,
-            "start": tensors_hash(parameters),
+            "start": begun,
             **settings.as_json(),
         }
         path = open_chunks(directory, decides, schedule.steps).directory / "state.safetensors"
@@ -182,10 +191,11 @@ def train(
             "pairs": pairs.name,
             "trait": pairs.trait,
             "data": pairs.fingerprint,
-            "texts": sorted(pairs.texts),
+            "start": None if start is None else begun,
+            "texts": sorted({*pairs.texts, *before}),
             "made_from": len(making),
             "held_out": division.said,
-            "held_out_texts": sorted(held_out.texts) if isinstance(held_out, Pairs) else [],
+            "held_out_texts": sorted(chose),
             **settings.as_json(),
             "steps": of.step,
             "complete": complete,
@@ -221,6 +231,11 @@ def _form(name: str) -> Form:
     if name not in FORMS:
         raise ValueError(f"form {name!r} is unknown; choose one of {', '.join(FORMS)}")
     return FORMS[name]
+
+
+def _known_to(start: Trained) -> tuple[set[str], set[str]]:
+    """Hashes of the texts that made a result, and of those that judged it."""
+    return set(start.texts), set(start.held_out_texts)
 
 
 def _layers(lm: LM, layers: int | Sequence[int] | None, start: Trained | None) -> tuple[int, ...]:

@@ -89,4 +89,4 @@ def measure(
     files = {
         m: work.layout.save_losses(frame[frame["m"] == m][list(_COLUMNS)], own, m) for m in wanted
     }
-    return files, said + remarks(frame, steered, pairs)
+    return files, said + remarks(frame, result, pairs)
