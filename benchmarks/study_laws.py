@@ -1,12 +1,13 @@
 """Preference and utility over the coefficient, for every form of steering, and how well laws fit.
 
-    python benchmarks/study_laws.py [MODEL] [--seed 0] [--directory reports]
+    python benchmarks/study_laws.py [MODEL] [--seed 0] [--directory reports] [--check N]
 
 Traits x layers x forms (difference of means; vector, LoRA and local weight trained by SPLIT). Each
 case is steered at 33 coefficients, to one and a half of its own *true ceilings* on either side:
 where, by the exact coherence of sampled texts, half of the texts are lost. Coefficients of all
 forms are in residual norms (`workbench.relative_size`). No pair that is measured made what steers.
-Finished cases are kept in the cache, so that a stopped study goes on where it was. Tables:
+Finished cases are kept in the cache, so that a stopped study goes on where it was. `--check N`
+measures and fits N cases again, so that code which changed no number need not be paid for. Tables:
 
 study_laws_cases    one row per case: its ceilings, its size, what training gave
 study_laws_curves   one row per (case, pair, m): the log-odds, as `workbench.odds` gives them
@@ -18,14 +19,14 @@ study_laws_pairs    one row per (case, kind, dealing, pairs): R^2 of one mean cu
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import law_cases
 import numpy as np
 import pandas as pd
-from keeping import Keeper, smaller  # puts the checkout on the path
+from keeping import Keeper, require_same, smaller  # puts the checkout on the path
 from law_cases import MEASURED, TRAITS, Case, cases, measure, of_case, settings
 
 from workbench import law_comparison, load, pairs
@@ -33,6 +34,7 @@ from workbench.law_quantities import curves
 from workbench.law_sampling import DEALINGS, halves, lengths, no_law, spread
 from workbench.law_shapes import KINDS
 from workbench.models import LM
+from workbench.tables import load_table
 
 # Halvings of the pairs, random curves, pairs with a fit of their own.
 FITS = {"splits": 16, "random": 5, "singles": 12}
@@ -87,37 +89,72 @@ def compared(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 def run(lm: LM, directory: Path, seed: int) -> None:
     """All tables: first every case is measured, then its curves are fitted."""
-    splits = {trait: pairs.load(f"wren-{trait}").split(seed=seed) for trait in TRAITS}
-    todo = [*cases(lm.layers, seed)]
-
-    def measured(number: int, case: Case) -> Sequence[pd.DataFrame]:
-        """What is known of a case, and its curves."""
-
-        def make() -> Sequence[pd.DataFrame]:
-            other = splits[TRAITS[TRAITS.index(case.trait) - 1]].select
-            frame, known = measure(lm, case, splits[case.trait], other, lm.layers)
-            return pd.DataFrame([known]), frame[KEPT]
-
-        keeper = Keeper("study_laws", lm, MEASURED, SCRIPTS[:1], of_case(case, lm.layers))
-        return keeper.parts(str(case), ("case", "curves"), make, place=f"{number}/{len(todo)}")
-
-    known = [measured(number, case) for number, case in enumerate(todo, 1)]
+    splits, todo = dealt(seed), [*cases(lm.layers, seed)]
+    known = [
+        Keeper("study_laws", lm, MEASURED, SCRIPTS[:1], of_case(case, lm.layers)).parts(
+            str(case),
+            ("case", "curves"),
+            lambda case=case: case_of(lm, case, splits),
+            place=f"{number}/{len(todo)}",
+        )
+        for number, case in enumerate(todo, 1)
+    ]
     found: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
     for number, (case, (about, frame)) in enumerate(zip(todo, known, strict=True), 1):
-        parts = splits[case.trait]
-        own = frame[frame["pair"] < len(parts.select) + len(parts.report)]
         decided = {**of_case(case, lm.layers), **FITS}
         keeper = Keeper("study_laws", lm, (*MEASURED, *FITTED), SCRIPTS, decided)
         fitted = keeper.parts(
             str(case),
             ("laws", "pairs"),
-            lambda f=frame, o=own, n=number: (compared(o, n), by_pairs(f)),
+            lambda f=frame, c=case, n=number: fits_of(f, splits[c.trait], n),
             place=f"{number}/{len(todo)} fitted",
         )
         for name, part in zip(TABLES, (about, frame, *fitted), strict=True):
             found[name].append(part.assign(**vars(case))[[*vars(case), *part.columns]])
     tables = {name: smaller(pd.concat(parts, ignore_index=True)) for name, parts in found.items()}
     keeper_of(lm, seed).save(tables, directory)
+
+
+def check(lm: LM, directory: Path, seed: int, count: int) -> None:
+    """Measure and fit so many cases of the tables again and, if they are the same, stamp the tables
+    as those of today's code. Raises ValueError for tables of other weights and for a case that
+    differs by more than rounding (fits: by a thousandth of an R^2)."""
+    found = {name: load_table(name, directory=directory) for name in TABLES}
+    if found[TABLES[0]].attrs["weights"] != lm.fingerprint:
+        raise ValueError(f"the tables in {directory} are of other weights; run the study first")
+    splits, todo = dealt(seed), [*cases(lm.layers, seed)]
+    keeper = keeper_of(lm, seed)
+    chosen = keeper.draw(todo, count)
+    for case in chosen:
+        about, frame = case_of(lm, case, splits)
+        fitted = fits_of(frame, splits[case.trait], todo.index(case) + 1)
+        for name, new in zip(TABLES, (about, frame, *fitted), strict=True):
+            rows = (found[name][list(vars(case))] == pd.Series(vars(case))).all(axis=1)
+            loose = {"atol": 1e-3} if name in TABLES[2:] else {"atol": 1e-4}
+            require_same(smaller(new), found[name][rows], f"{name} {case}", rtol=1e-4, **loose)
+    keeper.save(found, directory, checked=[str(case) for case in chosen])
+
+
+def dealt(seed: int) -> dict[str, pairs.Splits]:
+    """The pairs of every trait, by role."""
+    return {trait: pairs.load(f"wren-{trait}").split(seed=seed) for trait in TRAITS}
+
+
+def case_of(
+    lm: LM, case: Case, splits: Mapping[str, pairs.Splits]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What is known of a case, and its curves."""
+    other = splits[TRAITS[TRAITS.index(case.trait) - 1]].select
+    frame, known = measure(lm, case, splits[case.trait], other, lm.layers)
+    return pd.DataFrame([known]), frame[KEPT]
+
+
+def fits_of(
+    frame: pd.DataFrame, parts: pairs.Splits, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The laws of a case, on the pairs of the data set, and what pairs say of one another."""
+    own = frame[frame["pair"] < len(parts.select) + len(parts.report)]
+    return compared(own, seed), by_pairs(frame)
 
 
 def keeper_of(lm: LM, seed: int) -> Keeper:
@@ -131,9 +168,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("model", nargs="?", default="wren")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--directory", type=Path, default=Path("reports"))
+    said = "measure N cases again and, if they are the same, stamp the tables"
+    parser.add_argument("--check", type=int, metavar="N", help=said)
     args = parser.parse_args(argv)
     lm = load(args.model)
-    if keeper_of(lm, args.seed).stand(TABLES, args.directory):
+    if args.check:
+        check(lm, args.directory, args.seed, args.check)
+    elif keeper_of(lm, args.seed).stand(TABLES, args.directory):
         print("study_laws: up to date")
     else:
         run(lm, args.directory, args.seed)

@@ -102,8 +102,8 @@ class Draw:
 
 @cache
 def draw(trait: str, seed: int) -> Draw:
-    """Nothing that chooses or reports is a text of the pairs, and nothing of a seed one of the draw
-    on which trials are made."""
+    """Nothing that chooses or reports is a text of the pairs, nor of the draw on which trials are
+    made, whose pairs a seed's pairs may share."""
     rows = [tuple(map(_plain, row)) for row in trait_pairs(trait, PAIRS, seed)]
     prompts, positive, negative = zip(*rows, strict=True)
     pairs = Pairs.from_lists(positive, negative, prompts, name=f"wren-{trait}", trait=trait)
