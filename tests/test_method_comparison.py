@@ -8,17 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workbench import figures, method_comparison
+from workbench import figures, method_words
 from workbench.harmonic import scored
 from workbench.method_comparison import (
-    by_trait,
+    at_the_end,
     cells,
     differences,
     holm,
     table,
     two_sided,
-    verdict,
 )
+from workbench.method_words import by_trait, edges, headline, verdict
 
 TRAITS = ("power", "mood", "formality", "callous")
 # How far each way shows the trait, and its coherence.
@@ -148,20 +148,46 @@ def test_p_values() -> None:
 
 def test_words() -> None:
     frame = texts()
-    said = method_comparison.shown(table(frame))
+    said = method_words.shown(table(frame))
     row = said.set_index(["method", "form"]).loc[("difference of means", "vector")]
     assert row["coefficient m"] == "1 [1, 1] norms"
     assert row["left at 0"] == "0 of 20"
     assert row["utility"].startswith("0.90 [")
     assert said["coefficient m"].iloc[0] == "–"
-    apart = method_comparison.shown_differences(differences(frame))
+    apart = method_words.shown_differences(differences(frame))
     assert apart["higher on"].iloc[0] == "4 of 4 traits"
     words = verdict(differences(frame))
     assert "ahead: unsteered (vector: +" in words
     assert "behind: asked in the prompt (vector: −" in words
     assert "20 cells of 4 traits, 8 comparisons allowed for" in words
+    told = headline(differences(frame))
+    assert told.startswith("SPLIT wins against SFT and RePS in its own form: it is ahead in 1 of 2")
+    assert "difference of means (ahead as vector and LoRA)" in told
+    assert "asked in the prompt (behind as vector and LoRA)" in told
+    assert "SPLIT does not win" in headline(differences(frame), "utility")
     shown = by_trait(frame)
     assert list(shown.columns) == ["method", "form", *TRAITS]
+
+
+def test_cells_at_the_end_of_what_was_tried_are_counted() -> None:
+    frame = texts()
+    ours = (frame["method"] == "sft") & (frame["form"] == "lora") & (frame["seed"] == 0)
+    frame.loc[ours, "m"] = 5
+    trials = pd.DataFrame(
+        {
+            "method": ["vanilla", "sft", "sft", "sft"],
+            "form": ["", "lora", "lora", "vector"],
+            "coefficients": ["[0.0]", "[0, 1, 5]", "[0, 5]", "[0, 1, 7]"],
+        }
+    )
+    found = at_the_end(frame, trials)
+    assert found.to_dict("records") == [
+        {"method": "sft", "form": "lora", "largest": 4, "cells": 20},
+        {"method": "sft", "form": "vector", "largest": 0, "cells": 20},
+    ]
+    assert "SFT as LoRA 4 of 20" in edges(found)
+    assert "SFT as vector" not in edges(found)
+    assert edges(found[found["largest"] == 0]).startswith("In no cell")
 
 
 def test_refused() -> None:

@@ -131,7 +131,7 @@ def pair_spread(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
     """
     traits = list(frame["trait"].unique())
     figure = make_subplots(
-        rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.04, column_titles=list(KINDS)
+        rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.09, column_titles=list(KINDS)
     )
     ordered = frame.assign(
         rank=frame["form"].map({form: index for index, form in enumerate(FORMS)}),

@@ -73,7 +73,7 @@ def law_scores(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
     for column, (_, _, worst) in enumerate(panels, 1):
         reach = 1 - worst
         figure.update_xaxes(
-            range=[worst - 0.06 * reach, 1 + 0.36 * reach],
+            range=[worst - 0.06 * reach, 1 + 0.46 * reach],
             tickvals=[worst, (1 + worst) / 2, 1],
             zeroline=worst < 0,
             col=column,

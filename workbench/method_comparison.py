@@ -9,6 +9,7 @@ of no others. Knows nothing of models.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,8 +17,7 @@ import pandas as pd
 
 from workbench.effects import sign_flip
 from workbench.harmonic import OUTCOMES, scored
-from workbench.intervals import Floats, Interval, bootstrap_mean
-from workbench.wording import interval, number
+from workbench.intervals import Floats, bootstrap_mean
 
 LEVEL = 0.95
 RULES = ("recommended", "best")
@@ -33,7 +33,6 @@ METHODS = {
 FORMS = {"": "–", "vector": "vector", "lora": "LoRA", "local_weight": "local weight"}
 _CELL = ["trait", "seed"]
 _WAY = ["method", "form"]
-_WORDS = {"score": "trait", "utility": "utility", "harmonic": "harmonic mean"}
 
 
 def cells(texts: pd.DataFrame, rule: str = "recommended") -> pd.DataFrame:
@@ -75,7 +74,7 @@ def table(texts: pd.DataFrame, rule: str = "recommended") -> pd.DataFrame:
     """
     rows = []
     found = cells(texts, rule)
-    for method, form in _ways(found):
+    for method, form in ways_of(found):
         own = found[(found["method"] == method) & (found["form"] == form)]
         row: dict[str, object] = {"method": method, "form": form}
         for outcome in OUTCOMES:
@@ -85,6 +84,27 @@ def table(texts: pd.DataFrame, rule: str = "recommended") -> pd.DataFrame:
         row |= {"m": steers.median(), "m_low": steers.min(), "m_high": steers.max()}
         row |= {"unit": own["unit"].iloc[0], "idle": int((own["m"] == 0).sum()) if form else 0}
         rows.append({**row, "cells": len(own)})
+    return pd.DataFrame(rows)
+
+
+def at_the_end(
+    texts: pd.DataFrame, trials: pd.DataFrame, rule: str = "recommended"
+) -> pd.DataFrame:
+    """One row per method and form that steers: in how many `cells` the coefficient is the `largest`
+    that was tried, so that more of it might have given more.
+
+    trials  rows of study_methods_trials
+    """
+    tried = {
+        (row["method"], row["form"]): max(json.loads(row["coefficients"]))
+        for row in trials[trials["form"] != ""].to_dict("records")
+    }
+    found = cells(texts, rule)
+    rows = []
+    for (method, form), end in tried.items():
+        own = found[(found["method"] == method) & (found["form"] == form)]
+        largest = int((own["m"] >= end - 1e-6).sum())
+        rows.append({"method": method, "form": form, "largest": largest, "cells": len(own)})
     return pd.DataFrame(rows)
 
 
@@ -161,83 +181,7 @@ def _verdict(row: dict[str, object], p: float) -> str:
     return "not told apart"
 
 
-def by_trait(texts: pd.DataFrame, rule: str = "recommended") -> pd.DataFrame:
-    """The mean harmonic mean of each method and form on each trait, in words, without intervals:
-    a trait has as many cells as seeds, too few for a claim of its own."""
-    found = cells(texts, rule)
-    wide = found.pivot_table(index=_WAY, columns="trait", values="harmonic")
-    wide = wide[list(dict.fromkeys(found["trait"]))].loc[_ways(found)]
-    named = pd.DataFrame([_named(*way) for way in wide.index])
-    return pd.concat([named, wide.map("{:.2f}".format).reset_index(drop=True)], axis=1)
-
-
-def shown(results: pd.DataFrame) -> pd.DataFrame:
-    """A `table` in words, for a page."""
-    rows = []
-    for row in results.to_dict("records"):
-        values = {
-            words: interval(
-                Interval(row[name], row[f"{name}_low"], row[f"{name}_high"], row["cells"]), ".2f"
-            )
-            for name, words in _WORDS.items()
-        }
-        steered = "–"
-        if pd.notna(row["m"]):
-            unit = " norms" if row["unit"] == "norm" else ""
-            steered = f"{row['m']:.3g} [{row['m_low']:.3g}, {row['m_high']:.3g}]{unit}"
-        idle = f"{row['idle']} of {row['cells']}" if row["form"] else "–"
-        named = _named(row["method"], row["form"])
-        rows.append({**named, **values, "coefficient m": steered, "left at 0": idle})
-    return pd.DataFrame(rows)
-
-
-def shown_differences(found: pd.DataFrame, outcome: str = "harmonic") -> pd.DataFrame:
-    """Rows of `differences` in words, of one outcome."""
-    rows = [
-        {
-            "SPLIT as": FORMS[row["form"]],
-            "less": METHODS[row["rival"]],
-            _WORDS[outcome]: interval(
-                Interval(row["difference"], row["low"], row["high"], row["cells"])
-            ),
-            "p (Holm)": f"{row['p']:.3f}",
-            "higher on": f"{row['traits_ahead']} of {row['traits']} traits",
-            "verdict": row["verdict"],
-        }
-        for row in found[found["outcome"] == outcome].to_dict("records")
-    ]
-    return pd.DataFrame(rows)
-
-
-def verdict(found: pd.DataFrame, outcome: str = "harmonic") -> str:
-    """In words, where SPLIT wins and by how much, of `differences`."""
-    own = found[found["outcome"] == outcome]
-    if (own["verdict"] == "too few cells").all():
-        return (
-            f"{own['cells'].max()} cells are too few for a claim: no difference could be told "
-            "from chance."
-        )
-    lines = []
-    for said in ("ahead", "behind", "not told apart"):
-        part = own[own["verdict"] == said]
-        against = [
-            f"{METHODS[row['rival']]} ({FORMS[row['form']]}: {number(row['difference'])} "
-            f"[{number(row['low'])}, {number(row['high'])}])"
-            for row in part.to_dict("records")
-        ]
-        lines.append(f"{said}: {', '.join(against) or 'none'}")
-    return (
-        f"SPLIT in {_WORDS[outcome]}, over {own['cells'].max()} cells of {own['traits'].max()} "
-        f"traits, {len(own)} comparisons allowed for: {'; '.join(lines)}. The traits are these "
-        "alone: nothing is said of others."
-    )
-
-
-def _named(method: str, form: str) -> dict[str, str]:
-    return {"method": METHODS[method], "form": FORMS[form]}
-
-
-def _ways(found: pd.DataFrame) -> list[tuple[str, str]]:
+def ways_of(found: pd.DataFrame) -> list[tuple[str, str]]:
     """Methods and forms, those without a form first, then form by form."""
     present = set(map(tuple, found[_WAY].to_numpy()))
     return [(m, f) for f in FORMS for m in METHODS if (m, f) in present]
@@ -245,7 +189,7 @@ def _ways(found: pd.DataFrame) -> list[tuple[str, str]]:
 
 def _rivals(found: pd.DataFrame, winner: str) -> Iterator[tuple[str, tuple[str, str]]]:
     """Each form of a method with every rival and its form."""
-    ways = _ways(found)
+    ways = ways_of(found)
     for method, form in ways:
         if method != winner:
             continue

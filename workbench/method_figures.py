@@ -109,14 +109,16 @@ def _lines(
             legendrank=2000,
             **place,
         )
-        if shown.any() and trait[shown][0] > corner[0] + 0.01:  # else it begins on the axis
+        if shown.any():  # named at the lower end, where no good method lies
             figure.add_annotation(
-                x=trait[shown][0],
-                y=utility[shown][0],
+                x=trait[shown][-1],
+                y=utility[shown][-1],
                 text=f"{same:g}",
                 font={"size": 10, "color": GREY},
                 showarrow=False,
+                xanchor="right",
                 yanchor="bottom",
+                xshift=-3,
                 **place,
             )
 
