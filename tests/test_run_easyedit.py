@@ -1,8 +1,10 @@
 """`--layout easyedit`: its folders and files, written, read back, and read as others made them."""
 
 import json
+import os
 import shutil
 
+import kills
 import pytest
 import torch
 from outside import SHARED
@@ -70,6 +72,36 @@ def test_a_vector_of_others_is_applied_but_never_written_over(tmp_path):
     assert "holds files that no run made" in ran.said
     path = "vectors/tiny/spilt/choice/spilt_vector/layer_1.pt"
     assert tree(base)[path] == before[path]
+
+
+def test_losses_of_others_are_not_written_over(tmp_path):
+    base, how = base_dir(tmp_path), {"layout": "easyedit", "mode": "loss"}
+    run(base, layout="easyedit", mode="generate")
+    folder = (
+        base / "vectors/tiny/get_sft_loss/spilt/choice/spilt_vector/vector_spilt_m1.0_losing_only"
+    )
+    folder.mkdir(parents=True)
+    path = folder / "train_losses.csv"
+    path.write_text("somebody's")
+    for words in (("--dry-run",), ()):
+        ran = run(base, "--multipliers", "1", "0.5", *words, **how)
+        assert ran.status == 1
+        assert f"1 {'to do' if words else 'done'}, 1 failed" in ran.said
+        assert f"{str(folder)!r} holds files that no run made" in ran.said
+    assert path.read_text() == "somebody's"
+    path.unlink()
+    assert run(base, **how).status == 0
+    assert "1 already there" in run(base, **how).said
+
+
+def test_losses_that_a_kill_left_are_no_others(tmp_path):
+    base, how = base_dir(tmp_path), {"layout": "easyedit", "mode": "loss"}
+    run(base, layout="easyedit", mode="generate")
+    for write in range(9):
+        pid = kills.in_child(lambda: run(base, **how).status, die_at=write)
+        _, status = os.waitpid(pid, 0)
+        assert os.WIFSIGNALED(status) or os.waitstatus_to_exitcode(status) == 0
+    assert "1 already there" in run(base, **how).said
 
 
 def test_a_pickle_runs_nothing(tmp_path):

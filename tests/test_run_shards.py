@@ -87,6 +87,29 @@ def test_more_parts_than_units_is_no_failure(tmp_path):
     assert "done" not in ran.said.replace("was done", "")
 
 
+@pytest.mark.parametrize("mode", ["both", "apply"])
+def test_a_part_without_work_is_a_part(tmp_path, mode):
+    """Also one whose jobs are all missing, as where there is nothing to apply."""
+    bases = [base_dir(tmp_path / str(index)) for index in (1, 2)]
+    ran = [run(base, "--shard", f"{n}/2", mode=mode) for n, base in enumerate(bases, 1)]
+    assert [one.status for one in ran] == ([0, 0] if mode == "both" else [1, 0])
+    merged = command("merge", tmp_path / "target", *bases)
+    assert f"{2 if mode == 'both' else 0} of" in merged.said
+    assert merged.status == (0 if mode == "both" else 1)
+    assert "in 2 part(s)" in merged.said
+
+
+@pytest.mark.parametrize("what", [{}, {"method": "all", "intervention": "lora"}])
+def test_parts_without_work_do_not_keep_what_was_done_again(tmp_path, what):
+    base = base_dir(tmp_path)
+    for shard in ("1/3", "2/3", "3/3"):
+        run(base, "--shard", shard, **what)
+    run(base, "--seed", "5", **what)
+    merged = command("merge", base)
+    assert "all of it was done again by a later run, so it is left out" in merged.said
+    assert merged.status == 0
+
+
 def copy(parts, tmp_path, index):
     shutil.copytree(parts / str(index), tmp_path / str(index), symlinks=True)
     return tmp_path / str(index)

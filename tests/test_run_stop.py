@@ -65,6 +65,43 @@ def test_a_signal_while_training(tmp_path, monkeypatch, whole, number, status):
     assert outputs(base) == whole
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_at_the_end_of_training(tmp_path, monkeypatch, whole, number):
+    """No step is left that would see it: the vector is finished, and nothing is begun after it."""
+    base, real = base_dir(tmp_path), making.train
+
+    def train(*args, **kwargs):
+        def watch(row):
+            if row["step"] == 8:
+                signal.raise_signal(number)
+
+        return real(*args, **kwargs, watch=watch)
+
+    monkeypatch.setattr(making, "train", train)
+    ran = run(base, *TWO, settings=LONG)
+    assert ran.status == 128 + number
+    assert "1 done, 1 stopped, 1 not begun" in ran.said
+    assert run(base, *TWO, settings=LONG).status == 0
+    assert outputs(base) == whole
+
+
+def test_a_second_signal_ends_at_once(tmp_path, monkeypatch):
+    base, real = base_dir(tmp_path), making.train
+
+    def train(*args, **kwargs):
+        def watch(row):
+            for _ in range(2):
+                signal.raise_signal(signal.SIGINT)
+            raise AssertionError("it went on")
+
+        return real(*args, **kwargs, watch=watch)
+
+    monkeypatch.setattr(making, "train", train)
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    assert run(base, settings=LONG).status == 130
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
 def test_a_signal_while_writing(tmp_path, monkeypatch, whole):
     base, real, calls = base_dir(tmp_path), writing.generate, []
 

@@ -11,23 +11,20 @@ from typing import Any
 
 @contextmanager
 def stopping(stop: threading.Event | None) -> Iterator[Callable[[], bool]]:
-    """Whether to stop: because of `stop`, or of the first Ctrl-C. A second one interrupts."""
-    interrupted = threading.Event()
-
-    def is_set() -> bool:
-        return interrupted.is_set() or (stop is not None and stop.is_set())
-
+    """Whether to stop: because of `stop`, or of the first Ctrl-C, which sets `stop` for those who
+    come after. A second one is for whoever handled Ctrl-C before."""
+    asked = threading.Event() if stop is None else stop
     if threading.current_thread() is not threading.main_thread():
-        yield is_set
+        yield asked.is_set
         return
     former = signal.getsignal(signal.SIGINT)
 
     def note(*_: Any) -> None:
-        interrupted.set()
+        asked.set()
         signal.signal(signal.SIGINT, former)
 
     signal.signal(signal.SIGINT, note)
     try:
-        yield is_set
+        yield asked.is_set
     finally:
         signal.signal(signal.SIGINT, former)

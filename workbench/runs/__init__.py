@@ -5,15 +5,16 @@
     data.py             which tables belong to a data set
     layouts.py          where everything lies: this package's folders, or EasyEdit's
     jobs.py             the pieces of work, and which of them are done, missing or impossible
-    records.py          what was done, beside the files that it made
+    records.py          what was done, beside the files that it made; locks.py: by one process
     making.py  writing.py  losing.py  exporting.py    one kind of job each
     runner.py           all of it in order, with one model; merging.py: the parts of a cluster
 
 The reference is the runner of "Why Steering Works" (arXiv 2602.02343) in EasyEdit.
 """
 
+from workbench.runs.journal import Outcome
 from workbench.runs.merging import merge
 from workbench.runs.options import Options
-from workbench.runs.runner import Outcome, run
+from workbench.runs.runner import run
 
 __all__ = ["Options", "Outcome", "merge", "run"]

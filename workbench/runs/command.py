@@ -181,8 +181,8 @@ def run(
 
     Each folder has a run.json: what decided its files. The same call again does what is not done,
     and does again what was decided by something else (a changed vector, setting or table). Nothing
-    that it did not make is written over. Ctrl-C and SIGTERM keep what is finished; the same call
-    goes on from there.
+    that it did not make is written over, nor what another process is at. Ctrl-C and SIGTERM keep
+    what is finished; the same call goes on from there.
 
     Exit status: 0 something was done, or was there already, and nothing failed. 1 something failed,
     or there was nothing to do: all combinations were impossible (caa is a vector only) or missing

@@ -16,20 +16,24 @@ from workbench.runs.options import Combination, Options
 
 @dataclass(frozen=True)
 class Job:
-    """One piece of work, which fills one folder.
+    """One piece of work, which fills its folders.
 
     stage        "generate" (make a vector or weights), "apply" (write texts), "loss", "export"
     combination  of what
-    folder       where its files lie
+    folders      where its files lie; its record is in the first
     m            the coefficient, where it has one
     kind         of an export, "peft" or "gguf"
     """
 
     stage: str
     combination: Combination
-    folder: Path
+    folders: tuple[Path, ...]
     m: float | None = None
     kind: str = ""
+
+    @property
+    def folder(self) -> Path:
+        return self.folders[0]
 
     def __str__(self) -> str:
         parts = [self.stage, self.kind, str(self.combination)]
@@ -74,9 +78,9 @@ def plan(options: Options, layout: Layout, concepts: Sequence[int | None]) -> li
 def _of(options: Options, layout: Layout, own: Combination) -> list[Job]:
     jobs: list[Job] = []
     if options.mode in ("generate", "both"):
-        jobs.append(Job("generate", own, layout.made(own)))
+        jobs.append(Job("generate", own, (layout.made(own),)))
     if options.mode in ("apply", "both"):
-        jobs += [Job("apply", own, layout.texts(own, m), m) for m in options.multipliers]
+        jobs += [Job("apply", own, (layout.texts(own, m),), m) for m in options.multipliers]
     if options.mode == "loss":
         jobs += [Job("loss", own, layout.losses(own, m), m) for m in options.multipliers]
     for kind in options.export:
@@ -84,7 +88,7 @@ def _of(options: Options, layout: Layout, own: Combination) -> list[Job]:
         adapters = options.multipliers if kind == "peft" else (None,)
         for m in adapters:
             leaf = kind if m is None else f"{kind}_m{m}"
-            jobs.append(Job("export", own, layout.exports(own) / leaf, m, kind))
+            jobs.append(Job("export", own, (layout.exports(own) / leaf,), m, kind))
     return jobs
 
 

@@ -93,6 +93,26 @@ class Journal:
         return ", ".join(found) or "nothing to do"
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: its journal, and the signal that stopped it (0: none)."""
+
+    journal: Journal
+    signal: int = 0
+    idle: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """0 where something was done, or was there already, and nothing failed; 128 + the signal
+        where one stopped it; else 1. A part of a cluster without work of its own has not failed."""
+        if self.signal:
+            return 128 + self.signal
+        if self.journal.count(FAILED):
+            return 1
+        useful = self.journal.count(TO_DO, DONE, ALREADY)
+        return 0 if self.idle or useful else 1
+
+
 def open_plan(asked: Mapping[str, Any], jobs: Sequence[Job]) -> dict[str, Any]:
     """What is asked for, with the names of the jobs that are possible."""
     return plain({**asked, "jobs": [str(job) for job in jobs if not job.impossible]})

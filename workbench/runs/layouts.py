@@ -21,6 +21,7 @@ import pandas as pd
 from workbench import easyedit, files
 from workbench.forms import LocalWeight, LoRA
 from workbench.runs.options import Combination
+from workbench.runs.records import unfinished
 from workbench.store import write_atomically
 from workbench.trained import Trained
 from workbench.vectors import SteeringVector
@@ -73,11 +74,11 @@ class Layout:
         """The file of those texts."""
         return self.texts(combination, m) / f"{self.data_name(combination)}_results.json"
 
-    def losses(self, combination: Combination, m: float) -> Path:
-        """The folder of the losses at a coefficient; EasyEdit's of the winning side."""
+    def losses(self, combination: Combination, m: float) -> tuple[Path, ...]:
+        """The folders of the losses at a coefficient: EasyEdit has one for each side."""
         if self.foreign:
-            return self._loss_folders(combination, m)["winning_only"]
-        return self._below("losses", combination) / f"m{m}"
+            return tuple(self._loss_folders(combination, m).values())
+        return (self._below("losses", combination) / f"m{m}",)
 
     def exports(self, combination: Combination) -> Path:
         """The folder of files for other tools."""
@@ -91,12 +92,18 @@ class Layout:
 
     # ---- vectors and weights --------------------------------------------------------------------
 
-    def has(self, combination: Combination) -> bool:
-        """Whether there is a vector, or weights, of a combination."""
-        folder = self.made(combination)
-        if self.foreign:
-            return bool(easyedit.known_layers(folder) or self._stacked(combination))
-        return (folder / OWN_FILE).is_file()
+    def lacks(self, combination: Combination) -> str | None:
+        """Why there is no vector, or weights, of a combination to use; None where there is. What
+        lay there before a making that was not finished is not used in its place."""
+        own, place = self.made(combination), self._place(combination)
+        for folder in (own, place):
+            if unfinished(folder):
+                return (
+                    f"the making of what {str(folder)!r} is to hold was begun and not finished: "
+                    "finish it (--mode generate)"
+                )
+        there = easyedit.known_layers(place) if self.foreign else (place / OWN_FILE).is_file()
+        return None if there else f"nothing was made in {str(own)!r}"
 
     def save(self, result: Trained, combination: Combination, concept: str) -> list[Path]:
         """Write what was made in place of what is there; returns the files."""
@@ -111,23 +118,23 @@ class Layout:
     def load(self, combination: Combination, concept_id: int = 0) -> Trained:
         """Read what is there, of this package's making or not; `concept_id` is for files of
         several. Raises FileNotFoundError, and ValueError for a file that cannot be read."""
-        folder, form = self.made(combination), combination.form
+        folder, form = self._place(combination), combination.form
         if self.foreign:
             number = concept_id if combination.concept is None else combination.concept
-            if not easyedit.known_layers(folder):
-                folder = self._stacked(combination) or folder
             return easyedit.load_layers(folder, form, concept_id=number, model=self.model)
         path = folder / OWN_FILE
         if form == "vector":
             return files.load(path)
         return (LoRA if form == "lora" else LocalWeight).load(path)
 
-    def _stacked(self, combination: Combination) -> Path | None:
-        """EasyEdit's other place for concepts: one folder with all of them in each file."""
-        if combination.concept is None:
-            return None
-        folder = self.made(Combination(combination.method, combination.form))
-        return folder if easyedit.known_layers(folder) else None
+    def _place(self, combination: Combination) -> Path:
+        """Where what was made is: in its folder, or for a concept in EasyEdit's other one, with all
+        concepts in each file."""
+        folder = self.made(combination)
+        if not self.foreign or combination.concept is None or easyedit.known_layers(folder):
+            return folder
+        stacked = self.made(Combination(combination.method, combination.form))
+        return stacked if easyedit.known_layers(stacked) else folder
 
     # ---- losses ---------------------------------------------------------------------------------
 
@@ -137,7 +144,7 @@ class Layout:
         frame  rows of `odds` at that coefficient, one for each pair
         """
         if not self.foreign:
-            path = self.losses(combination, m) / "losses.csv"
+            path = self.losses(combination, m)[0] / "losses.csv"
             write_atomically(path, frame.to_csv(index=False).encode())
             return [path]
         written = []

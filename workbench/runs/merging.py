@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from workbench.runs.journal import ALREADY, DONE, FOLDER, FORMAT
+from workbench.runs.journal import ALREADY, DONE, FOLDER, FORMAT, IMPOSSIBLE
 from workbench.runs.records import RECORD, read, sha256
 from workbench.store import write_atomically
 
@@ -49,7 +49,7 @@ def merge(target: Path, sources: Sequence[Path], say: Callable[[str], None] = pr
             part = _Part(folder, _read(path))
             part.leave_out_superseded()
             runs.setdefault(path.parent.name, []).append(part)
-    gone = [identity for identity, parts in runs.items() if not any(part.stands for part in parts)]
+    gone = [identity for identity, parts in runs.items() if _done_again(parts)]
     for identity in gone:
         say(f"run {identity}: all of it was done again by a later run, so it is left out")
         del runs[identity]
@@ -91,12 +91,6 @@ class _Part:
     record: dict[str, Any]
 
     @property
-    def stands(self) -> bool:
-        """Whether any job of it is finished, or there was none to finish."""
-        entries = self.record["jobs"].values()
-        return not entries or any(entry["status"] != _SUPERSEDED for entry in entries)
-
-    @property
     def files(self) -> dict[str, str]:
         """Name -> sha256 of the files of its finished jobs."""
         entries = self.record["jobs"].values()
@@ -116,6 +110,12 @@ class _Part:
         path = _inside(self.folder, name)
         found = read(path)
         return found is not None and found["state"] == "finished" and sha256(path) != digest
+
+
+def _done_again(parts: Sequence[_Part]) -> bool:
+    """Whether other runs did again all that the parts of a run had done."""
+    entries = (entry for part in parts for entry in part.record["jobs"].values())
+    return {entry["status"] for entry in entries} - {IMPOSSIBLE} == {_SUPERSEDED}
 
 
 def _records(folder: Path) -> list[Path]:

@@ -81,8 +81,8 @@ Standing = Literal["done", "stale", "started", "foreign", "nothing"]
 
 @dataclass(frozen=True)
 class Found:
-    """How the work of a folder stands, which files it has (relative to the base directory), and
-    what decided it."""
+    """How the work of a folder stands, which files it has (relative to the base directory; of
+    foreign work the folder that holds it), and which causes changed."""
 
     standing: Standing
     files: tuple[str, ...] = ()
@@ -90,17 +90,21 @@ class Found:
 
 
 def look(
-    folder: Path, decides: Mapping[str, Any], base: Path, *, apart_from: Sequence[str] = ()
+    folders: Sequence[Path],
+    decides: Mapping[str, Any],
+    base: Path,
+    *,
+    apart_from: Sequence[str] = (),
 ) -> Found:
-    """Whether the work of a folder is done, and was decided by the same.
+    """Whether the work that fills some folders is done, and was decided by the same.
 
+    folders     the first has the record
     apart_from  keys that are not compared, as long as they are not known
     """
-    if not folder.is_dir() or not any(_counts(path) for path in folder.iterdir()):
-        return Found("nothing")
-    record = read(folder / RECORD)
+    folder, record = folders[0], read(folders[0] / RECORD)
     if record is None:
-        return Found("foreign")
+        held = [each for each in folders if _holds(each)]
+        return Found("foreign", (str(held[0]),)) if held else Found("nothing")
     own, stored = plain(decides), record["decides"]
     changed = tuple(
         key
@@ -124,14 +128,25 @@ def read(path: Path) -> dict[str, Any] | None:
         return None
     if not isinstance(found, dict) or found.get("format") != _FORMAT:
         return None
+    if found.get("state") not in ("started", "finished"):
+        return None
     if not isinstance(found.get("decides"), dict) or not isinstance(found.get("files", {}), dict):
         return None
     return found
 
 
-def _counts(path: Path) -> bool:
-    """Whether a file is more than what a kill left of a writing."""
-    return not (path.name.startswith(".") and path.name.endswith(".part"))
+def unfinished(folder: Path) -> bool:
+    """Whether a folder was being filled when that ended: what it holds is then of before, or of
+    both."""
+    record = read(folder / RECORD)
+    return record is not None and record["state"] != "finished"
+
+
+def _holds(folder: Path) -> bool:
+    """Whether a folder has more than what a kill left of a writing."""
+    return folder.is_dir() and any(
+        not (path.name.startswith(".") and path.name.endswith(".part")) for path in folder.iterdir()
+    )
 
 
 def _is(path: Path, digest: Any) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,12 @@ from workbench.runs.journal import (
     STOPPED,
     TO_DO,
     Journal,
+    Outcome,
     open_plan,
 )
 from workbench.runs.layouts import Layout
-from workbench.runs.options import Options
+from workbench.runs.locks import alone
+from workbench.runs.options import Combination, Options
 from workbench.runs.records import Found, finish, look, start
 from workbench.runs.work import Stopped, Work, clear_parts, on_signals
 from workbench.trained import Trained
@@ -39,28 +41,8 @@ _DECIDES: dict[str, Callable[..., dict[str, Any]]] = {
     "loss": losing.decides,
     "export": exporting.decides,
 }
-# What may go wrong with one job and leave the others as they are.
+# What may go wrong with one job.
 _FAULTS = (ValueError, OSError, RuntimeError, MemoryError)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended: its journal, and the signal that stopped it (0: none)."""
-
-    journal: Journal
-    signal: int = 0
-    idle: bool = False
-
-    @property
-    def exit_code(self) -> int:
-        """0 where something was done, or was there already, and nothing failed; 128 + the signal
-        where one stopped it; else 1. A part of a cluster without work of its own has not failed."""
-        if self.signal:
-            return 128 + self.signal
-        if self.journal.count(FAILED):
-            return 1
-        useful = self.journal.count(TO_DO, DONE, ALREADY)
-        return 0 if self.idle or useful else 1
 
 
 def run(options: Options, say: Callable[[str], None] = print) -> Outcome:
@@ -69,8 +51,8 @@ def run(options: Options, say: Callable[[str], None] = print) -> Outcome:
     say  is given each line about how it goes
 
     Raises FileNotFoundError and ValueError, before any work, for data, hyper-parameters and a
-    model that are not there or cannot be used. What goes wrong with one job later is said, and the
-    others are done.
+    model that are not there or cannot be used, and BlockingIOError where another process does the
+    same. What goes wrong with one job later is said, and the others are done.
     """
     data = tables.load(options)
     for line in data.said:
@@ -97,7 +79,8 @@ def run(options: Options, say: Callable[[str], None] = print) -> Outcome:
             not job.impossible for job in every
         )
         try:
-            stopped = runner.rehearse() if options.dry_run else runner.go()
+            with nullcontext() if options.dry_run else alone(journal.path):
+                stopped = runner.rehearse() if options.dry_run else runner.go()
         finally:
             for key, who in hyper.passed_over.items():
                 say(f"passed over: {key}, {who}")
@@ -114,10 +97,13 @@ class _Runner:
     def __init__(self, work: Work, journal: Journal, jobs: list[Job]) -> None:
         self.work, self.journal, self.jobs = work, journal, jobs
         self.base = work.options.base_dir
-        # The combinations that are about to be made, so that what needs them is not missing.
+        # The combinations that are about to be made, so that what needs them is not missing, and
+        # those whose making failed, so that what was there before is not taken for them.
         self.coming = {
             job.combination for job in jobs if job.stage == "generate" and not self._hopeless(job)
         }
+        self.lost: set[Combination] = set()
+        self.held = ExitStack()  # the folders that the job under way fills
 
     # ---- what cannot be done --------------------------------------------------------------------
 
@@ -130,8 +116,11 @@ class _Runner:
                 self.work.hyper.making(job.combination)
             except Missing as error:
                 return MISSING, str(error)
-        elif job.combination not in self.coming and not self.work.layout.has(job.combination):
-            return MISSING, f"nothing was made in {str(self.work.layout.made(job.combination))!r}"
+        elif job.combination in self.lost:
+            return MISSING, "it was to be made anew, which failed"
+        elif job.combination not in self.coming:
+            lacking = self.work.layout.lacks(job.combination)
+            return None if lacking is None else (MISSING, lacking)
         return None
 
     def _pass_over(self) -> list[Job]:
@@ -150,31 +139,24 @@ class _Runner:
     def rehearse(self) -> bool:
         """Say what would be done. Nothing is written, and no model is loaded."""
         for job in self._pass_over():
-            try:
-                found = self._standing(job, None)
-            except _FAULTS as error:
-                self._note(job, FAILED, str(error) or repr(error))
-                continue
-            if found.standing == "foreign":
-                self._note(job, FAILED, _foreign(job))
-            elif found.standing == "done":
-                self._note(job, ALREADY, f"{job.folder} (weights not compared)")
-            else:
-                again = f", again since {', '.join(found.changed)} changed" if found.changed else ""
-                self._note(job, TO_DO, f"in {job.folder}{again}")
+            with self._told(job):
+                found = self._standing(job)
+                changed = ", ".join(found.changed)
+                if found.standing == "done":
+                    self._note(job, ALREADY, f"{job.folder} (weights not compared)")
+                else:
+                    again = f", again since {changed} changed" if changed else ""
+                    self._note(job, TO_DO, f"in {job.folder}{again}")
         return False
 
-    def _standing(self, job: Job, weights: str | None) -> Found:
-        """How the work of a folder stands, as far as that is known without a model."""
-        unknown = ("weights",) if weights is None else ()
+    def _standing(self, job: Job) -> Found:
+        """How a job stands, as far as that is known without a model."""
         if job.stage == "generate":
-            causes = making.decides(self.work, job, weights)
-            return look(job.folder, causes, self.base, apart_from=unknown)
-        made = None
-        if self.work.layout.has(job.combination):
-            made = self._load(job)
-        causes = _DECIDES[job.stage](self.work, job, weights, made)
-        return look(job.folder, causes, self.base, apart_from=unknown)
+            causes = making.decides(self.work, job, None)
+        else:
+            made = None if job.combination in self.coming else self._load(job)
+            causes = _DECIDES[job.stage](self.work, job, None, made)
+        return self._look(job, causes, apart_from=("weights",))
 
     # ---- the work -------------------------------------------------------------------------------
 
@@ -182,6 +164,7 @@ class _Runner:
         """Do the jobs that may be done; whether a signal stopped it."""
         hopeful = self._pass_over()
         if not hopeful:
+            self.journal.write()
             return False
         weights = self.work.lm.fingerprint
         self.journal.weights = weights
@@ -192,14 +175,11 @@ class _Runner:
                     continue
                 try:
                     self.work.stop.check()
-                    done |= self._do(job, hopeful[place:], weights)
+                    with self._told(job), self.held:
+                        done |= self._do(job, hopeful[place:], weights)
                 except Stopped:
                     self._leave([one for one in hopeful[place:] if one not in done])
                     return True
-                except Missing as error:
-                    self._note(job, MISSING, str(error))
-                except _FAULTS as error:
-                    self._note(job, FAILED, str(error) or repr(error))
                 self.journal.write(soon=True)
         finally:
             self.journal.write()
@@ -221,8 +201,6 @@ class _Runner:
                 title = work.data.title(job.combination.concept)
                 self._end(job, causes, work.layout.save(made, job.combination, title), said)
             return {job}
-        if not work.layout.has(job.combination):
-            raise Missing(f"nothing was made in {str(work.layout.made(job.combination))!r}")
         made = self._load(job)
         if job.stage == "loss":
             return self._losses(job, rest, weights, made)
@@ -239,7 +217,11 @@ class _Runner:
         """The losses of a combination at all coefficients that are wanted: one reading."""
         mates = [one for one in rest if one.stage == "loss" and one.combination == job.combination]
         causes = {one: losing.decides(self.work, one, weights, made) for one in mates}
-        wanted = [one for one in mates if self._begin(one, causes[one])]
+        wanted = []
+        for one in mates:
+            with self._told(one):
+                if self._begin(one, causes[one]):
+                    wanted.append(one)
         if wanted:
             files, said = losing.measure(self.work, wanted, causes[wanted[0]], made)
             for one in wanted:
@@ -248,18 +230,31 @@ class _Runner:
         return set(mates)
 
     def _load(self, job: Job) -> Trained:
+        """What was made of a job's combination. Raises Missing where there is nothing to use, and
+        as `Layout.load`."""
+        if why := self._hopeless(job):
+            raise Missing(why[1])
         number = self.work.hyper.applying(job.combination)["concept_id"]
-        made = self.work.layout.load(job.combination, number)
-        return made
+        return self.work.layout.load(job.combination, number)
+
+    def _look(self, job: Job, causes: dict[str, Any], apart_from: Sequence[str] = ()) -> Found:
+        """How a job stands. Raises ValueError where its place is taken by others' files."""
+        found = look(job.folders, causes, self.base, apart_from=apart_from)
+        if found.standing == "foreign":
+            raise ValueError(
+                f"{found.files[0]!r} holds files that no run made, and nothing is written over "
+                "them: move them away, or use what was made with --mode apply"
+            )
+        return found
 
     def _begin(self, job: Job, causes: dict[str, Any]) -> bool:
-        """Whether a job is still to be done: its folder then says that it was begun."""
-        found = look(job.folder, causes, self.base)
+        """Whether a job is still to be done: its folder then says that it was begun, and no other
+        process may fill it before this job has ended, well or not."""
+        self.held.enter_context(alone(job.folder))
+        found = self._look(job, causes)
         if found.standing == "done":
             self._note(job, ALREADY, str(job.folder), found.files)
             return False
-        if found.standing == "foreign":
-            raise ValueError(_foreign(job))
         if found.standing == "stale":
             self.work.say(f"{job}: again, since {', '.join(found.changed)} changed")
         start(job.folder, causes)
@@ -273,13 +268,20 @@ class _Runner:
         for line in said:
             self.work.say(f"  {line}")
 
+    @contextmanager
+    def _told(self, job: Job) -> Iterator[None]:
+        """What goes wrong with one job is said, and leaves the others as they are."""
+        try:
+            yield
+        except Missing as error:
+            self._note(job, MISSING, str(error))
+        except _FAULTS as error:
+            self._note(job, FAILED, str(error) or repr(error))
+
     def _note(self, job: Job, status: str, said: str, files: Any = ()) -> None:
         self.journal.note(job, status, said, files)
         self.work.say(f"{job}: {status}: {said}")
-
-
-def _foreign(job: Job) -> str:
-    return (
-        f"{str(job.folder)!r} holds files that no run made, and nothing is written over them: move "
-        "them away, or use what was made with --mode apply"
-    )
+        if job.stage == "generate" and status != TO_DO:
+            self.coming.discard(job.combination)
+            if status == FAILED:
+                self.lost.add(job.combination)

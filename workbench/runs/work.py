@@ -48,7 +48,7 @@ class Stop:
 
 @contextmanager
 def on_signals() -> Iterator[Stop]:
-    """A stop that SIGTERM and Ctrl-C ask for. A second one of either ends at once."""
+    """A stop that SIGTERM and Ctrl-C ask for. A second one of the same ends at once."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -57,9 +57,11 @@ def on_signals() -> Iterator[Stop]:
     former: dict[int, Any] = {number: signal.getsignal(number) for number in numbers}
 
     def note(number: int, _: Any) -> None:
+        signal.signal(number, former[number])
+        if stop.event.is_set():
+            signal.raise_signal(number)
         stop.number = number
         stop.event.set()
-        signal.signal(number, former[number])
 
     for number in numbers:
         signal.signal(number, note)
