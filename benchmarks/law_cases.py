@@ -41,24 +41,11 @@ MORE = 128  # further pairs of the cases of difference of means at the middle la
 
 # What computes the numbers; what checks, keeps and reports them may change.
 MEASURED = (
-    "distributions",
-    "extract",
-    "generate",
-    "judges.exact",
-    "logodds",
-    "methods",
-    "multiples",
-    "objectives",
-    "reading",
-    "relative_size",
-    "sampling",
-    "steering",
-    "tracing",
-    "trainable",
-    "updates",
-    "weight_updates",
-    "wren.judge",
-)
+    "distributions", "examples", "extract", "fitting", "generate", "judges.exact", "logodds",
+    "methods", "multiples", "objectives", "odds", "positions", "reading", "relative_size",
+    "sampling", "steering", "tokens", "tracing", "train", "trainable", "training", "updates",
+    "weight_updates", "wren.contrast", "wren.judge",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

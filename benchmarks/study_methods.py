@@ -51,11 +51,11 @@ SEEDS = (0, 1, 2, 3, 4)
 TUNED, NEW_TOKENS = 12, 48  # prompts of a trial; tokens of a text
 TABLES = ("study_methods_texts", "study_methods_trials")
 CODE = (
-    "breakage", "ceiling", "controls", "crossings", "distributions", "drift", "effects", "examples",
-    "extract", "fitting", "forms", "generate", "harmonic", "judges.exact", "measures", "methods",
-    "movement", "objectives", "reading", "running", "sampling", "scoring", "steering", "sweep",
-    "tracing", "trainable", "training", "updates", "vectors", "weight_updates", "wren.contrast",
-    "wren.judge",
+    "breakage", "ceiling", "controls", "crossings", "distributions", "drift", "effects",
+    "examples", "extract", "fitting", "forms", "generate", "harmonic", "judges.exact", "measures",
+    "methods", "movement", "objectives", "positions", "reading", "running", "sampling", "scoring",
+    "steering", "sweep", "tokens", "tracing", "train", "trainable", "training", "updates",
+    "vectors", "weight_updates", "wren.contrast", "wren.judge",
 )  # fmt: skip
 
 Rows = list[dict[str, Any]]

@@ -68,7 +68,7 @@ def multiples(
     forks: Forks | None = None,
     memory: float = 1 << 30,
     remote: Remote = False,
-    desc: str = "log-odds",
+    desc: str | None = "log-odds",
 ) -> Tensor:
     """(2, B, M) float64 in nats: of each row under each multiple, log P of its answer and of the
     answers that leave it (`logodds.score_rows`; NaN without `forks`).
@@ -76,6 +76,7 @@ def multiples(
     interventions  as they are at m = 1: every coefficient is multiplied by m
     multipliers    ascending, 0 among them, as `check_multipliers` gives them
     memory         bytes that the logits of one forward may take
+    desc           before the progress bar; None: no bar
 
     The answer is the completion, or, where no row has one, all of the text but its first token.
     Raises ValueError for no interventions, coefficients given per row, positions given as a mask,
@@ -90,7 +91,8 @@ def multiples(
     found = torch.full((2, len(batch), len(multipliers)), torch.nan, dtype=torch.float64)
     # What the lower half holds at once: logits of the answers and the stream, of so many tokens.
     budget = max(1, min(tracing.TOKENS, int(memory / (8 * lm.vocabulary))))
-    with tqdm(total=len(batch), desc=desc, unit="text", delay=2, leave=False) as progress:
+    bar = tqdm(total=len(batch), desc=desc, unit="text", delay=2, leave=False, disable=desc is None)
+    with bar as progress:
         for part, rows in batches(batch, budget):
             cut = batch.width - part.width
             own = scored[rows, cut:]

@@ -61,6 +61,7 @@ def odds(
                  of answers any more
     unrelated    texts of nothing to do with the trait, for the column of that name
     memory       bytes that the logits of one forward may take
+    quiet        neither a progress bar nor what is odd is shown
 
     One row per (pair, m), ordered so:
     `pair` (its index), `m`, `loss_positive`, `loss_negative` (L_p and L_n, nats), `preference`,
@@ -86,7 +87,14 @@ def odds(
     batch = _encoded(lm, pairs)
     forks, forked, alike = _forks(batch, pairs)
     found = multiples(
-        lm, batch, interventions, grid, forks=forks, memory=memory, remote=remote
+        lm,
+        batch,
+        interventions,
+        grid,
+        forks=forks,
+        memory=memory,
+        remote=remote,
+        desc=None if quiet else "log-odds",
     ).numpy()
     losses, leaving = -found[0], found[1]  # (2n, M), the sides of a pair one after the other
     counts = batch.completion.sum(dim=1).numpy()
@@ -115,7 +123,8 @@ def odds(
     }
     frame = pd.DataFrame({name: values.reshape(-1) for name, values in columns.items()})
     if unrelated is not None:
-        table = unrelated_loss(lm, interventions, unrelated, grid, memory=memory, remote=remote)
+        how = {"memory": memory, "remote": remote, "quiet": quiet}
+        table = unrelated_loss(lm, interventions, unrelated, grid, **how)
         frame["unrelated"] = frame["m"].map(table.groupby("m")["loss"].mean())
     undefined = int(np.isnan(useful).any(axis=1).sum())
     frame.attrs = {
@@ -145,6 +154,7 @@ def unrelated_loss(
     *,
     memory: float = 1 << 30,
     remote: Remote = False,
+    quiet: bool = False,
 ) -> pd.DataFrame:
     """The loss on whole texts under every multiple m: one row per (text, m).
 
@@ -160,7 +170,13 @@ def unrelated_loss(
             f"unrelated text {row} is one token, {batch.texts[row]!r}: give longer ones"
         )
     found = multiples(
-        lm, batch, _interventions(lm, steered), grid, memory=memory, remote=remote, desc="loss"
+        lm,
+        batch,
+        _interventions(lm, steered),
+        grid,
+        memory=memory,
+        remote=remote,
+        desc=None if quiet else "loss",
     )
     loss = -found[0].numpy() / counts[:, None]
     return pd.DataFrame(
