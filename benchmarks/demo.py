@@ -6,19 +6,23 @@ The first steered token against transformers' own `generate` of that text alone 
 by hand, and what telling it ahead costs the whole text; from a move of the slider to the first new
 text that is handed to the page, and to the frame of a browser that shows it; from the stop to idle,
 in tokens of a text and in seconds of a training, a sweep and a second vector; thirty moves in three
-seconds; and an hour's use in fast motion: texts and sweeps without growth in memory, no thread left
-behind. The page is measured where Chromium, playwright and JupyterLab are found (in_page.py).
+seconds; and an hour's use of the widgets in fast motion: texts and sweeps without growth in memory,
+no thread left behind. The page is measured where Chromium, playwright and JupyterLab are found (in_page.py).
 `--quick`: 60 texts and 6 sweeps in place of 500 and 50.
 """
 
 from __future__ import annotations
 
+import argparse
 import gc
+import os
 import statistics
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import in_page
@@ -154,9 +158,13 @@ def forwards_after_stop(session: Any) -> tuple[int, dict[str, float]]:
         session.change(**changes)
         session.steer() if doing == "Making" else session.train()
         end = time.monotonic() + 60
-        while not session.made.doing.startswith(doing) and time.monotonic() < end:
+        while not session.made.doing.startswith(doing):
+            if time.monotonic() > end:
+                raise RuntimeError(f"{doing} was never seen: nothing to stop")
             time.sleep(0.001)
-        time.sleep(0.05)
+        time.sleep(0.02)
+        if not session.busy:
+            raise RuntimeError(f"{doing} was over before it could be stopped")
         before, began = counts[0], time.perf_counter()
         session.stop()
         session.wait()
@@ -244,8 +252,16 @@ def resident() -> float:
 
 def main() -> int:
     arguments = timing.parser(__doc__ or "").parse_args()
+    with tempfile.TemporaryDirectory(prefix="workbench-demo-") as folder:
+        os.environ["WORKBENCH_CACHE"] = folder  # nothing has been read before
+        return measured(arguments, Path(folder))
+
+
+def measured(arguments: argparse.Namespace, folder: Path) -> int:
+    """All figures, on the demo with its widgets, boxes and charts; only the page is left out."""
     import workbench as wb
     from workbench.demo import work
+    from workbench.demo.app import Demo
     from workbench.demo.session import Session
 
     torch.set_num_threads(arguments.threads)
@@ -260,7 +276,8 @@ def main() -> int:
     work.JUDGED = work.CONTROLLED = small[0]
     work.TOKENS, work.STEPS = small[1], small[2]
     threads = set(threading.enumerate())
-    session = Session(lm, state)
+    demo = Demo(Session(lm, state), folder / "kept")
+    session = demo.session
     session.train()
     session.wait()
     vector = session.vector()
@@ -285,7 +302,7 @@ def main() -> int:
     }
     texts, sweeps, warm = (60, 6, 20) if arguments.quick else (500, 50, 50)
     figures["memory_growth_percent"] = long_use(session, texts, sweeps, warm)
-    session.close()
+    demo.close()
     left = [t for t in set(threading.enumerate()) - threads if not t.name.startswith("tqdm")]
     figures["threads_left"] = len([thread for thread in left if "TMonitor" not in repr(thread)])
     settings = {"model": arguments.model, "quick": arguments.quick, "texts": texts,

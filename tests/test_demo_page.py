@@ -47,13 +47,15 @@ def written(*texts: str, logprob: float = -2.0) -> Text:
     return Text(tuple(Piece(text, logprob) for text in texts), (1,), (logprob,), "end")
 
 
-def side(sign: int, recommended: float, ceiling: float, effect: str = "effect") -> Side:
+def side(
+    sign: int, recommended: float, ceiling: float, effect: str = "effect", swept: float = 0.6
+) -> Side:
     def estimate(value: float) -> Estimate:
         return Estimate(sign * value, math.nan, math.nan)
 
     return Side(
         sign, effect, 0.01, True, estimate(0.1), estimate(recommended), estimate(ceiling),  # type: ignore[arg-type]
-        math.nan, (), pd.DataFrame(),
+        math.nan, (), pd.DataFrame({"coefficient": [0.0, sign * swept]}),
     )  # fmt: skip
 
 
@@ -107,11 +109,11 @@ def test_zones_follow_the_marks_of_each_side() -> None:
     said = {c: zones.color(ceiling, c) for c in (0, 0.3, 0.31, 0.5, 0.51, -0.2, -0.21, -9)}
     assert said == {
         0: "green", 0.3: "green", 0.31: "amber", 0.5: "amber", 0.51: "red",
-        -0.2: "green", -0.21: "amber", -9: "amber",
+        -0.2: "green", -0.21: "amber", -9: "unknown",
     }  # fmt: skip
     spans = zones.spans(ceiling, 1.0)
     assert [(s.low, s.high, s.color) for s in spans] == [
-        (-1.0, -0.2, "amber"), (-0.2, 0.0, "green"), (0.0, 0.3, "green"), (0.3, 0.5, "amber"),
+        (-1.0, -0.6, "unknown"), (-0.6, -0.2, "amber"), (-0.2, 0.0, "green"), (0.0, 0.3, "green"), (0.3, 0.5, "amber"),
         (0.5, 1.0, "red"),
     ]  # fmt: skip
     for span in spans:
@@ -128,14 +130,25 @@ def test_a_side_without_effect_has_no_green_and_says_why() -> None:
         "Amber: no effect was found on this side; up to +0.50 [no interval] the detector calls at "
         "least half of 8 texts intact."
     )
-    assert zones.color(ceiling, -0.1) == "red"
-    assert zones.words(ceiling, -0.1) == "Red: this side was not swept."
+    assert zones.color(ceiling, -0.1) == "unknown"
+    assert zones.words(ceiling, -0.1) == "Unknown: this side was not swept."
     assert [span.color for span in zones.spans(None, 1.0)] == ["unknown"]
 
 
+def test_nothing_is_claimed_of_what_was_not_swept() -> None:
+    """As in every round of a sweep but the last, and where the reach is widened afterwards."""
+    ceiling = found(up=side(1, 0.2, math.nan, swept=0.25), down=side(-1, 0.2, 0.22, swept=0.25))
+    assert [(s.low, s.high, s.color) for s in zones.spans(ceiling, 0.75)] == [
+        (-0.75, -0.22, "red"), (-0.22, -0.2, "amber"), (-0.2, 0.0, "green"), (0.0, 0.2, "green"),
+        (0.2, 0.25, "amber"), (0.25, 0.75, "unknown"),
+    ]  # fmt: skip
+    assert zones.words(ceiling, 0.7) == "Unknown: the sweep ended at +0.25, and texts held there."
+    assert "in all the swept range" in zones.words(ceiling, 0.24)
+
+
 def test_the_words_name_the_colour() -> None:
-    ceiling = found(up=side(1, 0.3, 0.5), down=side(-1, 0.2, 0.4))
-    for coefficient in (-0.6, -0.3, -0.1, 0.1, 0.4, 0.9):
+    ceiling = found(up=side(1, 0.3, 0.5), down=side(-1, 0.2, math.nan))
+    for coefficient in (-0.7, -0.3, -0.1, 0.1, 0.4, 0.9):
         color = zones.color(ceiling, coefficient)
         assert zones.words(ceiling, coefficient).lower().startswith(color)
 
@@ -174,7 +187,9 @@ def test_copied_code_holds_texts_as_literals(text: str) -> None:
         source="own", second="wren-bell", second_coefficient=0.1, style="chat",
         history=(("user", text),),
     )  # fmt: skip
+    assert "# The demo was given a loaded model" in as_python(state, state, 2, 3, given=True)
     code = as_python(state, state, 2, 3)
+    assert "#" not in code.partition("written")[0]
     assert all(letter.isprintable() or letter == "\n" for letter in code)
     tree = ast.parse(code)
     literals = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]

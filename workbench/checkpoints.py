@@ -24,6 +24,14 @@ T = TypeVar("T")
 
 BUNDLED = {"wren": Path(__file__).parent / "wren" / "model"}
 
+
+def absolute(name: str) -> str:
+    """A path that loads the same model from anywhere; bundled names, hub ids and paths to nothing
+    as they are."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if name not in BUNDLED and path.exists() else name
+
+
 # Arguments that say where files are: the tokenizer and the config need them too.
 _WHERE = (
     "cache_dir",

@@ -8,13 +8,15 @@ than stands here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeGuard
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from workbench.positions import Positions
 from workbench.updates import Coefficient, Intervention
 from workbench.vectors import Unit
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
     from workbench.models import LM
 
 
@@ -76,7 +78,7 @@ class Steerable(Protocol):
         ...
 
 
-def is_steerable(given: object) -> TypeGuard[Steerable]:
+def is_steerable(given: object) -> TypeIs[Steerable]:
     """Whether it has a coefficient of its own, unlike a tensor or a list of interventions."""
     return callable(getattr(given, "at", None)) and bool(getattr(given, "units", ()))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench import models
-from workbench.checkpoints import BUNDLED
+from workbench.checkpoints import BUNDLED, absolute
 from workbench.demo import work
 from workbench.demo.app import Demo
 from workbench.demo.cell import close_former, this_cell
@@ -28,20 +28,22 @@ __all__ = ["Demo", "demo"]
 def demo(model: LM | str | Path = "wren", *, seed: int = 0, folder: str | Path = "kept") -> Demo:
     """The live demo: choose, train and sweep, steer, keep.
 
-    model   a loaded model, "wren", a hub id or a path
+    model   a loaded model, "wren", a hub id or a path; the code that is copied loads by name, so
+            what was changed of a loaded model since is not in it, and it says so
     seed    of the data's split and of the sweep
     folder  where vectors, figures and states are kept, made when the first one is
 
-    It shows itself in a notebook. `demo(...).snapshot()` trains and shows both texts without a
-    page; `close()` ends its thread and lets go of the model, and so does running its cell again.
+    It shows itself in a notebook. `demo(...).snapshot(folder)` trains and shows both texts without
+    a page; `close()` ends its thread and lets go of the model, and so does running its cell again.
     Raises as `models.load`.
     """
     close_former(Demo)
     # A model from elsewhere may take minutes, and says so; a bundled one is there at once.
     with without_bars() if str(model) in BUNDLED else nullcontext():
         lm = model if isinstance(model, models.LM) else models.load(model)
-    name = _name(lm) if isinstance(model, models.LM) else _absolute(str(model))
-    made = Demo(Session(lm, work.initial(lm, seed, model=name)), folder)
+    name = _name(lm) if isinstance(model, models.LM) else absolute(str(model))
+    given = isinstance(model, models.LM)
+    made = Demo(Session(lm, work.initial(lm, seed, model=name), given=given), folder)
     made.cell = this_cell()
     return made
 
@@ -51,9 +53,3 @@ def _name(lm: LM) -> str:
     path = Path(str(lm.model.name_or_path or "")).resolve()
     alone = lm.name not in BUNDLED and path.is_dir() and path.name == lm.name
     return str(path) if alone else lm.name
-
-
-def _absolute(name: str) -> str:
-    """A path that loads the same model from anywhere; other names as they are."""
-    path = Path(name).expanduser()
-    return str(path.resolve()) if name not in BUNDLED and path.exists() else name

@@ -52,6 +52,37 @@ def test_training_ends_with_vector_sweep_and_texts(session: Session, wren: LM) -
     assert session.made.shown.written.baseline.text == plain.texts[0]
 
 
+def test_a_bad_prompt_is_said_and_does_not_cost_the_sweep(session: Session) -> None:
+    session.change(style="base", prompt="")
+    said: list[str] = []
+    session.listen(lambda kind: kind == "message" and said.append(session.message))
+    session.train()
+    assert session.wait(SOON)
+    assert any("prompt" in message and "empty" in message for message in said)
+    assert session.made.swept
+
+
+def test_another_reach_asks_for_another_sweep(session: Session) -> None:
+    session.train()
+    assert session.wait(SOON)
+    session.change(reach=session.state.reach * 2)
+    assert session.message == "For the new reach, press 'Train and sweep'."
+    session.change(reach=session.state.reach / 2)
+    assert session.message == ""
+
+
+def test_what_is_done_next_has_no_time_left_of_what_was_done_before(session: Session) -> None:
+    session.train()
+    assert session.wait(SOON)
+    told: dict[str, tuple[float, float]] = {}
+    session.listen(lambda _: told.setdefault(session.made.doing, session.made.progress))
+    session.change(second="wren-italian", second_coefficient=0.2)
+    session.steer()
+    assert session.wait(SOON)
+    assert told["Making the second vector …"][0] == 0
+    assert session.made.progress[0] == 1
+
+
 def test_a_sweep_in_rounds_is_a_sweep(wren: LM, state: State, tmp_path: Path) -> None:
     trained = work.train(wren, state)
     grown = list(work.sweep_in_rounds(wren, trained, state, directory=tmp_path))
@@ -377,7 +408,7 @@ def test_another_model_is_called_by_what_loads_it(stories: LM, tmp_path: Path) -
     with contextlib.redirect_stdout(printed):
         exec(session.code(), {})
     assert printed.getvalue() == session.made.shown.written.steered.text + "\n"
-    assert "steered" in demo.texts["steered"].label.lower()
+    assert "# The demo was given a loaded model" in session.code()
     session.change(model="wren", data="wren-mood")
     assert session.message.startswith("For the new model")
     session.train()

@@ -8,8 +8,9 @@ session.py    what a reader does, without widgets
 zones.py      green, amber, red
 page.py       texts and zones as HTML
 code.py       a state as Python
-controls.py, slider.py, texts.py, plots.py, clipboard.py    the widgets;
+controls.py, slider.py, texts.py, plots.py (chart.py), clipboard.py    the widgets;
               layout.py: where they stand; scripts.py: what runs in the page
-app.py        all of them as the face of a session
+app.py        all of them as the face of a session; cell.py: of which cell, quiet.py: no bars
+showing.py    a session as output without widgets
 serve.py      the same as a page without code
 """

@@ -9,17 +9,27 @@ from workbench.demo import work
 from workbench.demo.state import State
 
 
-def as_python(state: State, made: State, layer: int, second_layer: int | None = None) -> str:
+def as_python(
+    state: State,
+    made: State,
+    layer: int,
+    second_layer: int | None = None,
+    *,
+    given: bool = False,
+) -> str:
     """Code that remakes the steered text of a state.
 
     made          the state that the vector was made by
     layer         of the vector, as it was chosen
     second_layer  of the second vector; None where none is in use
+    given         whether the model was loaded elsewhere, so that its name may load another one
     """
     own = made.source == "own"
     lines = ["import workbench as wb", "from workbench import live"]
     lines += ["from workbench.demo import work"] if own else []
-    lines += ["", f"lm = wb.load({made.model!r})"]
+    lines += [""]
+    lines += ["# The demo was given a loaded model: load it here as it was loaded there."] * given
+    lines += [f"lm = wb.load({made.model!r})"]
     lines += _own(made, layer) if own else _data("vector", made.data, made, layer)
     steer = f"*vector.at({state.coefficient!r})"
     if second_layer is not None:

@@ -1,7 +1,8 @@
 """What is made of states: a model, its vector, its sweep, both texts.
 
-Each step takes an event that stops it within one forward of the model, and leaves what was made
-before. Steps run in one thread at a time; any thread may look. Knows nothing of who asks.
+Each step takes an event that stops it within one forward of the model (only loading one is not
+stopped), and leaves what was made before. Steps run in one thread at a time; any thread may look.
+Knows nothing of who asks.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from workbench import models
 from workbench.demo import work
 from workbench.demo.quiet import without_bars
 from workbench.demo.shelf import Shelf
-from workbench.demo.state import TRAINS, State, differing
+from workbench.demo.state import SWEEPS, TRAINS, State, differing
+from workbench.demo.worker import CLOSED
 from workbench.live import Written
 from workbench.marks import Ceiling
 from workbench.vectors import SteeringVector
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 
 # Seconds between two pictures of what grows: more of them would flood a page.
 PACE = 1 / 25
-CLOSED = "this demo is closed; make a new one"
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,16 @@ class Making:
         self.progress: tuple[float, float] = (0.0, math.nan)
         self._lm: LM | None = lm
         self._name = name
+        self._first: tuple[str, LM] | None = (name, lm)  # as it was given, perhaps changed
         self._tell = tell
-        self._swept = ("", 0)  # which sweep, and how many of its rounds were shown
+        self._swept = ("", 0, 0.0)  # which sweep, how many of its rounds were shown, their share
         self._seconds: dict[str, SteeringVector] = {}
         self._shelf = Shelf()
+
+    @property
+    def swept(self) -> bool:
+        """Whether the sweep of the vector in use is whole."""
+        return self._swept[2] == 1
 
     @property
     def lm(self) -> LM:
@@ -86,7 +93,7 @@ class Making:
     def close(self) -> None:
         """Let go of the model and of all files."""
         self._shelf.close()
-        self._lm = self.trained = None
+        self._lm = self._first = self.trained = None
         self._seconds.clear()
 
     def second(self, state: State) -> SteeringVector | None:
@@ -98,9 +105,10 @@ class Making:
     def train(self, state: State, stop: threading.Event) -> None:
         """The vector of a state, if it is not the one in use. Raises work.Stopped."""
         self._load(state.model)
+        if stop.is_set():
+            raise work.Stopped
         if self.trained_as is None or differing(state, self.trained_as, TRAINS):
             self._do("Reading the pairs and choosing a layer …")
-            self.progress = (0.0, math.nan)
             with work.interruptible(self.lm, stop, self._reading(state)):
                 trained = work.train(self.lm, state)
             self._use(trained, state)
@@ -110,12 +118,10 @@ class Making:
         """The sweep of a state over the vector in use. Raises work.Stopped."""
         if self.trained is None:
             return
-        key = [*(getattr(state, name) for name in TRAINS), state.reach]
+        key = [getattr(state, name) for name in SWEEPS]
         digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
-        known = self._swept[1] if self._swept[0] == digest else 0
-        if not known:
-            self.progress = (0.0, math.nan)
-        self._do("Sweeping …")
+        _, known, share = self._swept if self._swept[0] == digest else ("", 0, 0.0)
+        self._do("Sweeping …", share)
         began = time.monotonic()
         with work.interruptible(self.lm, stop):
             for frame, done, count in work.sweep_in_rounds(
@@ -126,7 +132,7 @@ class Making:
                     began = time.monotonic()
                     continue
                 pace = (time.monotonic() - began) / max(1, done - known)
-                self._swept = (digest, done)
+                self._swept = (digest, done, done / count)
                 self.frame, self.conditions = frame, work.conditions(self.lm)
                 bootstrap = 1000 if last else 200
                 self.ceiling = work.ceiling_of(frame, seed=state.seed, bootstrap=bootstrap)
@@ -155,17 +161,19 @@ class Making:
         show(written, not stop.is_set())
 
     def rest(self) -> None:
-        """Nothing is done any more."""
-        self._do("")
+        """Nothing is done any more; the bar stays where it is."""
+        self.doing = ""
+        self._tell("progress")
 
     # ---- parts of them --------------------------------------------------------------------------
 
     def _load(self, name: str) -> None:
         if name == self._name:
             return
-        self._do(f"Loading {name} …")
+        self._do(f"Loading {name} … (cannot be stopped)")
         with without_bars():  # the page says what is done; a thread's bar would land anywhere
-            self._lm, self._name = models.load(name), name
+            known = dict([self._first] if self._first else [])
+            self._lm, self._name = known.get(name) or models.load(name), name
         self._use(None, None)
 
     def _use(self, trained: work.Trained | None, state: State | None) -> None:
@@ -173,7 +181,7 @@ class Making:
         self.trained, self.trained_as = trained, state
         self.frame, self.ceiling = None, None
         self.shown = replace(self.shown, whole=False)
-        self._swept = ("", 0)
+        self._swept = ("", 0, 0.0)
         self._seconds.clear()
 
     def _reading(self, state: State) -> Callable[[int], None]:
@@ -197,12 +205,15 @@ class Making:
         if not work.has_second(state):
             return None
         if state.second not in self._seconds:
+            before = self.progress
             self._do("Making the second vector …")
             made = replace(self.trained_as or state, data=state.second)
             self._seconds[state.second] = work.data_vector(self.lm, state.second, made)
-            self._do("")
+            self.progress = before
+            self.rest()
         return self._seconds[state.second]
 
-    def _do(self, doing: str) -> None:
-        self.doing = doing
+    def _do(self, doing: str, done: float = 0.0) -> None:
+        """Say what is done from now on, so far by the share `done`."""
+        self.doing, self.progress = doing, (done, math.nan)
         self._tell("progress")

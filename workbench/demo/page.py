@@ -73,6 +73,12 @@ def opacity(logprob: float) -> float:
     return _STRONGEST * min(1.0, max(0.0, share))
 
 
+def _shade(depth: float) -> str:
+    """The colour of a token, in CSS."""
+    red, green, blue = (int(VERMILLION[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{depth:.2f})"
+
+
 @dataclass(frozen=True)
 class Cell:
     """A token on the page: its visible letters (not escaped), its CSS background, its number."""
@@ -84,14 +90,13 @@ class Cell:
 
 def cells(pieces: Sequence[Piece], limit: int = SHOWN) -> list[Cell]:
     """Pieces of a text as they are shown, each shaded by how unlikely it is, cut at `limit`."""
-    red, green, blue = (int(VERMILLION[i : i + 2], 16) for i in (1, 3, 5))
     found, room = [], limit
     for piece in pieces:
         if room <= 0:
             found.append(Cell("…", "", ""))
             break
         depth = opacity(piece.logprob)
-        back = f"rgba({red},{green},{blue},{depth:.2f})" if depth else ""
+        back = _shade(depth) if depth else ""
         said = "" if math.isnan(piece.logprob) else f"{piece.logprob:.2f} nats".replace("-", "−")
         found.append(Cell(visible(piece.text, room), back, said))
         room -= len(piece.text)
@@ -150,7 +155,7 @@ def say(message: str) -> str:
 def legend() -> str:
     """What the shading means."""
     steps = [
-        f'<span style="background:rgba(213,94,0,{opacity(-nats):.2f});padding:0 9px">'
+        f'<span style="background:{_shade(opacity(-nats))};padding:0 9px">'
         f"{f'−{nats}' if nats else '0'}</span>"
         for nats in (0, 3, 5, 7, 9)
     ]

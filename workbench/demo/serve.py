@@ -12,6 +12,7 @@ from pathlib import Path
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from workbench.checkpoints import absolute
 from workbench.checks import check_whole
 
 # Nobody else on the network may reach a page that runs a kernel.
@@ -31,12 +32,9 @@ def notebook(model: str, folder: Path) -> nbformat.NotebookNode:
     """A notebook that says what steering is and shows the demo of a model, which keeps files in
     `folder`: an absolute path, since the page's kernel works elsewhere. Names are literals there,
     never code."""
-    known = Path(model)
-    name = str(known.resolve()) if known.exists() else model
     quiet = "from transformers.utils import logging\nlogging.disable_progress_bar()"
-    source = (
-        f"{quiet}\nfrom workbench import widgets\nwidgets.demo({name!r}, folder={str(folder)!r})"
-    )
+    shown = f"widgets.demo({absolute(model)!r}, folder={str(folder)!r})"
+    source = f"{quiet}\nfrom workbench import widgets\n{shown}"
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     cells = [new_markdown_cell(INTRODUCTION), new_code_cell(source)]
     return new_notebook(cells=cells, metadata={"kernelspec": kernel})

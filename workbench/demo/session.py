@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.demo import work
 from workbench.demo.code import as_python
-from workbench.demo.making import CLOSED, Making
-from workbench.demo.state import TRAINS, WRITES, State, differing, from_json
-from workbench.demo.worker import Worker
+from workbench.demo.making import Making
+from workbench.demo.state import SWEEPS, WRITES, State, differing, from_json
+from workbench.demo.worker import CLOSED, Worker
 from workbench.vectors import SteeringVector
 
 if TYPE_CHECKING:
@@ -37,7 +37,9 @@ class Session:
     lock     held while the state changes; a listener that shows it may hold it longer
     """
 
-    def __init__(self, lm: LM, state: State) -> None:
+    def __init__(self, lm: LM, state: State, *, given: bool = False) -> None:
+        """`given`: `lm` came as it is in memory, and its name need not load the same."""
+        self._given = state.model if given else None
         self.lock = threading.RLock()
         self.state = state
         self.made = Making(lm, state.model, self._tell)
@@ -93,7 +95,7 @@ class Session:
             self._worker.submit(lambda stop: self._write(state, stop))
 
     def stop(self) -> None:
-        """Stop all, within one token."""
+        """Stop all, within one token; but a model that is being loaded is loaded first."""
         with self.lock:
             self._wanted = None
             self._worker.stop()
@@ -139,7 +141,11 @@ class Session:
             self._require_current()
             made, second = self.made.trained_as or self.state, self.made.second(self.state)
             return as_python(
-                self.state, made, vector.layer, None if second is None else second.layer
+                self.state,
+                made,
+                vector.layer,
+                None if second is None else second.layer,
+                given=made.model == self._given,
             )
 
     def vector(self) -> SteeringVector:
@@ -179,7 +185,7 @@ class Session:
         try:
             self.made.train(state, stop)
             if not self.current():
-                self.made.write(self.state, stop)
+                self._write_beside(stop)
             self.made.sweep(state, stop)
         except work.Stopped:
             if self._wanted is None:  # else it only makes room for a text
@@ -192,6 +198,13 @@ class Session:
             self._to_recommended(stop)
         finally:
             self.made.rest()
+
+    def _write_beside(self, stop: threading.Event) -> None:
+        """Both texts before the sweep, which does not hang on the prompt: a bad one is said."""
+        try:
+            self.made.write(self.state, stop)
+        except ValueError as error:
+            self._failed(error)
 
     def _to_recommended(self, stop: threading.Event) -> None:
         """Somebody who has not touched the slider yet sees at once what steering does: only after
@@ -242,7 +255,7 @@ class Session:
         made = self._wanted or self.made.trained_as
         if made is None:
             return f"There is no vector yet: {_PRESS}."
-        changed = differing(made, self.state, TRAINS)
+        changed = differing(made, self.state, SWEEPS)
         names = ", ".join(changed).replace("_", " ")
         return f"For the new {names}, {_PRESS}." if changed else ""
 

@@ -56,7 +56,7 @@ def snapshot(session: Session, folder: str | Path) -> None:
         if made.trained is None and not session.busy:
             session.train()
         session.wait()
-        if made.frame is None or made.progress[0] < 1:
+        if not made.swept:
             raise RuntimeError(session.message or "the sweep was stopped")
     if made.frame is None:
         display(HTML(page.say("Nothing to show yet. Press 'Train and sweep', then run this.")))

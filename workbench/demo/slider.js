@@ -77,7 +77,8 @@ function render({ model, el }) {
     }
   };
   input.addEventListener("input", () => {
-    model.set("value", Number(input.value));
+    // Steps from an end to 0 add up to 5e-17, which is not "nothing is added".
+    model.set("value", Number(Number(input.value).toFixed(6)) || 0);
     model.save_changes();
   });
   // Some pages measure figures before they have a place: these look again, once there is one.

@@ -15,6 +15,8 @@ from workbench.demo import page, zones
 from workbench.demo.scripts import HERE, script
 from workbench.marks import Ceiling
 
+STEPS = 150  # of the slider, on either side of 0
+
 
 class ZoneSlider(anywidget.AnyWidget):
     """A coefficient in residual norms, from -reach to reach."""
@@ -49,7 +51,7 @@ class ZoneSlider(anywidget.AnyWidget):
         found = zones.spans(ceiling, reach)
         with self.hold_sync():
             # Ends first: a page would clamp a value beyond the old ones.
-            self.min, self.max, self.step = -reach, reach, reach / 150
+            self.min, self.max, self.step = -reach, reach, reach / STEPS
             self.value = value
             self.words = words or zones.words(ceiling, value, conditions)
             self.reasons = page.visible(zones.reasons(ceiling, value))

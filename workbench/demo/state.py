@@ -31,6 +31,7 @@ TRAINS = (
     "model", "style", "source", "data", "positive", "negative", "template", "method", "layer",
     "seed",
 )  # fmt: skip
+SWEEPS = (*TRAINS, "reach")
 WRITES = (
     "style", "coefficient", "second", "second_coefficient", "prompt", "history", "temperature",
     "text_seed", "new_tokens",

@@ -12,6 +12,7 @@ from contextlib import suppress
 from functools import partial
 
 Task = Callable[[threading.Event], None]
+CLOSED = "this demo is closed; make a new one"
 
 
 class Worker:
@@ -38,7 +39,7 @@ class Worker:
         """Do this as soon as what runs has stopped. Raises RuntimeError once closed."""
         with self._change:
             if self._closed:
-                raise RuntimeError("this demo is closed; make a new one")
+                raise RuntimeError(CLOSED)
             self._waiting = task
             self._stop_running()
             self._change.notify_all()

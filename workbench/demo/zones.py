@@ -3,6 +3,7 @@
 green   up to the recommended coefficient
 amber   beyond it, up to the ceiling
 red     beyond the ceiling
+unknown beyond what was swept, where the ceiling was not reached
 
 on each sign by itself, and of one vector alone: with a second one, no ceiling is known (None).
 Knows nothing of pages.
@@ -28,30 +29,31 @@ class Span:
     color: Color
 
 
-def ends(ceiling: Ceiling, sign: int) -> tuple[float, float]:
-    """Where green and amber end on one side, without sign; infinite where nothing broke in range.
+def ends(ceiling: Ceiling, sign: int) -> tuple[float, float, Color]:
+    """Where green and amber end on one side, without sign, and what lies beyond: red where there is
+    a ceiling, else unknown, as nothing was swept there.
 
     A side without an effect has no recommended coefficient, so no green.
     """
     if sign not in ceiling.sides:
-        return 0.0, 0.0
+        return 0.0, 0.0, "unknown"
     side = ceiling[sign]
-    green = abs(side.recommended.value)
-    red = abs(side.ceiling.value)
-    red = math.inf if math.isnan(red) else red
-    return (0.0 if math.isnan(green) else min(green, red)), red
+    green, amber, beyond = abs(side.recommended.value), abs(side.ceiling.value), "red"
+    if math.isnan(amber):
+        amber, beyond = float(side.curve["coefficient"].abs().max()), "unknown"
+    return (0.0 if math.isnan(green) else min(green, amber)), amber, beyond
 
 
 def color(ceiling: Ceiling | None, coefficient: float) -> Color:
-    """The zone of a coefficient; "unknown" without a sweep. 0 is green: nothing is added."""
+    """The zone of a coefficient; "unknown" where nothing was swept, green at 0."""
     if ceiling is None:
         return "unknown"
     if coefficient == 0:
         return "green"
-    green, red = ends(ceiling, 1 if coefficient > 0 else -1)
+    green, amber, beyond = ends(ceiling, 1 if coefficient > 0 else -1)
     size = abs(coefficient)
     # The slider's steps are decimal, a mark's value need not be.
-    return "green" if size <= green + 1e-9 else "amber" if size <= red + 1e-9 else "red"
+    return "green" if size <= green + 1e-9 else "amber" if size <= amber + 1e-9 else beyond
 
 
 def spans(ceiling: Ceiling | None, reach: float) -> list[Span]:
@@ -60,9 +62,10 @@ def spans(ceiling: Ceiling | None, reach: float) -> list[Span]:
         return [Span(-reach, reach, "unknown")]
     found = []
     for sign in (-1, 1):
-        green, red = (min(end, reach) for end in ends(ceiling, sign))
+        *limits, beyond = ends(ceiling, sign)
+        green, amber = (min(end, reach) for end in limits)
         cuts: list[tuple[float, float, Color]] = [
-            (0.0, green, "green"), (green, red, "amber"), (red, reach, "red"),
+            (0.0, green, "green"), (green, amber, "amber"), (amber, reach, beyond),
         ]  # fmt: skip
         side = [
             Span(min(sign * a, sign * b), max(sign * a, sign * b), each)
@@ -83,11 +86,15 @@ def words(ceiling: Ceiling | None, coefficient: float, conditions: str = "") -> 
     if coefficient == 0:
         return "Zero: nothing is added, both texts are the same."
     sign = 1 if coefficient > 0 else -1
-    green, red = ends(ceiling, sign)
+    green, amber, beyond = ends(ceiling, sign)
     zone = color(ceiling, coefficient)
     side = ceiling.sides.get(sign)
     if side is None:
-        return f"{zone.capitalize()}: this side was not swept."
+        return "Unknown: this side was not swept."
+    if zone == "unknown":
+        return f"Unknown: the sweep ended at {sign * amber:+.3g}".replace("-", "−") + (
+            ", and texts held there."
+        )
     under = f" ({conditions})" if conditions else ""
     calls = "the detector calls"
     texts = f"of {ceiling.compared} texts intact{under}"
@@ -105,7 +112,7 @@ def words(ceiling: Ceiling | None, coefficient: float, conditions: str = "") -> 
         why = "the effect goes the wrong way on this side"
     else:
         why = "no effect was found on this side"
-    if math.isinf(red):
+    if beyond == "unknown":
         return f"Amber: {why}; {calls} at least half {texts}, in all the swept range."
     return f"Amber: {why}; up to {side.ceiling} {calls} at least half {texts}."
 
