@@ -7,8 +7,8 @@ by hand, and what telling it ahead costs the whole text; from a move of the slid
 text that is handed to the page, and to the frame of a browser that shows it; from the stop to idle,
 in tokens of a text and in seconds of a training, a sweep and a second vector; thirty moves in three
 seconds; and an hour's use of the widgets in fast motion: texts and sweeps without growth in memory,
-no thread left behind. The page is measured where Chromium, playwright and JupyterLab are found (in_page.py).
-`--quick`: 60 texts and 6 sweeps in place of 500 and 50.
+no thread left behind. The page is measured where Chromium, playwright and JupyterLab are found
+(in_page.py). `--quick`: 60 texts and 6 sweeps in place of 500 and 50.
 """
 
 from __future__ import annotations
