@@ -113,8 +113,8 @@ def test_zones_follow_the_marks_of_each_side() -> None:
     }  # fmt: skip
     spans = zones.spans(ceiling, 1.0)
     assert [(s.low, s.high, s.color) for s in spans] == [
-        (-1.0, -0.6, "unknown"), (-0.6, -0.2, "amber"), (-0.2, 0.0, "green"), (0.0, 0.3, "green"), (0.3, 0.5, "amber"),
-        (0.5, 1.0, "red"),
+        (-1.0, -0.6, "unknown"), (-0.6, -0.2, "amber"), (-0.2, 0.0, "green"), (0.0, 0.3, "green"),
+        (0.3, 0.5, "amber"), (0.5, 1.0, "red"),
     ]  # fmt: skip
     for span in spans:
         assert zones.color(ceiling, (span.low + span.high) / 2) == span.color
