@@ -165,7 +165,12 @@ def test_curves_are_shares_of_their_largest_change() -> None:
 
 def case_table() -> pd.DataFrame:
     ends = {"ceiling_plus": 0.4, "ceiling_minus": 0.6, "beyond_plus": False, "beyond_minus": False}
-    return pd.DataFrame({**case, **ends} for case in cases())
+    losses = {"loss_first": 3.0, "loss_last": 2.0}
+    none = dict.fromkeys(losses, np.nan)
+    return pd.DataFrame(
+        {**case, **ends, **(none if case["form"] == "mean_difference" else losses)}
+        for case in cases()
+    )
 
 
 def test_shapes_are_read_off_the_curves() -> None:
@@ -186,6 +191,8 @@ def test_everything_that_the_report_asks_for_is_said() -> None:
     relative = law_findings.relative_curves(curves())
     told = law_words.said(case_table(), relative, law_findings.hidden(curves()), laws(), pairs())
     assert "LoRA, SPLIT 0.50 (0.40 to 0.60)" in told["ceilings"]
+    assert "LoRA, SPLIT by −1.00 (−1.00 to −1.00)" in told["trained"]
+    assert "difference" not in told["trained"]
     assert "All were found within the sweep." in told["ceilings"]
     assert "went the wrong way on 0. Utility" in told["seen"]
     assert f"in {len(cases())} of {len(cases())} cases" in told["seen"]

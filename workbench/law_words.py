@@ -19,6 +19,7 @@ def said(
     """The sentences of the report, by the name under which its template asks for them."""
     return {
         "ceilings": ceilings(cases),
+        "trained": trained(cases),
         "seen": seen(relative),
         "hides": hides(hidden),
         "limit": limit(laws, pairs),
@@ -45,6 +46,22 @@ def ceilings(cases: pd.DataFrame) -> str:
             if beyond
             else "All were found within the sweep."
         )
+    )
+
+
+def trained(cases: pd.DataFrame) -> str:
+    """How far training lowered its objective."""
+    own = cases[cases["loss_last"].notna()]
+    each = []
+    for form, part in own.groupby("form", sort=False):
+        change = part["loss_last"] - part["loss_first"]
+        each.append(
+            f"{FORMS[str(form)]} by {number(change.median(), '.2f')} "
+            f"({number(change.min(), '.2f')} to {number(change.max(), '.2f')})"
+        )
+    return (
+        "From its first to its last steps training changed the objective of "
+        f"{'; '.join(each)} (nats, median and range over traits and layers)."
     )
 
 
