@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from workbench import figures, method_words
 from workbench.harmonic import scored
@@ -14,11 +15,10 @@ from workbench.method_comparison import (
     at_the_end,
     cells,
     differences,
-    holm,
     table,
-    two_sided,
 )
 from workbench.method_words import by_trait, edges, headline, verdict
+from workbench.strata import holm, of_strata
 
 TRAITS = ("power", "mood", "formality", "callous")
 # How far each way shows the trait, and its coherence.
@@ -119,29 +119,73 @@ def test_splits_differences_are_within_cells() -> None:
 
 
 def test_no_claim_is_made_where_none_could_be() -> None:
-    one = texts(seeds=5)
-    one = one[one["trait"] == "mood"]
-    found = differences(one)
-    assert (found["verdict"] == "too few cells").all()
-    assert "5 cells are too few for a claim" in verdict(found)
+    found = differences(texts(seeds=2))
+    assert (found["verdict"] == "too few seeds").all()
+    assert "2 seeds of a trait are too few for a claim" in verdict(found)
+    assert "too few" in headline(found)
 
 
 def test_equal_methods_are_rarely_told_apart() -> None:
-    """The whole family of comparisons errs in no more than about 5 of 100 studies."""
+    """The whole family of comparisons errs in no more than about 5 of 100 studies, for the mean and
+    for the traits."""
     rng, wrong = np.random.default_rng(1), 0
     base = texts(prompts=1)
     for _ in range(20):
         shown = np.clip(rng.normal(0, 0.3, len(base)), -1, 1)
         found = differences(base.assign(shown=shown, coherence=0.9))
         own = found[found["outcome"] == "harmonic"]
-        wrong += bool(own["verdict"].isin(["ahead", "behind"]).any())
+        wrong += bool((own["verdict"] != "not told apart").any())
     assert wrong <= 4
 
 
-def test_p_values() -> None:
-    assert two_sided(np.full(6, 0.1)) == pytest.approx(2 / 64)
-    assert two_sided(np.array([1.0, -1.0])) == 1.0
-    assert two_sided(np.zeros(5)) == 1.0
+def test_a_mean_of_opposite_differences_is_no_tie() -> None:
+    """Ahead on two traits and behind on the two others, by as much."""
+    frame = texts()
+    turned = frame["trait"].isin(TRAITS[:2]) & (frame["method"] == "split")
+    frame["shown"] = frame["shown"].clip(-0.5, 0.5)
+    frame.loc[turned & (frame["form"] == "lora"), "shown"] -= 0.4
+    other = ~frame["trait"].isin(TRAITS[:2]) & (frame["method"] == "sft")
+    frame.loc[other & (frame["form"] == "lora"), "shown"] -= 0.4
+    found = differences(frame).set_index(["form", "rival", "outcome"])
+    row = found.loc[("lora", "sft", "score")]
+    assert row["verdict"] == "differs by trait"
+    assert row["least"] < 0 < row["most"]
+    assert row["by_trait"] < 0.001
+
+
+def values(*groups: list[float]) -> pd.Series:
+    pairs = [(name, value) for name, group in zip("abcd", groups, strict=False) for value in group]
+    return pd.Series([v for _, v in pairs], index=pd.Index([name for name, _ in pairs]))
+
+
+def test_means_over_strata() -> None:
+    """By hand: two strata of two, means 1 and 3, variance within 0.5, so an error of 0.5 / 2."""
+    found = of_strata(values([0.5, 1.5], [2.5, 3.5]))
+    error = math.sqrt(2 * 0.5 / 2) / 2
+    assert found.value == 2
+    reach = float(stats.t.ppf(0.975, 2)) * error
+    assert (found.low, found.high) == pytest.approx((2 - reach, 2 + reach))
+    assert found.p == pytest.approx(2 * stats.t.sf(2 / error, 2))
+    assert found.alike == pytest.approx(stats.f.sf(4 / 0.5, 1, 2))
+    same = of_strata(values([1.0, 1.0], [1.0, 1.0]))
+    assert (same.low, same.high, same.p, same.alike) == (1, 1, 0, 1)
+    alone = of_strata(values([1.0], [2.0]))
+    assert math.isnan(alone.low)
+    assert alone.p == 1
+
+
+def test_intervals_over_strata_hold_what_they_say() -> None:
+    """Strata are far apart, which costs nothing: 95 of 100 intervals hold the mean of these."""
+    rng, means = np.random.default_rng(0), np.array([-3.0, 0.0, 1.0, 4.0])
+    held = 0
+    for _ in range(400):
+        drawn = [rng.normal(mean, 1, 5).tolist() for mean in means]
+        found = of_strata(values(*drawn))
+        held += found.low <= means.mean() <= found.high
+    assert 0.925 <= held / 400 <= 0.975
+
+
+def test_holm() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
 
@@ -150,18 +194,20 @@ def test_words() -> None:
     frame = texts()
     said = method_words.shown(table(frame))
     row = said.set_index(["method", "form"]).loc[("difference of means", "vector")]
-    assert row["coefficient m"] == "1 [1, 1] norms"
+    assert row["coefficient m, median (range)"] == "1 (1 to 1) norms"
     assert row["left at 0"] == "0 of 20"
-    assert row["utility"].startswith("0.90 [")
-    assert said["coefficient m"].iloc[0] == "–"
+    assert row["utility"] == "0.90 (all equal)"
+    assert said["coefficient m, median (range)"].iloc[0] == "–"
     apart = method_words.shown_differences(differences(frame))
-    assert apart["higher on"].iloc[0] == "4 of 4 traits"
+    assert apart["p (Holm)"].iloc[0] == "<0.001"
+    assert apart["by trait"].iloc[0].startswith("+")
     words = verdict(differences(frame))
     assert "ahead: unsteered (vector: +" in words
     assert "behind: asked in the prompt (vector: −" in words
     assert "20 cells of 4 traits, 8 comparisons allowed for" in words
     told = headline(differences(frame))
-    assert told.startswith("SPLIT wins against SFT and RePS in its own form: it is ahead in 1 of 2")
+    assert told.startswith("SPLIT wins against SFT and RePS in its own form: in harmonic mean")
+    assert "ahead in 1 of 2 comparisons" in told
     assert "difference of means (ahead as vector and LoRA)" in told
     assert "asked in the prompt (behind as vector and LoRA)" in told
     assert "SPLIT does not win" in headline(differences(frame), "utility")

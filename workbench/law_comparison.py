@@ -89,9 +89,10 @@ def compare(
             row["per_pair"] = float(np.median(alone)) if alone else np.nan
             row["below"] = float(np.mean(np.array(alone) < 0.9)) if alone else np.nan
             if chance is not None:
-                fits = fit_many(grid, chance, kind, law, follow=2)
+                # Searched as the curve itself is: less would flatter the law.
+                fits = fit_many(grid, chance, kind, law)
                 row["random"] = float(np.median([each.r2 for each in fits]))
-                outside = [extrapolate(grid, curve, kind, law, follow=2)[0] for curve in chance]
+                outside = [extrapolate(grid, curve, kind, law)[0] for curve in chance]
                 row["random_extrapolated"] = float(np.median(outside))
             row["at_bound"] = ", ".join(own.at_bound)
             row["rises"] = own.rises
@@ -113,14 +114,12 @@ def compare(
     return found
 
 
-def extrapolate(
-    m: Floats, curve: Floats, kind: Kind, law: str, *, follow: int = 6
-) -> tuple[float, float]:
+def extrapolate(m: Floats, curve: Floats, kind: Kind, law: str) -> tuple[float, float]:
     """R^2 on the outer points, of which the fit to the inner ones knows nothing, and the root mean
     square error there in shares of the curve's range. Either side of the range has its own."""
     ends = np.where(m < 0, -m.min(), m.max())
     inner = np.abs(m) <= INNER * ends * (1 + 1e-9)
-    fitted = fit(m[inner], curve[inner], kind, law, follow=follow)
+    fitted = fit(m[inner], curve[inner], kind, law, follow=6)
     guess = fitted(m[~inner])
     error = float(np.sqrt(np.mean((curve[~inner] - guess) ** 2)) / np.ptp(curve))
     return r2(curve[~inner], guess), error

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbench import coupling
+from workbench.intervals import Interval, percentiles
 from workbench.law_shapes import KINDS
-from workbench.wording import number
+from workbench.wording import interval, number
 
 CASE = ["trait", "layer", "form"]
 FORMS: Mapping[str, str] = MappingProxyType(
@@ -47,8 +47,8 @@ PAPER = MappingProxyType(
 
 
 def claims(laws: pd.DataFrame) -> pd.DataFrame:
-    """The paper's law by the aims: medians over cases with their middle half and least, what no law
-    gives, and whether the aim is met."""
+    """The paper's law by the aims: medians over cases with their interval over traits, middle half
+    and least, what no law gives, and whether the aim is met."""
     own = laws[laws["law"] == "paper"]
     rows = []
     for score, words, aim, bound in AIMS:
@@ -58,7 +58,7 @@ def claims(laws: pd.DataFrame) -> pd.DataFrame:
                 {
                     "curve": kind,
                     "R²": words,
-                    "median": f"{values.median():.3f}",
+                    "median [95 %]": interval(over_traits(own[own["kind"] == kind], score), ".3f"),
                     "middle half": f"{values.quantile(0.25):.3f} to {values.quantile(0.75):.3f}",
                     "least": number(values.min(), ".3f"),
                     "without a law": _median(own, kind, bound) if bound else "–",
@@ -69,6 +69,23 @@ def claims(laws: pd.DataFrame) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
+
+
+def over_traits(cases: pd.DataFrame, score: str) -> Interval:
+    """The median over cases of a score, with its 95 % bootstrap interval over traits: cases of one
+    trait share their pairs."""
+    groups = [part[score].to_numpy() for _, part in cases.groupby("trait")]
+    drawn = np.random.default_rng(0).integers(len(groups), size=(2000, len(groups)))
+    medians = [np.median(np.concatenate([groups[i] for i in row])) for row in drawn]
+    low, high = percentiles(np.array(medians), 0.95)
+    return Interval(float(cases[score].median()), low, high, len(groups))
+
+
+def paired(laws: pd.DataFrame, kind: str, rival: str) -> Interval:
+    """Beyond the range, R^2 of the paper's law less a rival's, case by case: as `over_traits`."""
+    part = laws[laws["kind"] == kind].set_index([*CASE, "law"])["extrapolated"].unstack()
+    apart = (part["paper"] - part[rival]).rename("apart").reset_index()
+    return over_traits(apart, "apart")
 
 
 def _median(own: pd.DataFrame, kind: str, column: str) -> str:
@@ -132,6 +149,13 @@ def samples(pairs: pd.DataFrame) -> pd.DataFrame:
     ).reset_index()
 
 
+def reaching(pairs: pd.DataFrame, kind: str, dealing: str, aim: float = 0.97) -> float:
+    """The fewest pairs on a side, of those tried, at which the median over cases of R^2 without a
+    law reaches `aim`; infinite where none does."""
+    found = samples(pairs).query("kind == @kind and dealing == @dealing and r2 >= @aim")
+    return float(found["pairs"].min()) if len(found) else float("inf")
+
+
 def spreads(pairs: pd.DataFrame) -> pd.DataFrame:
     """One row per case and curve: where the variance between pairs comes from, and how many pairs
     on a side let R^2 without a law reach 0.97, dealt at random and matched in length."""
@@ -179,105 +203,10 @@ def _reason(row: Mapping[str, Any], score: str, bound: str, about: pd.Series) ->
     first, second = sorted(causes, key=lambda name: -causes[name])[:2]
     return (
         f"pairs differ: {causes[first]:.0%} in {first}, {causes[second]:.0%} in {second}; "
-        f"{fewest(about['needed_random'])} on a side for 0.97"
+        f"{fewest(about['needed_random'])} on a side for 0.97 on average"
     )
 
 
 def fewest(count: float) -> str:
     """How many pairs are needed, in words."""
     return f"{count:.0f} pairs" if np.isfinite(count) else "no number of pairs"
-
-
-def hidden(frame: pd.DataFrame, *, at: float = 1.0, seed: int = 0) -> pd.DataFrame:
-    """What becomes of the answers from m = 0 to the last coefficient within so many true ceilings,
-    split as in `coupling.survives`: one row per form, medians over traits, layers and sides.
-
-    frame  study_laws_curves: one row per (case, pair, m)
-    """
-    rows = []
-    near = frame[frame["ceilings"].abs() <= at + 1e-6]
-    for case, part in near.groupby(CASE, sort=False):
-        found = coupling.survives(with_losses(part), seed=seed)
-        rows.append(found.assign(**dict(zip(CASE, case, strict=True))))
-    changes = pd.concat(rows, ignore_index=True)
-    table = changes.pivot_table(
-        index="form", columns="part", values="value", aggfunc="median", sort=False
-    )[list(dict.fromkeys(changes["part"]))]
-    utility = changes[changes["part"] == "utility"]
-    falls = utility.assign(falls=utility["high"] < 0).groupby("form", sort=False)["falls"].mean()
-    table["utility falls (share)"] = falls
-    table.index = pd.Index([FORMS[str(form)] for form in table.index], name="form")
-    return table.reset_index().rename_axis(columns=None)
-
-
-def with_losses(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with `loss_positive` and `loss_negative` out of preference and likelihood."""
-    of_positive, of_negative = frame["tokens_positive"], frame["tokens_negative"]
-    both = -2 * frame["likelihood"] - frame["preference"] / of_negative
-    positive = both / (1 / of_positive + 1 / of_negative)
-    return frame.assign(loss_positive=positive, loss_negative=positive + frame["preference"])
-
-
-def relative_curves(frame: pd.DataFrame) -> pd.DataFrame:
-    """The mean curve of every case as the change from m = 0, in shares of its largest.
-
-    frame  study_laws_curves: one row per (case, pair, m)
-
-    One row per (case, kind, m): `ceilings` (m by the true ceiling of its side), `mean`, and `low`
-    and `high`, 1.96 standard errors over pairs to either side, all in shares of the largest change.
-    """
-    rows = []
-    for case, part in frame.groupby(CASE, sort=False):
-        for kind in KINDS:
-            wide = part.pivot(index="pair", columns="ceilings", values=kind)
-            change = wide.sub(wide[0.0], axis=0)
-            mean = change.mean()
-            error = change.std(ddof=1) / np.sqrt(change.count())
-            scale = float(mean.abs().max())
-            rows.append(
-                pd.DataFrame(
-                    {
-                        **dict(zip(CASE, case, strict=True)),
-                        "kind": kind,
-                        "ceilings": mean.index.to_numpy(dtype=float),
-                        "m": part.groupby("ceilings")["m"].first().to_numpy(dtype=float),
-                        "mean": mean.to_numpy() / scale,
-                        "low": (mean - 1.96 * error).to_numpy() / scale,
-                        "high": (mean + 1.96 * error).to_numpy() / scale,
-                    }
-                )
-            )
-    return pd.concat(rows, ignore_index=True)
-
-
-def shapes(relative: pd.DataFrame) -> pd.DataFrame:
-    """One row per case, kind and side of `relative_curves`:
-
-    half      the change at half of a coefficient just below the true ceiling, by that there
-    turned    by how much the change at the end of the range is less than its furthest on that side,
-              in shares of that; 0 where it is furthest there
-    rightly   whether it is on the side that it should be: preference rises with m, utility falls
-    top       where the curve is highest, in true ceilings, of both sides together
-    """
-    rows = []
-    for key, part in relative.groupby([*CASE, "kind"], sort=False):
-        curve = part.sort_values("ceilings")
-        top = float(curve.loc[curve["mean"].idxmax(), "ceilings"])
-        for sign in (1, -1):
-            side = curve[sign * curve["ceilings"] >= 0].sort_values("ceilings", key=np.abs)
-            values = side["mean"].to_numpy()
-            near = np.flatnonzero(side["ceilings"].abs() <= 1 + 1e-6)[-1] // 2 * 2
-            way = sign if key[-1] == "preference" else -1
-            along = way * values
-            furthest = float(along.max())
-            rows.append(
-                {
-                    **dict(zip([*CASE, "kind"], key, strict=True)),
-                    "side": sign,
-                    "half": float(values[near // 2] / values[near]),
-                    "turned": float(1 - along[-1] / furthest) if furthest > 0 else np.nan,
-                    "rightly": bool(along[near] > 0),
-                    "top": top,
-                }
-            )
-    return pd.DataFrame(rows)

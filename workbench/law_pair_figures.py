@@ -45,41 +45,10 @@ def pairs_needed(frame: pd.DataFrame, *, aim: float = 0.97, title: str = "") -> 
             if part.empty:
                 continue
             color, name = COLORS[kind], f"{kind}, {_WORDS[dealing]}"
-            spot = 1.03 if dealing == "matched" else 0.97
-            figure.add_scatter(
-                x=part["pairs"],
-                y=1 - part["expected"],
-                mode="lines",
-                line={"color": color, "width": 1.6, "dash": dash},
-                hoverinfo="skip",
-                showlegend=False,
-                legendgroup=name,
-            )
-            missing = 1 - part["r2"]
-            figure.add_scatter(
-                x=part["pairs"] * spot,
-                y=missing,
-                error_y={
-                    "type": "data",
-                    "symmetric": False,
-                    "array": (1 - part["low"]) - missing,
-                    "arrayminus": missing - (1 - part["high"]),
-                    "color": color,
-                    "thickness": 1,
-                    "width": 0,
-                },
-                mode="markers",
-                name=name,
-                legendgroup=name,
-                marker={
-                    "size": 7,
-                    "color": color if dealing == "matched" else "white",
-                    "line": {"color": color, "width": 1.6},
-                },
-                customdata=part[["r2", "cases"]],
-                hovertemplate="R² %{customdata[0]:.3f} with %{x:.0f} pairs, %{customdata[1]} cases"
-                f"<extra>{html.escape(name)}</extra>",
-            )
+            # Numbers of which not all cases have so many pairs are a line of their own.
+            for _, own in part.groupby("cases", sort=False):
+                _expected(figure, own, name, color, dash)
+            _seen(figure, part, name, color, filled=dealing == "matched")
     figure.add_hline(y=1 - aim, line={"color": INK, "width": 1, "dash": "dash"})  # type: ignore[arg-type]
     figure.add_annotation(
         text=f"aim {aim:g}",
@@ -115,6 +84,46 @@ def pairs_needed(frame: pd.DataFrame, *, aim: float = 0.97, title: str = "") -> 
         title_text="Pairs behind each mean",
     )
     return figure
+
+
+def _expected(figure: go.Figure, part: pd.DataFrame, name: str, color: str, dash: str) -> None:
+    figure.add_scatter(
+        x=part["pairs"],
+        y=1 - part["expected"],
+        mode="lines",
+        line={"color": color, "width": 1.6, "dash": dash},
+        hoverinfo="skip",
+        showlegend=False,
+        legendgroup=name,
+    )
+
+
+def _seen(figure: go.Figure, part: pd.DataFrame, name: str, color: str, *, filled: bool) -> None:
+    missing = 1 - part["r2"]
+    figure.add_scatter(
+        x=part["pairs"] * (1.03 if filled else 0.97),
+        y=missing,
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": (1 - part["low"]) - missing,
+            "arrayminus": missing - (1 - part["high"]),
+            "color": color,
+            "thickness": 1,
+            "width": 0,
+        },
+        mode="markers",
+        name=name,
+        legendgroup=name,
+        marker={
+            "size": 7,
+            "color": color if filled else "white",
+            "line": {"color": color, "width": 1.6},
+        },
+        customdata=part[["r2", "cases"]],
+        hovertemplate="R² %{customdata[0]:.3f} with %{x:.0f} pairs, %{customdata[1]} cases"
+        f"<extra>{html.escape(name)}</extra>",
+    )
 
 
 @redrawable

@@ -29,7 +29,7 @@ def law_curves(
     """Mean curves of all cases, small multiples: a row a form, a column a layer, a line a trait.
 
     Args:
-        frame: rows of `law_findings.relative_curves`.
+        frame: rows of `law_study_curves.relative_curves`.
         kind: which of the two curves.
         law: what is fitted to each mean and drawn, thin and dashed.
         title: above the figure.

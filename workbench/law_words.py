@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import pandas as pd
 
-from workbench.law_findings import AIMS, CASE, FORMS, fewest, shapes, spreads
+from workbench.law_findings import (
+    AIMS,
+    CASE,
+    FORMS,
+    fewest,
+    over_traits,
+    paired,
+    reaching,
+    spreads,
+)
 from workbench.law_shapes import KINDS
-from workbench.wording import number
+from workbench.law_study_curves import shapes
+from workbench.wording import interval, number
 
 
 def said(
@@ -89,13 +99,13 @@ def _middle(values: pd.Series) -> str:
 
 def hides(hidden: pd.DataFrame) -> str:
     """How much of "utility falls" is left, by what stands beside it."""
-    share = hidden["half of |preference|"] / hidden["likelihood of both"].abs()
     return (
         f"Utility falls on {hidden['utility falls (share)'].mean():.0%} of the sides. The answers "
         f"become less likely by {_range(-hidden['likelihood of both'])} nats (medians of the "
-        f"forms), of which the preference for one of them gives back {_range(100 * share, '.0f')} "
-        f"%: so far the fall is no arithmetic. Per token the answers lose "
-        f"{_range(-hidden['per token'])} nats, and text that has nothing to do with the trait "
+        f"forms), of which the preference for one of them gives back "
+        f"{_range(100 * hidden['given back (share)'], '.0f')} % (median over sides of a form): the "
+        "fall is more than what arithmetic ties to preference. Per token the answers lose "
+        f"{_range(-hidden['per token'])} nats, and texts that have nothing to do with the trait "
         f"{_range(-hidden['unrelated text'])}."
     )
 
@@ -117,25 +127,57 @@ def short(laws: pd.DataFrame) -> str:
             known = (f"{own.loc[own['kind'] == kind, bound].median():.3f}" for kind in KINDS)
             against = f" where no law at all has {' and '.join(known)}"
         parts.append(f"{words} {both}{against} (aim {aim:.2f})")
-    beyond = {
-        law: " and ".join(
-            number(
-                laws.loc[(laws["law"] == law) & (laws["kind"] == kind), "extrapolated"].median(),
-                ".2f",
-            )
-            for kind in KINDS
-        )
-        for law in ("paper", "cubic", "polynomial")
+    beyond = " and ".join(
+        interval(over_traits(own[own["kind"] == kind], "extrapolated"), ".2f") for kind in KINDS
+    )
+    less = {
+        law: " and ".join(interval(paired(laws, kind, law)) for kind in KINDS)
+        for law in ("cubic", "polynomial")
     }
+    rises = " and ".join(
+        f"{int(own.loc[own['kind'] == kind, 'rises'].sum())} of {int((own['kind'] == kind).sum())}"
+        for kind in KINDS
+    )
     random = " and ".join(
         f"{own.loc[own['kind'] == kind, 'random'].median():.3f}" for kind in KINDS
     )
     return (
         f"Median R² of the paper's law over {len(own) // 2} cases: {'; '.join(parts)}. Fitted in "
-        f"place to random curves that are as smooth it has {random}. Fitted within the true "
-        f"ceilings and read beyond them it has {beyond['paper']} (preference and utility), a cubic "
-        f"{beyond['cubic']}, a polynomial with as many free numbers {beyond['polynomial']}."
+        f"place to random curves that are as smooth it has {random}, and in {rises} fits "
+        "(preference and utility) its D rises away from 0: the formula fits, its reading as a "
+        f"validity that falls off does not. Fitted within the true ceilings and read beyond them "
+        f"it has {beyond}; case by case that is {less['cubic']} more than a cubic, and "
+        f"{less['polynomial']} more than a polynomial with as many free numbers (95 % intervals "
+        "over traits, of which there are few)."
     )
+
+
+#: Of `law_quantities.intervals`, in words.
+QUANTITIES = {
+    "slope": "slope at 0 (nats per norm)",
+    "peak": "highest at m",
+    "trough": "lowest at m",
+    "height": "height of the top above 0 (nats)",
+    "half_life_plus": "half-life, m above 0",
+    "half_life_minus": "half-life, m below 0",
+}
+
+
+def marks(found: pd.DataFrame, reach: float) -> pd.DataFrame:
+    """Rows of `law_quantities.intervals` with a column `kind`, in words. A dash: no such place
+    within the range, or not in nine tenths of the resamples; what lies at an end of the range is
+    said to."""
+    rows = []
+    for row in found.to_dict("records"):
+        told = "–"
+        if row["found"] >= 0.9 and pd.notna(row["value"]):
+            told = f"{number(row['value'])} [{number(row['low'])}, {number(row['high'])}]"
+            if row["quantity"] in ("peak", "trough") and abs(row["value"]) >= reach - 1e-9:
+                told = "at the end of the range"
+        rows.append(
+            {"curve": row["kind"], "what": QUANTITIES[row["quantity"]], "value [95 %]": told}
+        )
+    return pd.DataFrame(rows)
 
 
 def limit(laws: pd.DataFrame, pairs: pd.DataFrame) -> str:
@@ -152,9 +194,9 @@ def limit(laws: pd.DataFrame, pairs: pd.DataFrame) -> str:
             f"variance between pairs {here['level'].median():.0%} is level, "
             f"{here['size'].median():.0%} size of the effect, {here['other'].median():.0%} shape "
             f"(medians over cases); a line in the length of the answers explains "
-            f"{here['length'].median():.0%}. For 0.97 a median case needs "
-            f"{fewest(here['needed_random'].median())} on a side dealt at random, "
-            f"{fewest(here['needed_matched'].median())} matched in length."
+            f"{here['length'].median():.0%}. Without a law the median over cases reaches 0.97 at "
+            f"{fewest(reaching(pairs, kind, 'random'))} on a side dealt at random, and at "
+            f"{fewest(reaching(pairs, kind, 'matched'))} matched in length, of the numbers tried."
         )
     return " ".join(said)
 
@@ -169,7 +211,8 @@ def needed(laws: pd.DataFrame, rival: str = "cubic") -> str:
         bounded = own["at_bound"] != ""
         said.append(
             f"{kind.capitalize()}: beyond the range that was fitted, the paper's law has a median "
-            f"R² of {beyond['paper']}, the {rival} {beyond[rival]}; the paper's is ahead in "
+            f"R² of {beyond['paper']}, the {rival} {beyond[rival]}; case by case the paper's has "
+            f"{interval(paired(laws, kind, rival))} more, and is ahead in "
             f"{int((part['paper'] > part[rival]).sum())} of {len(part)} cases. In place it has "
             f"{own['in_place'].median():.4f} on these curves and {own['random'].median():.4f} on "
             f"random curves as smooth. In {int(own['rises'].sum())} of {len(own)} fits its "

@@ -1,25 +1,25 @@
 """Methods side by side: trait, utility and their harmonic mean, and whether SPLIT wins.
 
 Reads the texts that benchmarks/study_methods.py reports on. Each trait and seed is a *cell*: its
-own pairs, training, prompts and sampling, shared by all methods. A value is the mean over cells of
-the mean over a cell's prompts, and cells are what is resampled. Methods are compared within cells.
+own pairs, training, prompts and sampling, shared by all methods. A value is the mean over traits of
+the mean over a trait's cells of the mean over a cell's prompts. Methods are compared within cells.
 Settings were chosen once a trait, so that the intervals speak of other seeds on these traits, and
-of no others. Knows nothing of models.
+of no others (strata.py); where a difference is of one sign on some traits and of the other on
+others, that is said in place of a mean that says nothing. Knows nothing of models.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from workbench.effects import sign_flip
 from workbench.harmonic import OUTCOMES, scored
-from workbench.intervals import Floats, bootstrap_mean
+from workbench.strata import LEVEL, holm, of_strata
 
-LEVEL = 0.95
 RULES = ("recommended", "best")
 #: Methods and forms as tables and figures call them, in their order.
 METHODS = {
@@ -32,6 +32,7 @@ METHODS = {
 }
 FORMS = {"": "–", "vector": "vector", "lora": "LoRA", "local_weight": "local weight"}
 _CELL = ["trait", "seed"]
+_FEWEST = 3  # seeds of a trait
 _WAY = ["method", "form"]
 
 
@@ -66,7 +67,8 @@ def table(texts: pd.DataFrame, rule: str = "recommended") -> pd.DataFrame:
     """The results: one row per method and form, in the published order.
 
     method, form      as in the texts
-    score, utility, harmonic, each with _low and _high: mean over cells, 95 % bootstrap over cells
+    score, utility, harmonic, each with _low and _high: mean over cells and its 95 % interval
+                      (strata.of_strata)
     m, m_low, m_high  median, least and greatest coefficient of the cells that steer, in `unit`
     idle              cells in which the rule steers with 0 (of "recommended": the detector saw no
                       effect, or no coefficient at which nine in ten texts hold)
@@ -78,8 +80,9 @@ def table(texts: pd.DataFrame, rule: str = "recommended") -> pd.DataFrame:
         own = found[(found["method"] == method) & (found["form"] == form)]
         row: dict[str, object] = {"method": method, "form": form}
         for outcome in OUTCOMES:
-            mean = bootstrap_mean(own[outcome], bounds=(0, 1), level=LEVEL)
-            row |= {outcome: mean.value, f"{outcome}_low": mean.low, f"{outcome}_high": mean.high}
+            mean = of_strata(own.set_index(_CELL)[outcome])
+            ends = np.clip([mean.low, mean.high], 0, 1)
+            row |= {outcome: mean.value, f"{outcome}_low": ends[0], f"{outcome}_high": ends[1]}
         steers = own.loc[own["m"] != 0, "m"]
         row |= {"m": steers.median(), "m_low": steers.min(), "m_high": steers.max()}
         row |= {"unit": own["unit"].iloc[0], "idle": int((own["m"] == 0).sum()) if form else 0}
@@ -116,14 +119,16 @@ def differences(
     Rivals are the other trained methods in the same form, difference of means, asking and nothing.
 
     form, rival, outcome      what is compared
-    difference, low, high     mean over cells and its 95 % bootstrap interval, positive where
-                              `winner` is higher
-    p                         two-sided, of flipped signs (effects.sign_flip), times what Holm asks
-                              for all rows of the outcome
+    difference, low, high     mean over traits and its 95 % interval, seeds being drawn (strata.py),
+                              positive where `winner` is higher
+    p, by_trait               p values of "no difference" and "the same difference on every trait",
+                              each times what Holm asks for all rows of the outcome
+    least, most               the least and the greatest mean of a trait
     traits_ahead, traits      traits on whose mean it is higher, of how many
-    cells                     how many
-    verdict                   "ahead" or "behind" where p <= 0.05 and the interval agrees, "not told
-                              apart", or "too few cells", which no difference could overcome
+    cells, fewest             how many, and of the trait that has fewest
+    verdict                   "differs by trait" where by_trait <= 0.05 and signs differ; else
+                              "ahead" or "behind" where p <= 0.05, or "not told apart"; "too few
+                              seeds" where a trait has fewer than three
     """
     found = cells(texts, rule)
     rows = []
@@ -133,51 +138,40 @@ def differences(
         for form, (rival, other) in _rivals(found, winner):
             apart = wide[winner, form] - wide[rival, other]
             block.append(_compared(apart) | {"form": form, "rival": rival, "outcome": outcome})
-        for row, p in zip(block, holm([row["p"] for row in block]), strict=True):
-            rows.append({**row, "p": p, "verdict": _verdict(row, p)})
+        told = [holm([float(row[name]) for row in block]) for name in ("p", "by_trait")]
+        for row, p, differ in zip(block, *told, strict=True):
+            rows.append({**row, "p": p, "by_trait": differ, "verdict": _verdict(row, p, differ)})
     columns = ["form", "rival", "outcome", "difference", "low", "high", "p", "verdict"]
     result = pd.DataFrame(rows)
     return result[[*columns, *result.columns.difference(columns, sort=False)]]
 
 
 def _compared(apart: pd.Series) -> dict[str, object]:
-    """What the differences of all cells say together."""
-    mean = bootstrap_mean(apart, bounds=(-1, 1), level=LEVEL)
+    """What the differences of all cells, indexed by trait and seed, say together."""
+    mean = of_strata(apart)
     by_trait = apart.groupby("trait").mean()
     return {
         "difference": mean.value,
         "low": mean.low,
         "high": mean.high,
-        "p": two_sided(apart.to_numpy(dtype=float)),
+        "p": mean.p,
+        "by_trait": mean.alike,
+        "least": float(by_trait.min()),
+        "most": float(by_trait.max()),
         "traits_ahead": int((by_trait > 0).sum()),
         "traits": len(by_trait),
-        "cells": mean.count,
+        "cells": len(apart),
+        "fewest": int(apart.groupby("trait").size().min()),
     }
 
 
-def two_sided(apart: Floats) -> float:
-    """p value of "no difference in either direction", of differences (N,) by flipped signs."""
-    grid = np.ones(1)
-    ways = (sign_flip(grid, s * apart[:, None], np.random.default_rng(0)) for s in (1, -1))
-    return min(1.0, 2 * min(ways))
-
-
-def holm(values: list[float]) -> list[float]:
-    """p values adjusted for their number (Holm 1979), in their order."""
-    order = np.argsort(values, kind="stable")
-    adjusted, least = np.empty(len(values)), 0.0
-    for place, index in enumerate(order):
-        least = max(least, min(1.0, (len(values) - place) * values[index]))
-        adjusted[index] = least
-    return adjusted.tolist()
-
-
-def _verdict(row: dict[str, object], p: float) -> str:
-    if 2 * 0.5 ** int(str(row["cells"])) > 1 - LEVEL:
-        return "too few cells"
-    low, high = float(str(row["low"])), float(str(row["high"]))
-    if p <= 1 - LEVEL and (low > 0 or high < 0):
-        return "ahead" if low > 0 else "behind"
+def _verdict(row: dict[str, Any], p: float, differ: float) -> str:
+    if row["fewest"] < _FEWEST:
+        return "too few seeds"
+    if differ <= 1 - LEVEL and row["least"] < 0 < row["most"]:
+        return "differs by trait"
+    if p <= 1 - LEVEL:
+        return "ahead" if row["difference"] > 0 else "behind"
     return "not told apart"
 
 

@@ -34,10 +34,11 @@ def shown(results: pd.DataFrame) -> pd.DataFrame:
         steered = "–"
         if pd.notna(row["m"]):
             unit = " norms" if row["unit"] == "norm" else ""
-            steered = f"{row['m']:.3g} [{row['m_low']:.3g}, {row['m_high']:.3g}]{unit}"
+            steered = f"{row['m']:.3g} ({row['m_low']:.3g} to {row['m_high']:.3g}){unit}"
         idle = f"{row['idle']} of {row['cells']}" if row["form"] else "–"
         named = _named(row["method"], row["form"])
-        rows.append({**named, **values, "coefficient m": steered, "left at 0": idle})
+        ends = {"coefficient m, median (range)": steered, "left at 0": idle}
+        rows.append({**named, **values, **ends})
     return pd.DataFrame(rows)
 
 
@@ -50,8 +51,9 @@ def shown_differences(found: pd.DataFrame, outcome: str = "harmonic") -> pd.Data
             _WORDS[outcome]: interval(
                 Interval(row["difference"], row["low"], row["high"], row["cells"])
             ),
-            "p (Holm)": f"{row['p']:.3f}",
-            "higher on": f"{row['traits_ahead']} of {row['traits']} traits",
+            "p (Holm)": _p(row["p"]),
+            "by trait": f"{number(row['least'])} to {number(row['most'])}",
+            "alike, p (Holm)": _p(row["by_trait"]),
             "verdict": row["verdict"],
         }
         for row in found[found["outcome"] == outcome].to_dict("records")
@@ -62,13 +64,13 @@ def shown_differences(found: pd.DataFrame, outcome: str = "harmonic") -> pd.Data
 def verdict(found: pd.DataFrame, outcome: str = "harmonic") -> str:
     """In words, where SPLIT wins and by how much, of `differences`."""
     own = found[found["outcome"] == outcome]
-    if (own["verdict"] == "too few cells").all():
+    if (own["verdict"] == "too few seeds").all():
         return (
-            f"{own['cells'].max()} cells are too few for a claim: no difference could be told "
-            "from chance."
+            f"{own['fewest'].min()} seeds of a trait are too few for a claim: no difference could "
+            "be told from chance."
         )
     lines = []
-    for said in ("ahead", "behind", "not told apart"):
+    for said in ("ahead", "behind", "differs by trait", "not told apart"):
         part = own[own["verdict"] == said]
         against = [
             f"{METHODS[row['rival']]} ({FORMS[row['form']]}: {number(row['difference'])} "
@@ -84,26 +86,34 @@ def verdict(found: pd.DataFrame, outcome: str = "harmonic") -> str:
 
 
 def headline(found: pd.DataFrame, outcome: str = "harmonic") -> str:
-    """Does SPLIT win? In a sentence or two, of `differences`."""
+    """Does SPLIT win? In a few sentences, of `differences`."""
     own = found[found["outcome"] == outcome]
-    if (own["verdict"] == "too few cells").all():
+    if (own["verdict"] == "too few seeds").all():
         return verdict(found, outcome)
-    trained, others = own[own["rival"].isin(["sft", "reps"])], []
-    for rival in ("difference of means", "prompting", "vanilla"):
-        told = [
-            f"{said} as {' and '.join(FORMS[form] for form in part['form'])}"
-            for said, part in own[own["rival"] == rival].groupby("verdict", sort=False)
-        ]
-        if told:
-            others.append(f"{METHODS[rival]} ({'; '.join(told)})")
-    ahead, behind = (int((trained["verdict"] == said).sum()) for said in ("ahead", "behind"))
-    furthest = trained.loc[trained["difference"].abs().idxmax(), "difference"]
+    trained = own[own["rival"].isin(["sft", "reps"])]
+    others = [f"{METHODS[r]} ({_by_verdict(own, r)})" for r in own["rival"].unique()]
+    ahead, behind, mixed = (
+        int((trained["verdict"] == said).sum()) for said in ("ahead", "behind", "differs by trait")
+    )
+    split = "" if not mixed else f", in {mixed} ahead on some traits and behind on others"
     return (
         f"{'SPLIT wins' if ahead > behind else 'SPLIT does not win'} against SFT and RePS in its "
-        f"own form: it is ahead in {ahead} of {len(trained)} comparisons and behind in {behind}; "
-        f"the largest difference in {_WORDS[outcome]} is {number(furthest)}. Beside the rest: "
-        f"{', '.join(others)}."
+        f"own form: in {_WORDS[outcome]} it is ahead in {ahead} of {len(trained)} comparisons and "
+        f"behind in {behind}{split}. One by one: {', '.join(others)}."
     )
+
+
+def _by_verdict(own: pd.DataFrame, rival: str) -> str:
+    parts = own[own["rival"] == rival].groupby("verdict", sort=False)
+    return "; ".join(f"{said} as {_list([FORMS[f] for f in part['form']])}" for said, part in parts)
+
+
+def _p(value: float) -> str:
+    return "<0.001" if value < 0.0005 else f"{value:.3f}"
+
+
+def _list(words: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def edges(found: pd.DataFrame) -> str:
