@@ -24,14 +24,6 @@ T = TypeVar("T")
 
 BUNDLED = {"wren": Path(__file__).parent / "wren" / "model"}
 
-
-def absolute(name: str) -> str:
-    """A path that loads the same model from anywhere; bundled names, hub ids and paths to nothing
-    as they are."""
-    path = Path(name).expanduser()
-    return str(path.resolve()) if name not in BUNDLED and path.exists() else name
-
-
 # Arguments that say where files are: the tokenizer and the config need them too.
 _WHERE = (
     "cache_dir",
@@ -42,6 +34,13 @@ _WHERE = (
     "token",
     "trust_remote_code",
 )
+
+
+def absolute(name: str) -> str:
+    """A path that loads the same model from anywhere; bundled names, hub ids and paths to nothing
+    as they are."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if name not in BUNDLED and path.exists() else name
 
 
 def locate(name_or_path: str | Path, subfolder: str) -> tuple[str, str]:

@@ -91,7 +91,7 @@ class Face:
         """With the mouse, and the last steps with the arrow keys."""
         self.drag_to(0.0)
         for _ in range(5):
-            if self.value() == 0:
+            if abs(self.value()) < 1e-9:  # steps from an end add up to nearly 0
                 break
             self.slider.press("ArrowLeft" if self.value() > 0 else "ArrowRight")
         until(lambda: self.words().startswith("Zero"), "the words for zero")
@@ -316,6 +316,33 @@ def test_as_a_page_without_code(tmp_path: Path, shots: Path) -> None:
             "all => all.map(each => each.querySelector('.main-svg').clientHeight)"
         )
         assert heights == [300, 520]
+        # 0 is nothing, also where the steps of the slider add up to 5e-17.
+        reach = page.get_by_label("Reach (norms)")
+        reach.fill("1")
+        reach.press("Enter")
+        until(lambda: face.slider.get_attribute("max") == "1", "a wider slider")
+        face.to_zero()
+
+        # 100,000 letters are refused in words, and so is a file name that is none, as text.
+        prompt = page.get_by_label("Prompt", exact=True)
+        prompt.fill("word " * 20_000)
+        prompt.blur()
+        until(lambda: "shorten it" in face.status(), "a refusal of a long prompt")
+        name = page.get_by_label("File name")
+        for hostile in (HOSTILE, "../escape", "/tmp/escape"):
+            name.fill(hostile)
+            name.blur()
+            face.button("Save state").click()
+            until(lambda said=f"{hostile!r} cannot name a file": said in face.status(), "a refusal")
+        assert page.locator("[role=status] img, [role=status] script").count() == 0
+        assert page.evaluate("window.hacked") is None
+        assert not list(tmp_path.rglob("*escape*"))
+        name.fill("steering")
+        name.blur()
+        prompt.fill("Nestor & Roland:")
+        prompt.blur()
+        until(face.done, "a text as before")
+
         face.button("Save state").click()
         until(lambda: face.status().startswith(f"Saved {tmp_path / 'kept'}"), "a saved state")
         page.screenshot(path=shots / "voila-1920.png")

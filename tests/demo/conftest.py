@@ -14,5 +14,6 @@ def wren() -> LM:
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"JUDGED": 4, "CONTROLLED": 4, "TOKENS": 6, "STEPS": 2}.items():
+    values = {"JUDGED": 4, "CONTROLLED": 4, "TOKENS": 6, "STEPS": 2, "_JUDGES": 2}
+    for name, value in values.items():
         monkeypatch.setattr(work, name, value)

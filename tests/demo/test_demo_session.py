@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import workbench as wb
-from workbench import widgets
+from workbench import models, widgets
 from workbench.demo import work
 from workbench.demo.session import Session
 from workbench.demo.shelf import Shelf
@@ -222,8 +222,7 @@ def test_a_stop_ends_the_making_of_a_second_vector(
         session.code()
 
 
-def test_training_says_how_long_it_takes(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "_JUDGES", 2)
+def test_training_says_how_long_it_takes(session: Session) -> None:
     shares: list[tuple[float, float]] = []
     session.listen(
         lambda kind: (
@@ -257,6 +256,7 @@ def test_a_stop_in_training_leaves_no_vector(session: Session) -> None:
     "changes",
     [
         {"coefficient": 0.3},
+        {"coefficient": 0.3, "layer": None, "second": "wren-italian", "second_coefficient": 0.1},
         {"coefficient": -0.2, "second": "wren-italian", "second_coefficient": 0.15},
         {"style": "chat", "prompt": "Tell me a story about Linda.", "coefficient": 0.2,
          "history": (("user", "Hello."), ("assistant", "Hey."))},
@@ -415,6 +415,48 @@ def test_another_model_is_called_by_what_loads_it(stories: LM, tmp_path: Path) -
     assert session.wait(SOON)
     assert session.made.lm.name == "wren"
     demo.close()
+
+
+def test_a_model_that_was_given_is_used_again_and_its_code_says_how_to_load_it(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm = wb.load("wren", dtype="float64")
+    session = Session(lm, state, given=True)
+    session.train()
+    assert session.wait(SOON)
+    assert "load it here as it was loaded there" in session.code()
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(session.code(), {})
+    assert printed.getvalue() == session.made.shown.written.steered.text + "\n"
+    other = wb.load("wren")
+    monkeypatch.setattr(models, "load", lambda name: other)
+    for name, used, said in (("another", other, "wb.load('another')"), ("wren", lm, "float64")):
+        session.change(model=name)
+        session.train()
+        assert session.wait(SOON)
+        assert session.made.lm is used
+        assert said in session.code()
+    session.close()
+
+
+def test_a_stop_while_a_model_loads_ends_all_after_it(
+    session: Session, wren: LM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    session.listen(lambda _: session.made.doing and said.append(session.made.doing))
+
+    def load(name: str) -> LM:
+        session.stop()
+        return wren
+
+    monkeypatch.setattr(models, "load", load)
+    session.change(model="another")
+    session.train()
+    assert session.wait(SOON)
+    assert set(said) == {"Loading another … (cannot be stopped)"}
+    assert session.message == "Stopped."
+    assert session.made.trained is None
 
 
 def test_the_latest_sweeps_are_kept_and_no_more() -> None:

@@ -20,6 +20,7 @@ from transformers.utils import logging
 
 import workbench as wb
 from workbench import catalogue, widgets
+from workbench.checkpoints import absolute
 from workbench.demo import cell, page, serve, work
 from workbench.demo.app import Demo
 from workbench.demo.session import Session
@@ -66,6 +67,13 @@ def test_the_widgets_show_the_session_and_pass_on(demo: Demo, tmp_path: Path) ->
     demo.buttons.vector.click()
     assert not list(tmp_path.parent.glob("escape*"))
     demo.file.value = "mine"
+    taken = tmp_path / "figures" / "mine.csv"
+    taken.parent.mkdir()
+    taken.touch()
+    demo.buttons.figure.click()
+    assert f"{taken} exists: choose another file name" in demo.status.text
+    taken.unlink()
+    taken.parent.rmdir()
     demo.buttons.vector.click()
     demo.buttons.keep.click()
     assert {path.name for path in tmp_path.iterdir()} == {"mine.safetensors", "mine.json"}
@@ -370,6 +378,20 @@ def test_the_page_is_for_this_machine_and_keeps_files_where_it_was_asked(tmp_pat
     assert made.source.endswith(f'widgets.demo("x\'); import os  # ", folder={literal})')
     with pytest.raises(ValueError, match="port 0"):
         serve.command(tmp_path, port=0, browser=False)
+
+
+def test_a_bundled_name_is_no_folder_and_a_folder_is_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("wren", "mine"):
+        (tmp_path / name).mkdir()
+    mine = str((tmp_path / "mine").resolve())
+    shown = {"wren": "wren", "mine": mine, "~/mine": mine, "some/model": "some/model"}
+    for name, loads in shown.items():
+        assert absolute(name) == loads
+        assert f"widgets.demo({loads!r}, " in serve.notebook(name, tmp_path).cells[1].source
 
 
 def test_the_served_notebook_names_the_folder_of_whoever_asked(

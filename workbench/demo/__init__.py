@@ -1,6 +1,7 @@
 """The live demo: what is chosen, what is done, what is shown, each in a module of its own.
 
 state.py      everything chosen, as one value
+contrasts.py  what a vector is made of, and swept on
 work.py       state -> vector, sweep, texts: plain functions
 making.py     what was made last, step by step; shelf.py: where its sweeps lie
 worker.py     one thread, the latest task wins

@@ -133,11 +133,11 @@ class Demo(ipw.VBox):
         said = "Copied" if done else "The browser let nobody copy"
         self.session.note(f"{said}; the code stands in the box below.")
 
-    def _path(self, suffix: str) -> Path:
-        """A new file's path. Raises ValueError for a name that is not a plain one, and
-        FileExistsError for one that is taken."""
+    def _path(self, suffix: str, room: str = "") -> Path:
+        """A new file's path, in a `room` of the folder. Raises ValueError for a name that is not a
+        plain one, and FileExistsError for one that is taken."""
         tables.check_name(self.file.value)
-        path = self.folder / (self.file.value + suffix)
+        path = self.folder / room / (self.file.value + suffix)
         if path.exists():
             raise FileExistsError(f"{path} exists: choose another file name")
         return path
@@ -149,13 +149,11 @@ class Demo(ipw.VBox):
 
     def _export(self) -> None:
         figure = showing.figure(self.session)
-        name = self._path("").name
-        if (self.folder / "figures" / f"{name}.csv").exists():
-            raise FileExistsError(f"{name} exists in {self.folder / 'figures'}: choose another")
+        path = self._path(".csv", "figures")
         export = report.export(
-            figure, name, data=self.session.made.frame, directory=self.folder
+            figure, path.stem, data=self.session.made.frame, directory=self.folder
         )  # fmt: skip
-        self.session.note(f"Saved {export!r} in {self.folder / 'figures'}")
+        self.session.note(f"Saved {export!r} in {path.parent}")
 
     def _save(self) -> None:
         path = self._path(".json")

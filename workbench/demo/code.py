@@ -5,7 +5,7 @@ Whatever a state holds goes in as a literal (`repr`), so no text of a user's can
 
 from __future__ import annotations
 
-from workbench.demo import work
+from workbench.demo.contrasts import in_chats
 from workbench.demo.state import State
 
 
@@ -15,21 +15,25 @@ def as_python(
     layer: int,
     second_layer: int | None = None,
     *,
-    given: bool = False,
+    dtype: str = "",
 ) -> str:
     """Code that remakes the steered text of a state.
 
     made          the state that the vector was made by
     layer         of the vector, as it was chosen
     second_layer  of the second vector; None where none is in use
-    given         whether the model was loaded elsewhere, so that its name may load another one
+    dtype         of a model that was loaded elsewhere, whose name may load another one; "" for one
+                  that was loaded by its name
     """
     own = made.source == "own"
     lines = ["import workbench as wb", "from workbench import live"]
-    lines += ["from workbench.demo import work"] if own else []
+    lines += ["from workbench.demo import contrasts"] if own else []
     lines += [""]
-    lines += ["# The demo was given a loaded model: load it here as it was loaded there."] * given
-    lines += [f"lm = wb.load({made.model!r})"]
+    if dtype:
+        lines += ["# The demo was given a loaded model: load it here as it was loaded there."]
+        lines += [f"lm = wb.load({made.model!r}, dtype={dtype!r})"]
+    else:
+        lines += [f"lm = wb.load({made.model!r})"]
     lines += _own(made, layer) if own else _data("vector", made.data, made, layer)
     steer = f"*vector.at({state.coefficient!r})"
     if second_layer is not None:
@@ -48,7 +52,7 @@ def as_python(
 
 
 def _data(name: str, data: str, made: State, layer: int) -> list[str]:
-    chats = ".as_chat()" if work.in_chats(data, made.style) else ""
+    chats = ".as_chat()" if in_chats(data, made.style) else ""
     return [
         f"splits = wb.pairs.load({data!r}){chats}.split(seed={made.seed})",
         f"{name} = wb.extract(",
@@ -60,8 +64,8 @@ def _data(name: str, data: str, made: State, layer: int) -> list[str]:
 
 def _own(made: State, layer: int) -> list[str]:
     return [
-        f"prompts = work.data_prompts({made.data!r}, {made.style!r}, {made.seed})",
-        "pairs = work.own_pairs(",
+        f"prompts = contrasts.data_prompts({made.data!r}, {made.style!r}, {made.seed})",
+        "pairs = contrasts.own_pairs(",
         f"    lm, {made.positive!r}, {made.negative!r},",
         f"    {made.template!r}, prompts, style={made.style!r}, seed={made.seed},",
         ")",

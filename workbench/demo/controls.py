@@ -109,7 +109,7 @@ def buttons() -> Buttons:
     return Buttons(
         train=_button("Train and sweep", "play", "Make the vector, then sweep its coefficient",
                       "primary"),
-        stop=_button("Stop", "stop", "Stop all within one token"),
+        stop=_button("Stop", "stop", "Stop all within one token, but for the loading of a model"),
         again=_button("Write again", "refresh", "Write both texts anew"),
         say=_button("Keep answer", "comment", "Add question and steered answer to the chat"),
         clear=_button("Clear chat", "eraser", "Forget the chat so far"),

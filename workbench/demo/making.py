@@ -55,8 +55,11 @@ class Making:
               is done, and the seconds that are left (NaN: not known)
     """
 
-    def __init__(self, lm: LM, name: str, tell: Callable[[str], None]) -> None:
-        """`name` is what loads `lm` again; `tell` hears what changed, see session.py."""
+    def __init__(
+        self, lm: LM, name: str, tell: Callable[[str], None], *, given: bool = False
+    ) -> None:
+        """`name` is what loads `lm` again, or, where it was `given` as it is in memory, perhaps
+        another one; `tell` hears what changed, see session.py."""
         self.trained: work.Trained | None = None
         self.trained_as: State | None = None
         self.frame: pd.DataFrame | None = None
@@ -67,7 +70,7 @@ class Making:
         self.progress: tuple[float, float] = (0.0, math.nan)
         self._lm: LM | None = lm
         self._name = name
-        self._first: tuple[str, LM] | None = (name, lm)  # as it was given, perhaps changed
+        self._given = {name: lm} if given else {}
         self._tell = tell
         self._swept = ("", 0, 0.0)  # which sweep, how many of its rounds were shown, their share
         self._seconds: dict[str, SteeringVector] = {}
@@ -86,6 +89,11 @@ class Making:
         return self._lm
 
     @property
+    def given(self) -> bool:
+        """Whether the model in use came as it is in memory, so that its name may load another."""
+        return self._name in self._given
+
+    @property
     def layers(self) -> int:
         """How many layers the model has, 0 once closed."""
         return 0 if self._lm is None else self._lm.layers
@@ -93,7 +101,8 @@ class Making:
     def close(self) -> None:
         """Let go of the model and of all files."""
         self._shelf.close()
-        self._lm = self._first = self.trained = None
+        self._lm = self.trained = None
+        self._given.clear()
         self._seconds.clear()
 
     def second(self, state: State) -> SteeringVector | None:
@@ -172,8 +181,7 @@ class Making:
             return
         self._do(f"Loading {name} … (cannot be stopped)")
         with without_bars():  # the page says what is done; a thread's bar would land anywhere
-            known = dict([self._first] if self._first else [])
-            self._lm, self._name = known.get(name) or models.load(name), name
+            self._lm, self._name = self._given.get(name) or models.load(name), name
         self._use(None, None)
 
     def _use(self, trained: work.Trained | None, state: State | None) -> None:

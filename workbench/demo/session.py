@@ -39,10 +39,9 @@ class Session:
 
     def __init__(self, lm: LM, state: State, *, given: bool = False) -> None:
         """`given`: `lm` came as it is in memory, and its name need not load the same."""
-        self._given = state.model if given else None
         self.lock = threading.RLock()
         self.state = state
-        self.made = Making(lm, state.model, self._tell)
+        self.made = Making(lm, state.model, self._tell, given=given)
         self.message = ""
         self._wanted: State | None = None  # asked to be trained and swept, and not done yet
         self._first = True  # no sweep has ended yet
@@ -141,12 +140,9 @@ class Session:
             self._require_current()
             made, second = self.made.trained_as or self.state, self.made.second(self.state)
             return as_python(
-                self.state,
-                made,
-                vector.layer,
-                None if second is None else second.layer,
-                given=made.model == self._given,
-            )
+                self.state, made, vector.layer, None if second is None else second.layer,
+                dtype=str(self.made.lm.dtype).removeprefix("torch.") if self.made.given else "",
+            )  # fmt: skip
 
     def vector(self) -> SteeringVector:
         """The vector in use. Raises ValueError before there is one."""

@@ -16,18 +16,17 @@ import pandas as pd
 
 from workbench import catalogue, judges, live, steerability
 from workbench.ceiling import find_ceiling
-from workbench.chats import Message
 from workbench.controls import random_like
+from workbench.demo.contrasts import data_pairs, data_prompts, own_pairs
 from workbench.demo.state import State, steps
 from workbench.extract import extract
-from workbench.generate import generate
 from workbench.marks import Ceiling
-from workbench.pairs import Pair, Pairs, load
+from workbench.pairs import Pairs, load
 from workbench.positions import generated
 from workbench.rounds import in_order, joined
 from workbench.splits import PromptSet
 from workbench.sweep import sweep
-from workbench.tokens import Prompt, encode
+from workbench.tokens import encode
 from workbench.updates import Intervention
 from workbench.vectors import SteeringVector
 
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 # trait, and where the divergence beyond a random control does, which doubles the texts.
 TOKENS, STEPS = 32, 8
 JUDGED, CONTROLLED = 32, 16
-_ENDINGS = 24  # texts that own personas are read with
 _JUDGES = 12  # held-out pairs that choose a layer: every layer reads them twice
 
 
@@ -104,74 +102,6 @@ def fitting(lm: LM, wanted: Sequence[str] = ()) -> list[str]:
 def _room(lm: LM, wanted: int) -> int:
     """Tokens of a text that leave the prompt most of a small model's context."""
     return wanted if lm.context is None else max(1, min(wanted, lm.context // 4))
-
-
-# ---- contrast pairs -----------------------------------------------------------------------------
-
-
-def in_chats(data: str, style: str) -> bool:
-    """Whether a data set's prompts become a user's messages: in the style "chat", unless they are
-    made for one model, which reads them as they are."""
-    return style == "chat" and "model" not in catalogue.about(data)
-
-
-def data_pairs(data: str, style: str = "base") -> Pairs:
-    """A bundled data set, in chats where `in_chats` says so."""
-    return load(data).as_chat() if in_chats(data, style) else load(data)
-
-
-def data_prompts(data: str, style: str = "base", seed: int = 0) -> PromptSet:
-    """What a sweep steers on: prompts of the data set that leave its trait open, else those of its
-    "select" pairs."""
-    own = data_pairs(data, style).split(seed=seed).select
-    return catalogue.open_prompts(data, "select") or own.prompts
-
-
-def own_pairs(
-    lm: LM,
-    positive: str,
-    negative: str,
-    template: str,
-    prompts: Sequence[Prompt],
-    *,
-    style: str = "base",
-    seed: int = 0,
-) -> Pairs:
-    """Pairs that differ in the persona that the prompt names, and in nothing else.
-
-    Personas stand one a line, the same number on both sides; {persona} in the template takes their
-    place. What follows on both sides are beginnings that the unsteered model itself writes to
-    neutral prompts, so that this works in any language a model has. In the style "chat" the
-    template is the user's message and such a beginning the answer, else it stands before the text.
-    Raises ValueError for sides of different length or without a persona.
-    """
-    sides = [[line.strip() for line in side.splitlines() if line.strip()] for side in
-             (positive, negative)]  # fmt: skip
-    if not sides[0] or len(sides[0]) != len(sides[1]):
-        raise ValueError(
-            f"{len(sides[0])} positive and {len(sides[1])} negative personas: write as many on "
-            "both sides, one a line"
-        )
-    few = -(-_ENDINGS // len(sides[0]))
-    asked = [prompts[i % len(prompts)] for i in range(few)]
-    written = generate(lm, asked, new_tokens=12, temperature=1.0, seed=seed, score=False)
-    # Equal beginnings would be equal pairs.
-    endings = dict.fromkeys(text for text in written.texts if text.strip())
-    pairs = [
-        Pair(ending, ending, _said(template, good, style), _said(template, bad, style))
-        for good, bad in zip(*sides, strict=True)
-        for ending in endings
-    ]
-    trait = f"{sides[0][0]} against {sides[1][0]}"
-    return Pairs(tuple(pairs), "own personas", trait)
-
-
-def _said(template: str, persona: str, style: str) -> Prompt:
-    said = template.replace("{persona}", persona)
-    if style == "base":
-        return said
-    messages: tuple[Message, ...] = ({"role": "user", "content": said},)
-    return messages
 
 
 # ---- vector, sweep, texts -----------------------------------------------------------------------

@@ -92,9 +92,8 @@ def words(ceiling: Ceiling | None, coefficient: float, conditions: str = "") -> 
     if side is None:
         return "Unknown: this side was not swept."
     if zone == "unknown":
-        return f"Unknown: the sweep ended at {sign * amber:+.3g}".replace("-", "−") + (
-            ", and texts held there."
-        )
+        end = f"{sign * amber:+.3g}".replace("-", "−")
+        return f"Unknown: the sweep ended at {end}, and texts held there."
     under = f" ({conditions})" if conditions else ""
     calls = "the detector calls"
     texts = f"of {ceiling.compared} texts intact{under}"

@@ -187,7 +187,9 @@ def test_copied_code_holds_texts_as_literals(text: str) -> None:
         source="own", second="wren-bell", second_coefficient=0.1, style="chat",
         history=(("user", text),),
     )  # fmt: skip
-    assert "# The demo was given a loaded model" in as_python(state, state, 2, 3, given=True)
+    given = as_python(state, state, 2, 3, dtype="bfloat16")
+    assert "# The demo was given a loaded model" in given
+    assert f"wb.load({state.model!r}, dtype='bfloat16')" in given
     code = as_python(state, state, 2, 3)
     assert "#" not in code.partition("written")[0]
     assert all(letter.isprintable() or letter == "\n" for letter in code)
@@ -196,6 +198,6 @@ def test_copied_code_holds_texts_as_literals(text: str) -> None:
     assert literals.count(text) == 4  # prompt, history, both personas
     called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     assert called == {
-        "wb.load", "work.data_prompts", "work.own_pairs", "wb.extract", "wb.pairs.load",
+        "wb.load", "contrasts.data_prompts", "contrasts.own_pairs", "wb.extract", "wb.pairs.load",
         "wb.pairs.load('wren-bell').split", "vector.at", "second.at", "live.stream", "print",
     }  # fmt: skip
