@@ -43,16 +43,26 @@ from workbench.look import (
     stack,
     visible,
 )
+from workbench.manifold_figures import distance_by_layer, distance_link, layer_maps
+from workbench.manifold_maps import manifold_plane, manifold_space
+from workbench.manifold_study_figures import across_vectors, distance_sensitivity
 from workbench.method_figures import trait_and_utility
 from workbench.metric_figures import metric_areas, metric_curves
 from workbench.survival_figures import survival_map
 from workbench.tradeoff_figures import trait_against_coherence
 
 __all__ = [
+    "across_vectors",
+    "distance_by_layer",
+    "distance_link",
+    "distance_sensitivity",
     "error_by_agreement",
     "judge_agreement",
     "law_curves",
     "law_scores",
+    "layer_maps",
+    "manifold_plane",
+    "manifold_space",
     "metric_areas",
     "metric_curves",
     "odds_curves",

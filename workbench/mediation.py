@@ -148,7 +148,10 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
             "part": [PARTS.get(part, part) for part in table["part"]],
             "gain in preference, nats": [words(row, "gain", "+.1f") for _, row in table.iterrows()],
             "cost in utility, nats": [words(row, "cost", "+.1f") for _, row in table.iterrows()],
-            "norms": [words(row, "size", ".2f") for _, row in table.iterrows()],
+            "norms": [
+                f"{row['level']:.2f}" if row["at"] == "norm" else words(row, "size", ".2f")
+                for _, row in table.iterrows()
+            ],
             "sides": table["sides"].to_numpy(),
         }
     )
