@@ -217,3 +217,25 @@ def verdict(found: pd.DataFrame, *, outcome: str = "ceiling") -> str:
             f"what lies further off breaks earlier, and {len(against)} the opposite."
         )
     return " ".join(said)
+
+
+def in_short(found: pd.DataFrame) -> str:
+    """The whole test across vectors in a few words, of the true ceiling."""
+    mine = found[found["outcome"] == "ceiling"]
+    kl = mine[(mine["matched"] == "norm") & (mine["predictor"] == "kl")].iloc[0]
+    apart = mine[mine["predictor"].str.contains(" ")]
+    tells = int((apart["beside_high"] < 0).sum())
+    adds = (
+        "Across vectors distance from ordinary text adds nothing to KL and norm: none of "
+        f"{len(apart)} measures of it tells, clear of zero, that what leads further off breaks "
+        "earlier"
+        if tells == 0
+        else f"Across vectors {tells} of {len(apart)} measures of distance tell beside KL and norm "
+        "that what leads further off breaks earlier"
+    )
+    return f"{adds}. KL at the same norm does tell: {_said(kl, 'alone')}."
+
+
+def picture(name: str, caption: str) -> str:
+    """A figure of the report's folder in Markdown, linked to its page."""
+    return f"[![{name}](figures/{name}.png)](figures/{name}.html)\n\n*{caption}*"

@@ -22,6 +22,12 @@ from workbench.manifold_findings import CASE, side
 from workbench.wording import interval
 
 PARTS = {"whole": "whole vector", "inside": "along the tangent", "outside": "off the tangent"}
+ABOUT = (
+    "Each difference of means is cut into its part along the tangent of the manifold and the rest, "
+    "and each part is steered by alone: at equal norm, and where it moves the next token's "
+    "distribution as far. *Gain*: of preference in the direction steered; *cost*: the fall of "
+    "utility; log-odds in nats, means over sides with Student's 95 % intervals over traits."
+)
 NORMS = (0.265156, 0.395342, 0.589445)
 NATS = (0.1, 0.3, 1.0)
 _SIDE = [*CASE, "sign", "part"]
