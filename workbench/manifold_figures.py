@@ -93,9 +93,9 @@ def distance_by_layer(
         template=TEMPLATE,
         width=WIDTH + 60,
         height=150 + rows * (_PANEL + 30) + (30 if title else 0),
-        margin={"t": 90 + (30 if title else 0), "b": 60},
+        margin={"t": 100 + (30 if title else 0), "b": 60},
         title={"text": html.escape(title)},
-        legend={"orientation": "h", "x": 0, "y": 1.02 + 42 / (rows * _PANEL), "yanchor": "bottom"},
+        legend={"orientation": "h", "x": 0, "y": 1 + 34 / (rows * _PANEL), "yanchor": "bottom"},
     )
     figure.update_annotations(font={"size": 13})
     figure.update_xaxes(title_text=NORMS, row=rows, col=(across + 1) // 2)

@@ -154,12 +154,12 @@ def correlations(
                     "matched": matched,
                     "predictor": predictor.removeprefix(f"{matched}:"),
                 }
-                for name, settings in (
-                    ("alone", {"strata": STRATA}),
-                    ("beside", {"strata": STRATA, "given": given}),
-                    ("pooled", {}),
+                for name, strata, others in (
+                    ("alone", STRATA, []),
+                    ("beside", STRATA, given),
+                    ("pooled", (), []),
                 ):
-                    found = rank_correlation(frame, outcome, predictor, **settings)
+                    found = rank_correlation(frame, outcome, predictor, strata=strata, given=others)
                     row |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
                     row["sides"] = found.count
                 rows.append(row)

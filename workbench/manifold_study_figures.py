@@ -101,7 +101,7 @@ def across_vectors(
     strata = ["model", "layer"]
     names = []
     for name in predictors:
-        found = rank_correlation(frame, "ceiling", name, strata=strata, size=200)
+        found = rank_correlation(frame, "ceiling", name, strata=strata, size=100)
         ends = f"[{found.low:+.2f}, {found.high:+.2f}]"
         words = in_words(name.split(":")[-1]).replace(", ", ",<br>")
         words = words if "<br>" in words else f"{words}<br>"
