@@ -150,6 +150,8 @@ def layer_maps(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
     )
     figure.update_annotations(font={"size": 14})
     figure.update_xaxes(title_text=NORMS.replace(" (", "<br>("), tickangle=-45, showgrid=False)
+    # Plotly would read some of the labels as numbers.
+    figure.update_xaxes(type="category")
     figure.update_xaxes(tickfont={"size": 11})
     figure.update_yaxes(showgrid=False)
     figure.update_yaxes(title_text="Steered layer", row=1, col=1)

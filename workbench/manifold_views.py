@@ -5,6 +5,7 @@ texts that were spoiled, and steering that keeps to the manifold beside plain st
 from __future__ import annotations
 
 import random
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from workbench import ordinary
 from workbench.calibrated import Manifolds
 from workbench.geometry import displacement
 from workbench.intervals import Floats, percentiles
@@ -29,6 +31,17 @@ if TYPE_CHECKING:
 
 PLAIN = "plain"
 SHARES = (0.25, 0.5, 0.75)
+
+
+def ordinary_texts(lm: LM, prompts: Sequence[Prompt], count: int, part: str) -> list[str]:
+    """Documents of a model's own language: wren's grammar, else what it writes after prompts.
+
+    part  a word, another one for texts that shall have nothing in common
+    """
+    if lm.name == "wren":
+        return ordinary.from_grammar(count, part)
+    begun = [prompts[index % len(prompts)] for index in range(count)]
+    return ordinary.from_model(lm, begun, seed=zlib.crc32(part.encode()))
 
 
 def relative(frame: pd.DataFrame) -> pd.DataFrame:
