@@ -2,10 +2,11 @@
 
     python benchmarks/detector.py [--quick] [--directory reports]
 
-Reads the tables of study_ceilings.py and, where they are, of study_odds.py. The *true ceiling* of
-one side of a sweep is where the share of texts that hold (coherence of at least a half), among the
-prompts whose unsteered text holds, falls below a half: made to fall by isotonic regression,
-interpolated between coefficients. Its noise floor is how far it moves when prompts are resampled.
+Reads the tables of study_ceilings.py and, where they are, of study_odds.py and study_manifold.py.
+The *true ceiling* of one side of a sweep is where the share of texts that hold (coherence of at
+least a half), among the prompts whose unsteered text holds, falls below a half: made to fall by
+isotonic regression, interpolated between coefficients. Its noise floor is how far it moves when
+prompts are resampled.
 
 Each rule is judged with its authors' threshold and with the best one of the *other* traits (and,
 where several models are there, of the other models): never with one that saw the sweeps it is

@@ -8,73 +8,18 @@ might have been chosen, in `CHOICES`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
+from curves import BEYOND, Curves  # puts the checkout on the path
 from numpy.typing import NDArray
 
 from workbench.breakage import intact
 from workbench.crossings import crossing, settled
 from workbench.intervals import Floats
-from workbench.law_shapes import KINDS
 from workbench.seek import FIRST, next_sizes
 
-BEYOND = float("inf")
-
-
-@dataclass(frozen=True, eq=False)
-class Curves:
-    """One side of a sweep: K coefficients from 0 outwards, P prompts.
-
-    grid    (K,) sizes of the coefficients, in residual norms
-    texts   column -> (P, K)
-    rivals  column -> (K,) what a sweep does not log, see study_ceilings.py
-    halves  kind -> half-life of its law, see study_odds.py; empty where that was not studied
-    """
-
-    grid: Floats
-    texts: Mapping[str, Floats]
-    rivals: Mapping[str, Floats]
-    halves: Mapping[str, float] = field(default_factory=dict)
-
-    @classmethod
-    def of(
-        cls,
-        texts: pd.DataFrame,
-        rivals: pd.DataFrame,
-        sign: int,
-        halves: pd.DataFrame | None = None,
-    ) -> Curves:
-        """One side of a sweep of study_ceilings.py, with its half-lives of study_odds.py."""
-        mine = texts[sign * texts["coefficient_norm"] >= 0]
-        mine = mine.assign(size=mine["coefficient_norm"].abs()).sort_values(
-            ["prompt_index", "size"]
-        )
-        grid = np.sort(mine["size"].unique()).astype(float)
-        beside = rivals[sign * rivals["coefficient_norm"] >= 0]
-        beside = beside.assign(size=beside["coefficient_norm"].abs()).sort_values("size")
-        columns = [*mine.select_dtypes("number").columns, "empty"]
-        shape = (-1, len(grid))
-        return cls(
-            grid,
-            {name: mine[name].to_numpy(dtype=float).reshape(shape) for name in columns},
-            {name: beside[name].to_numpy(dtype=float) for name in RIVAL_COLUMNS},
-            {}
-            if halves is None
-            else {
-                kind: float(halves.set_index("sign")[kind].fillna(BEYOND)[sign]) for kind in KINDS
-            },
-        )
-
-    def of_prompts(self, rows: Sequence[int]) -> Curves:
-        """The same for some prompts, which may stand twice. What rivals read (`rivals`, `halves`)
-        was measured on prompts of its own and stays."""
-        return replace(self, texts={k: v[rows] for k, v in self.texts.items()})
-
-
-RIVAL_COLUMNS = ("kl_95", "kl_first", "corpus_loss")
 Rule = Callable[[Curves, float], float]
 
 
@@ -155,6 +100,20 @@ def mean_excess(curves: Curves, rise: float) -> float:
     """Where the mean excess has risen by `rise` nats a token."""
     mean = np.nanmean(curves.texts["excess"], axis=0)
     return rises_to(curves.grid, mean - mean[0], rise)
+
+
+def off_manifold(which: str, *, rise: bool = False) -> Rule:
+    """Where the mean distance of texts' tokens from ordinary text reaches so many times what 95 %
+    of ordinary tokens keep within, or (`rise`) what it is unsteered: no text is written, as in
+    `workbench.ceiling_from_geometry`."""
+
+    def rule(curves: Curves, times: float) -> float:
+        found = curves.geometry.get(which)
+        if found is None:
+            return float("nan")
+        return rises_to(curves.grid, found / found[0] if rise else found, times)
+
+    return rule
 
 
 # ---- rivals -------------------------------------------------------------------------------------
@@ -240,7 +199,15 @@ def constant(_: Curves, norms: float) -> float:
     return norms
 
 
-OURS: Mapping[str, Rule] = {"share intact": share_intact, "mean excess": mean_excess}
+OURS: Mapping[str, Rule] = {
+    "share intact": share_intact,
+    "mean excess": mean_excess,
+    "geometry, steered layer": off_manifold("principal steered"),
+    "geometry, last layer": off_manifold("principal last"),
+    "geometry, neighbours": off_manifold("neighbours steered"),
+    "geometry, own length": off_manifold("raw steered"),
+    "geometry, rise in own length": off_manifold("raw steered", rise=True),
+}
 RIVALS: Mapping[str, Rule] = {
     "ALERT as coded": alert_coded,
     "ALERT as coded, no step back": alert_coded_at,
@@ -260,6 +227,10 @@ RULES: Mapping[str, Rule] = {**OURS, **RIVALS}
 # What its authors use; None where they leave it open.
 PUBLISHED: Mapping[str, float | None] = {
     "share intact": 0.5,
+    "geometry, steered layer": 1.0,
+    "geometry, last layer": 1.0,
+    "geometry, neighbours": 1.0,
+    "geometry, own length": 1.0,
     "ALERT as coded": 0.2,
     "ALERT as coded, no step back": 0.2,
     "ALERT as meant": 0.2,
@@ -272,6 +243,11 @@ PUBLISHED: Mapping[str, float | None] = {
 CHOICES: Mapping[str, Floats] = {
     "share intact": np.geomspace(0.15, 2.0, 20),
     "mean excess": np.geomspace(0.1, 2.0, 30),
+    "geometry, steered layer": np.geomspace(0.5, 4, 80),
+    "geometry, last layer": np.geomspace(0.5, 4, 80),
+    "geometry, neighbours": np.geomspace(0.5, 4, 80),
+    "geometry, own length": np.geomspace(0.5, 4, 80),
+    "geometry, rise in own length": np.geomspace(1.003, 4, 80),
     "ALERT as coded": np.linspace(0.02, 0.6, 30),
     "ALERT as coded, no step back": np.linspace(0.02, 0.6, 30),
     "ALERT as meant": np.linspace(0.05, 0.9, 35),

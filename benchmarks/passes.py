@@ -28,13 +28,18 @@ from workbench import (
     generate,
     load,
     logprobs,
+    manifold,
+    ordinary,
     pairs,
     positions,
     seek,
     sweep,
     tables,
 )
+from workbench.geometric_ceiling import ceiling_from_geometry
+from workbench.manifold import Manifolds
 from workbench.models import LM
+from workbench.tokens import encode
 from workbench.vectors import SteeringVector
 
 PROMPTS, NEW_TOKENS, REACH = 16, 48, 1.6
@@ -62,6 +67,7 @@ class Case:
     vector: SteeringVector
     prompts: Sequence[Any]
     corpus: Sequence[str]
+    manifolds: Manifolds
 
     def steer(self, coefficients: Sequence[float], rows: int) -> Any:
         each = torch.tensor(np.repeat(coefficients, rows)).float()
@@ -133,6 +139,14 @@ def corpus_loss(case: Case) -> Spent:
     return spent
 
 
+def geometry(case: Case) -> Spent:
+    """`ceiling_from_geometry` at the steered layer, its manifold ready: one pass over the prompts
+    tells both signs; nothing is generated."""
+    found = ceiling_from_geometry(case.lm, case.vector, case.prompts, manifolds=case.manifolds)
+    lengths = encode(case.lm, list(case.prompts)).attention.sum(dim=1)
+    return Spent(0, found.passes * int(lengths.sum()))
+
+
 def _bisect(too_far: Callable[[Sequence[float]], list[bool]]) -> None:
     """Both signs, halving their brackets on log c at the same time."""
     brackets = {1: (SIDE[0], SIDE[-1]), -1: (SIDE[0], SIDE[-1])}
@@ -150,6 +164,7 @@ RULES: dict[str, Callable[[Case], Spent]] = {
     "ALERT": alert,
     "iso-KL": iso_kl,
     "corpus loss": corpus_loss,
+    "geometry, its manifold ready": geometry,
 }
 
 
@@ -172,7 +187,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     corpus = [pair.full[index % 2] for index, pair in enumerate(parts.report[:CORPUS])]
     prompts = parts.select.prompts[: PROMPTS // 4 if args.quick else PROMPTS]
-    case = Case(lm, vector, prompts, corpus)
+    texts = ordinary.from_grammar(400, "passes")
+    ready = manifold.fit(lm, texts, [vector.layer], kinds=["principal"], progress=False)
+    case = Case(lm, vector, prompts, corpus, ready)
     contestants = {name: Contestant(lambda rule=rule: rule(case)) for name, rule in RULES.items()}
     times = timing.interleave(contestants, 1 if args.quick else 3)
     rows = [

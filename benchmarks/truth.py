@@ -64,11 +64,14 @@ def sides(directory: Path, step: int = 1) -> Iterator[Truth]:
         texts = tables.load_table(path.stem, directory=directory)
         rivals = tables.load_table(f"study_rivals_{model}", directory=directory)
         beside = dict(iter(rivals.groupby("sweep")))
-        halves = half_lives(model, directory)
+        halves = by_case(f"study_halves_{model}", directory)
+        distances = by_case(f"study_manifold_{model}", directory)
         texts.attrs = rivals.attrs = {}  # pandas copies them at every step
         for number, sweep in list(texts.groupby("sweep"))[::step]:
             for sign in (1, -1):
-                curves = Curves.of(sweep, beside[number], sign, halves.get(case_of(sweep)))
+                case = case_of(sweep)
+                more = halves.get(case), distances.get(case)
+                curves = Curves.of(sweep, beside[number], sign, *more)
                 ceiling = truth_of(curves)
                 floor = noise_floor(curves, ceiling, rng) if np.isfinite(ceiling) else np.nan
                 first = sweep.iloc[0]
@@ -76,12 +79,12 @@ def sides(directory: Path, step: int = 1) -> Iterator[Truth]:
                 yield Truth(*about, curves, ceiling, floor)
 
 
-def half_lives(model: str, directory: Path) -> dict[tuple[Any, ...], pd.DataFrame]:
-    """The half-lives of every case that study_odds.py studied."""
-    name = f"study_halves_{model}"
+def by_case(name: str, directory: Path) -> dict[tuple[Any, ...], pd.DataFrame]:
+    """The rows of every case of a study, none where it was not made."""
     if name not in tables.table_names(directory):
         return {}
     table = tables.load_table(name, directory=directory)
+    table.attrs = {}  # pandas copies them at every step
     return {case_of(part): part for _, part in table.groupby("sweep")}
 
 

@@ -16,7 +16,7 @@ PROMPTS = 12
 
 @pytest.fixture(scope="module")
 def modules(benchmark_script: Callable[[str], Any]) -> dict[str, Any]:
-    names = ("keeping", "studies", "detectors", "truth", "errors")
+    names = ("keeping", "studies", "curves", "detectors", "truth", "errors")
     return {name: benchmark_script(name) for name in names}
 
 
@@ -51,13 +51,22 @@ def study(ceiling: float) -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.DataFrame(rows), rivals
 
 
+def distances(ceiling: float) -> pd.DataFrame:
+    """Of fixed texts: 0.7 of the bound unsteered, and the bound at the ceiling, on a line."""
+    side = np.concatenate([-GRID[:0:-2], GRID[::2]])
+    seen = pd.DataFrame({"coefficient_norm": side})
+    for kind in ("principal", "neighbours", "raw"):
+        seen[kind] = 0.7 + 0.3 * np.abs(side) / ceiling
+    return pd.concat([seen.assign(place=place) for place in ("steered", "last")])
+
+
 @pytest.mark.parametrize("ceiling", [0.2, 0.55, 1.1])
 def test_every_rule_finds_the_end_of_curves_that_are_steep_there(
     modules: dict[str, Any], ceiling: float
 ) -> None:
     rules = modules["detectors"]
     halves = pd.DataFrame({"sign": [1, -1], "preference": ceiling, "utility": ceiling})
-    curves = rules.Curves.of(*study(ceiling), 1, halves)
+    curves = rules.Curves.of(*study(ceiling), 1, halves, distances(ceiling))
     fitting = {
         "share intact": 0.5,
         "mean excess": 1.5,
@@ -72,6 +81,11 @@ def test_every_rule_finds_the_end_of_curves_that_are_steep_there(
         "utility half-life": 1.0,
         "preference half-life": 1.0,
         "constant": ceiling,
+        "geometry, steered layer": 1.0,
+        "geometry, last layer": 1.0,
+        "geometry, neighbours": 1.0,
+        "geometry, own length": 1.0,
+        "geometry, rise in own length": 1.0 / 0.7,
     }
     step = GRID[-1] / GRID[-2]
     for name, threshold in fitting.items():
@@ -99,10 +113,17 @@ def test_a_search_finds_the_same_end_with_fewer_coefficients(
 def test_a_rule_that_sees_no_end_says_so(modules: dict[str, Any]) -> None:
     rules = modules["detectors"]
     nowhere = pd.DataFrame({"sign": [1, -1], "preference": math.nan, "utility": math.nan})
-    curves = rules.Curves.of(*study(0.5), -1, nowhere)
+    curves = rules.Curves.of(*study(0.5), -1, nowhere, distances(math.inf))
     for name, rule in rules.RULES.items():
         if name not in ("constant", "change point"):
-            assert rule(curves, 0.3) == math.inf, name
+            assert rule(curves, 3.0 if "geometry" in name else 0.3) == math.inf, name
+
+
+def test_what_was_not_studied_is_not_said(modules: dict[str, Any]) -> None:
+    rules = modules["detectors"]
+    curves = rules.Curves.of(*study(0.5), 1)
+    for name in ("geometry, last layer", "utility half-life"):
+        assert math.isnan(rules.RULES[name](curves, 1.0))
 
 
 def test_the_truth_is_where_half_of_the_texts_no_longer_hold(modules: dict[str, Any]) -> None:

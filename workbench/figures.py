@@ -12,6 +12,9 @@ from workbench.law_pair_figures import pair_spread, pairs_needed
 from workbench.law_score_figures import law_scores
 from workbench.law_study_figures import law_curves
 from workbench.layer_figures import separation, slopes_by_layer
+from workbench.manifold_figures import distance_by_layer, distance_link, layer_maps
+from workbench.manifold_maps import manifold_plane, manifold_space
+from workbench.manifold_study_figures import across_vectors, distance_sensitivity
 from workbench.method_figures import trait_and_utility
 from workbench.metric_figures import metric_areas, metric_curves
 from workbench.survival_figures import survival_map
@@ -21,11 +24,18 @@ from workbench.tradeoff_figures import trait_against_coherence
 from workbench.training_figures import loss_curves
 
 __all__ = [
+    "across_vectors",
+    "distance_by_layer",
+    "distance_link",
+    "distance_sensitivity",
     "error_by_agreement",
     "judge_agreement",
     "law_curves",
     "law_scores",
+    "layer_maps",
     "loss_curves",
+    "manifold_plane",
+    "manifold_space",
     "metric_areas",
     "metric_curves",
     "odds_curves",

@@ -12,8 +12,9 @@ Knows nothing of texts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -24,6 +25,9 @@ from workbench.positions import Positions, everything
 from workbench.streaming import as_stream
 from workbench.updates import Add, Coefficient, Intervention, Origin
 from workbench.vectors import SteeringVector, Unit
+
+if TYPE_CHECKING:
+    from workbench.models import LM
 
 # At unit length a point that is pulled is lengthened again, which moves it a little.
 _ROUNDS = 4
@@ -68,6 +72,48 @@ class PulledBack:
     vector: SteeringVector
     manifolds: Manifolds
     level: float = 0.95
+    units: ClassVar[tuple[Unit, ...]] = SteeringVector.units
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        return tuple(k for k in self.vector.layers if k in self.manifolds.layers)
+
+    @property
+    def default_layers(self) -> tuple[int, ...]:
+        return self.vector.default_layers
+
+    @property
+    def width(self) -> int:
+        return self.vector.width
+
+    @property
+    def residual_norm(self) -> Mapping[int, float]:
+        return self.vector.residual_norm
+
+    @property
+    def method(self) -> str:
+        return f"{self.vector.method}, pulled back"
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        return {**self.vector.provenance, "derived": f"pulled back to {self.level:g}"}
+
+    @property
+    def texts(self) -> frozenset[str]:
+        return self.vector.texts
+
+    @property
+    def held_out_texts(self) -> frozenset[str]:
+        return self.vector.held_out_texts
+
+    def norm(self, layer: int) -> float:
+        return self.vector.norm(layer)
+
+    def check(self, lm: LM) -> None:
+        self.vector.check(lm)
+
+    def scaled(self, factors: Mapping[int, float], residual_norm: Mapping[int, float]) -> Self:
+        return replace(self, vector=self.vector.scaled(factors, residual_norm))
 
     def at(
         self,

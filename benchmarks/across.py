@@ -1,0 +1,66 @@
+"""Whether distance from ordinary text tells, across vectors, which of them break earlier.
+
+    python benchmarks/across.py [--quick] [--directory reports]
+
+Reads the tables of study_manifold.py and study_parts.py (`make study`) and of the studies of
+ceilings; runs no model. Of vectors at the same norm, and at the same KL: the rank correlation of
+distance with the true ceiling, with the size at which the loss of unrelated text has risen by a nat
+and utility fallen by ten, within layers of a model; beside KL or norm and |cos| to the principal
+components of ordinary text; and given these. Intervals resample traits and models. Then what the
+parts of vectors along the manifold and off it do. `--quick` takes the true ceiling alone and saves
+nothing. Saves `manifold_sides`, `manifold_across` and `manifold_parts`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import timing  # puts the checkout on the path
+from timing import Target, at_least
+
+from workbench import manifold_findings, mediation, tables
+from workbench.manifold_findings import OUTCOMES
+
+# Reported, whatever comes out.
+TARGETS: dict[str, Target] = {"sides": at_least(1)}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = timing.parser("Whether distance tells across vectors which break earlier.")
+    parser.add_argument("--directory", type=Path, default=Path("reports"))
+    args = parser.parse_args(argv)
+    frame = manifold_findings.sides(args.directory)
+    if frame.empty:
+        print("no study tables: run `python benchmarks/study_manifold.py` first")
+        return 1
+    outcomes = ["ceiling"] if args.quick else list(OUTCOMES)
+    found = manifold_findings.correlations(frame, outcomes=outcomes)
+    figures: dict[str, Any] = {"sides": len(frame), "models": frame["model"].nunique()}
+    for outcome in outcomes:
+        shown = manifold_findings.shown(found, outcome)
+        timing.show(OUTCOMES[outcome], list(shown), shown.values.tolist())
+        print(manifold_findings.verdict(found, outcome=outcome), flush=True)
+    for row in found[found["outcome"] == "ceiling"].to_dict("records"):
+        name = f"{row['matched']}_{str(row['predictor']).replace(' ', '_')}"
+        for kind in ("alone", "beside"):
+            figures[f"{name}_{kind}"] = row[kind]
+    parts = mediation.studied(args.directory)
+    if len(parts):
+        compared = mediation.compared(mediation.matched(mediation.curves(parts)))
+        shown = mediation.shown(compared)
+        timing.show("parts of vectors", list(shown), shown.values.tolist())
+        print(mediation.verdict(compared), flush=True)
+        if not args.quick:
+            tables.save_table(compared, "manifold_parts", directory=args.directory)
+    if not args.quick:
+        about = {"models": manifold_findings.studied(args.directory)}
+        for name, table in (("sides", frame.round(5)), ("across", found.round(4))):
+            tables.save_table(table, f"manifold_{name}", directory=args.directory, provenance=about)
+    return timing.finish("across", figures, TARGETS, {"quick": args.quick})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

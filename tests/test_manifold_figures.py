@@ -1,0 +1,181 @@
+"""Figures of the manifold, from made-up frames and from a random model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from architectures import SENTENCES
+from made_up import made_up
+from test_geometry import manifolds as manifolds  # the fixture
+
+from workbench import figures, geometry, manifold_views, projection
+from workbench.manifold import Manifolds
+from workbench.models import LM
+from workbench.pairs import Pairs
+
+GRID = [-0.5, 0.0, 0.5]
+TEXTS = list(SENTENCES[:4])
+
+
+@pytest.fixture(scope="module")
+def points(tiny: LM, manifolds: Manifolds) -> tuple[pd.DataFrame, dict[str, float]]:
+    pairs = Pairs.from_lists(TEXTS[:3], TEXTS[1:4], ["A: "] * 3, name="small", trait="made up")
+    vector = made_up(tiny)
+    found = projection.projected(
+        tiny, vector, manifolds, list(SENTENCES), pairs, GRID, points=20, trails=3
+    )
+    return found, projection.axes(vector, manifolds)[1]
+
+
+def test_the_axes_are_at_right_angles_and_share_the_variance(
+    tiny: LM, manifolds: Manifolds
+) -> None:
+    rows, shares = projection.axes(made_up(tiny), manifolds)
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(rows[2:] @ rows[2:].T, np.eye(3), atol=1e-6)
+    assert rows[0] @ rows[1] == pytest.approx(0, abs=1e-6)
+    assert shares["first"] >= max(shares.values()) - 1e-9
+    assert sum(shares[name] for name in ("target", "across", "next")) <= 1 + 1e-9
+
+
+def test_trails_begin_in_ordinary_text_and_follow_the_target(
+    points: tuple[pd.DataFrame, dict[str, float]],
+) -> None:
+    frame, _ = points
+    assert set(frame["group"]) == {"ordinary", "positive", "negative", "steered", "mean", "target"}
+    mean = frame[frame["group"] == "mean"].sort_values("coefficient_norm")
+    assert (np.diff(mean["target"]) > 0).all()
+    ends = frame[frame["group"] == "target"]
+    np.testing.assert_allclose(ends["across"], 0, atol=1e-6)
+    assert frame[frame["group"] == "steered"]["point"].nunique() == 3
+
+
+def test_planes_and_space_name_their_axes_with_shares(
+    points: tuple[pd.DataFrame, dict[str, float]],
+) -> None:
+    frame, shares = points
+    plane = figures.manifold_plane(frame, shares=shares)
+    assert f"({shares['target']:.1%} of the variance)" in plane.layout.xaxis2.title.text
+    assert plane.layout.yaxis.scaleanchor == "x"
+    space = figures.manifold_space(frame, shares=shares)
+    assert [each.name for each in space.frames] == ["-0.50", "+0.00", "+0.50"]
+    assert len(space.layout.sliders[0].steps) == 3
+    assert space.layout.meta["function"] == "manifold_space"
+
+
+def test_distance_has_a_panel_a_layer_and_a_line_a_route(tiny: LM, manifolds: Manifolds) -> None:
+    vector = made_up(tiny)
+    frames = [
+        geometry.displacement(tiny, vector, TEXTS, GRID, manifolds),
+        geometry.asked(tiny, vector, TEXTS, manifolds, new_tokens=6),
+    ]
+    seen = pd.concat([manifold_views.relative(each) for each in frames], ignore_index=True)
+    kind = manifolds.kinds[0]
+    layer = seen["layer"].iloc[0]
+    bound = manifolds.at(layer, kind).threshold()
+    first = seen.iloc[0]
+    assert first[f"relative_{kind}"] == pytest.approx(first[f"distance_{kind}"] / bound)
+    figure = figures.distance_by_layer(seen, kind=kind)
+    titles = {each.text for each in figure.layout.annotations}
+    assert {f"layer {each}" for each in seen["layer"].unique()} <= titles
+    assert {trace.name for trace in figure.data if trace.showlegend} == {
+        "fixed texts, steered",
+        "asked in the prompt",
+    }
+
+
+def test_maps_show_falls_from_no_steering() -> None:
+    frame = pd.DataFrame(
+        [(k, c, 1 + abs(c), -20 - 100 * c * c) for k in (0, 1) for c in GRID],
+        columns=["layer", "coefficient_norm", "distance", "utility"],
+    )
+    figure = figures.layer_maps(frame)
+    falls = np.array(figure.data[1].customdata)
+    np.testing.assert_allclose(falls, [[25, 0, 25]] * 2)
+
+
+def test_three_measures_stand_over_one_axis() -> None:
+    odds = pd.DataFrame(
+        {"pair": [0, 0, 1, 1], "m": [0.0, 0.5] * 2, "utility": [-9.0, -30, -8, -20]}
+    )
+    texts = pd.DataFrame(
+        {"prompt_index": [0, 0], "coefficient_norm": [0.0, 0.5], "coherence": [1.0, 0.3]}
+    )
+    seen = pd.DataFrame(
+        {"text": [0, 0], "coefficient_norm": [0.0, 0.5], "relative_principal": [0.8, 1.1]}
+    )
+    frame = manifold_views.linked(odds, texts, seen)
+    assert frame.groupby("measure").size().to_dict() == {
+        "coherence": 2,
+        "distance": 2,
+        "utility": 4,
+    }
+    figure = figures.distance_link(frame)
+    assert figure.layout.yaxis3.title.text.startswith("Distance")
+
+
+def test_sensitivity_has_a_panel_a_way_to_spoil() -> None:
+    frame = pd.DataFrame(
+        [
+            (k, kind, way, 0.8, 0.7, 0.9)
+            for k in (0, 1)
+            for kind in ("a", "b")
+            for way in ("x", "y")
+        ],
+        columns=["layer", "kind", "spoiled", "auc", "low", "high"],
+    )
+    figure = figures.distance_sensitivity(frame)
+    assert [each.text for each in figure.layout.annotations][:2] == ["x", "y"]
+
+
+def test_the_test_across_vectors_shows_ranks_within_layers() -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "model": np.repeat(["a", "b"], 20),
+            "layer": 0,
+            "trait": np.tile(["x", "y", "z", "w"], 10),
+            "method": "logistic",
+            "norm:kl": rng.uniform(size=40),
+            "cos_top": rng.uniform(size=40),
+        }
+    )
+    frame["ceiling"] = 1 - frame["norm:kl"]
+    figure = figures.across_vectors(frame, predictors=["norm:kl", "cos_top"])
+    assert figure.layout.annotations[0].text.startswith("KL")
+    assert "ρ = −1.00" in figure.layout.annotations[0].text
+
+
+def test_spoiled_texts_are_of_the_same_words_or_length(tiny: LM) -> None:
+    found = manifold_views.spoiled(tiny, TEXTS)
+    assert set(found) == {"shuffled words", "loops", "random tokens"}
+    for before, after in zip(TEXTS, found["shuffled words"], strict=True):
+        assert sorted(before.split(" ")) == sorted(after.split(" "))
+    assert manifold_views.spoiled(tiny, TEXTS) == found
+
+
+def test_at_equal_trait_coherence_is_read_where_each_way_gives_as_much() -> None:
+    grid = np.linspace(0, 1, 11)
+    given, held = np.tile(grid, (6, 1)), np.tile(1 - grid, (6, 1))
+    curves = {"plain": (given, held), "kind": (given, np.ones((6, 11))), "none": (0 * given, held)}
+    table = manifold_views.compare_at(curves, grid, size=20).set_index(["way", "share"])
+    assert table.loc[("plain", 0.5), "coherence"] == pytest.approx(0.5)
+    assert table.loc[("kind", 0.5), "more"] == pytest.approx(0.5)
+    assert np.isnan(table.loc[("none", 0.5), "coherence"])
+    assert table.loc[("none", 0.5), "reached"] == 0
+
+
+def test_a_layer_map_steers_at_every_layer(tiny: LM, manifolds: Manifolds) -> None:
+    vector = made_up(tiny)
+    both = replace(
+        vector,
+        directions={1: vector.directions[1], 2: vector.directions[1]},
+        residual_norm={1: 30.0, 2: 30.0},
+    )
+    pairs = Pairs.from_lists(["yes", "good"], ["no", "bad"], ["A: ", "B: "], name="p", trait="t")
+    found = manifold_views.layer_map(tiny, both, pairs, TEXTS[:2], GRID, manifolds, layers=[1, 2])
+    assert len(found) == 6
+    assert found["distance"].gt(0).all()
