@@ -44,8 +44,8 @@ def trait_and_utility(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
         frame: rows of `method_comparison.table`. What steers nothing stands in every panel.
         title: above the figure.
 
-    Grey lines join points of one harmonic mean. Bars are 95 % intervals of means over traits, seeds being drawn.
-    Raises ValueError for a frame without a form.
+    Grey lines join points of one harmonic mean. Bars are 95 % intervals of means over traits, seeds
+    being drawn. Raises ValueError for a frame without a form.
     """
     forms = [form for form in FORMS if form and (frame["form"] == form).any()]
     if not forms:
