@@ -84,6 +84,13 @@ class Face:
         found = self.page.get_by_label("Steered text, scrollable", exact=True)
         return "length reached" in found.text_content()
 
+    def noted(self) -> bool:
+        """Whether the steered text is of the slider's coefficient, by the note at its title."""
+        note = self.page.locator(".wb-title").nth(1).locator("small").first.text_content()
+        found = re.fullmatch(r"([+−])(\d+\.\d+)", note.strip())
+        told = float(found[2]) * (1 if found[1] == "+" else -1) if found else 0.0
+        return abs(told - self.value()) < 0.001
+
     def status(self) -> str:
         return self.page.get_by_role("status").and_(self.page.locator(".wb-say")).text_content()
 
@@ -117,7 +124,7 @@ class Face:
         self.page.mouse.move(place(target), middle, steps=8)
         self.page.mouse.up()
         until(lambda: abs(self.value() - target) < 0.02, f"the slider at {target}")
-        until(self.done, "the text")
+        until(lambda: self.noted() and self.done(), "the text of that coefficient")
 
     def zone(self) -> str:
         dot = self.page.locator(".wb-title .wb-zone").nth(1)
