@@ -189,28 +189,47 @@ def _draw_marks(figure: go.Figure, marks: Sequence[Mapping[str, Any]], above: in
     Each kind of mark has a line of text of its own, `above` pixels over the first panel and
     higher, so that no two names meet.
     """
-    kinds = list(MARKS)
+    kinds, panels = list(MARKS), len(list(figure.select_yaxes()))
+    shapes: list[dict[str, Any]] = []
+    words: list[dict[str, Any]] = []
     for mark in marks:
         kind, x = mark["mark"], mark["value"]
         if kind not in MARKS:
             raise ValueError(f"unknown mark {kind!r}: one of {kinds} is drawn")
         color = MARKS[kind]
-        low, high = mark.get("low"), mark.get("high")
-        if pd.notna(low) and pd.notna(high):
-            figure.add_vrect(
-                x0=low, x1=high, fillcolor=color, opacity=0.13, line_width=0, layer="below"
-            )
+        ends = mark.get("low"), mark.get("high")
+        if all(map(pd.notna, ends)):
+            low, high = map(float, ends)  # type: ignore[arg-type]
+            span = {"fillcolor": color, "opacity": 0.13, "line": {"width": 0}, "layer": "below"}
+            shapes += _upright(panels, low, high, type="rect", **span)
         dash = {"onset": "dot", "recommended": "solid", "ceiling": "dash"}[kind]
-        figure.add_vline(x=x, line={"color": color, "width": 1.6, "dash": dash}, layer="above")
-        figure.add_annotation(
-            x=x,
-            xref="x",
-            y=1,
-            yref="paper",
-            yshift=above + 17 * kinds.index(kind),
-            yanchor="bottom",
-            xanchor="right" if x < 0 else "left",  # the two signs' names grow apart
-            text=f"{kind} {x:+.3g}".replace("-", "−"),
-            font={"color": color, "size": 12},
-            showarrow=False,
+        line = {"color": color, "width": 1.6, "dash": dash}
+        shapes += _upright(panels, x, x, type="line", line=line, layer="above")
+        words.append(
+            {
+                "x": x,
+                "xref": "x",
+                "y": 1,
+                "yref": "paper",
+                "yshift": above + 17 * kinds.index(kind),
+                "yanchor": "bottom",
+                "xanchor": "right" if x < 0 else "left",  # the two signs' names grow apart
+                "text": f"{kind} {x:+.3g}".replace("-", "−"),
+                "font": {"color": color, "size": 12},
+                "showarrow": False,
+            }
         )
+    # All at once: plotly takes a tenth of a second for each shape that is added by itself.
+    figure.update_layout(
+        shapes=[*figure.layout.shapes, *shapes],
+        annotations=[*figure.layout.annotations, *words],
+    )
+
+
+def _upright(panels: int, x0: float, x1: float, **look: Any) -> list[dict[str, Any]]:
+    """A shape over the whole height of every panel."""
+    names = ["", *map(str, range(2, panels + 1))]
+    return [
+        {"x0": x0, "x1": x1, "y0": 0, "y1": 1, "xref": f"x{n}", "yref": f"y{n} domain", **look}
+        for n in names
+    ]

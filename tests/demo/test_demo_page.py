@@ -142,8 +142,16 @@ def test_nothing_is_claimed_of_what_was_not_swept() -> None:
         (-0.75, -0.22, "red"), (-0.22, -0.2, "amber"), (-0.2, 0.0, "green"), (0.0, 0.2, "green"),
         (0.2, 0.25, "amber"), (0.25, 0.75, "unknown"),
     ]  # fmt: skip
-    assert zones.words(ceiling, 0.7) == "Unknown: the sweep ended at +0.25, and texts held there."
+    assert zones.words(ceiling, 0.7) == (
+        "Unknown: the sweep ended at +0.25, and at least half of the texts held there."
+    )
     assert "in all the swept range" in zones.words(ceiling, 0.24)
+
+
+def test_where_texts_come_back_it_is_said() -> None:
+    back = replace(side(1, 0.2, 0.3), reentry=0.5)
+    assert "fewer than half" in zones.words(found(up=back), 0.4)
+    assert "more of them intact again" in zones.words(found(up=back), 0.5)
 
 
 def test_the_words_name_the_colour() -> None:

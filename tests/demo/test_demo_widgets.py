@@ -206,6 +206,21 @@ def test_an_answer_is_kept_only_in_a_chat_with_a_text(demo: Demo) -> None:
     assert keep.disabled
 
 
+def test_zones_hold_for_the_style_that_was_swept(demo: Demo) -> None:
+    trained(demo)
+    demo.slider.value = 0.1
+    assert demo.session.wait(SOON)
+    assert {zone["name"] for zone in demo.slider.zones} != {"unknown"}
+    demo.fields["style"].value = "chat"
+    assert demo.session.wait(SOON)
+    assert demo.texts["steered"].color == page.ZONE_COLORS["unknown"]
+    assert {zone["name"] for zone in demo.slider.zones} == {"unknown"}
+    assert demo.slider.words.startswith("Not swept in this prompt style")
+    demo.fields["style"].value = "base"
+    assert demo.session.wait(SOON)
+    assert {zone["name"] for zone in demo.slider.zones} != {"unknown"}
+
+
 def test_what_fails_makes_no_folder(demo: Demo, tmp_path: Path) -> None:
     demo.folder = tmp_path / "kept"
     demo.buttons.figure.click()

@@ -165,6 +165,8 @@ class Demo(ipw.VBox):
 
     def _shown(self, kind: str) -> None:
         """Show what changed; called in the worker's thread too."""
+        # Drawn before the lock is taken, for which a press on Stop and the slider would wait.
+        curves = showing.figure(self.session) if kind == "sweep" else None
         with self.session.lock:
             made = self.session.made
             if kind == "busy":
@@ -178,7 +180,7 @@ class Demo(ipw.VBox):
                 found = made.trained and separation(made.trained.vector)
                 self.layers.show(found, "No pairs were held out to compare the layers")
             if kind == "sweep":
-                self.curves.show(showing.figure(self.session))
+                self.curves.show(curves)
             if kind in ("trained", "sweep"):
                 self._fill()
             if kind in ("state", "trained", "sweep", "text"):
@@ -196,10 +198,11 @@ class Demo(ipw.VBox):
         try:
             self._fill_fields()
             made = session.made
-            two = work.has_second(state)
+            holds = session.ceiling_for(state)
+            other = zones.OTHER_STYLE if holds is None and made.ceiling is not None else ""
             for slider, ceiling, value, words in (
-                (self.slider, None if two else made.ceiling, state.coefficient,
-                 zones.UNSWEPT if two else ""),
+                (self.slider, holds, state.coefficient,
+                 zones.UNSWEPT if work.has_second(state) else other),
                 (self.second, None, state.second_coefficient, zones.UNSWEPT),
             ):  # fmt: skip
                 slider.show(

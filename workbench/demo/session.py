@@ -23,6 +23,7 @@ from workbench.demo.worker import CLOSED, Worker
 from workbench.vectors import SteeringVector
 
 if TYPE_CHECKING:
+    from workbench.marks import Ceiling
     from workbench.models import LM
 
 _PRESS = "press 'Train and sweep'"
@@ -158,6 +159,14 @@ class Session:
             and shown.state is not None
             and not differing(shown.state, self.state, WRITES)
         )
+
+    def ceiling_for(self, state: State) -> Ceiling | None:
+        """The ceiling that holds for the texts of a state: none with a second vector, nor in
+        another prompt style than that of the sweep."""
+        swept = self.made.trained_as
+        if swept is None or swept.style != state.style or work.has_second(state):
+            return None
+        return self.made.ceiling
 
     def note(self, message: str) -> None:
         """Say something; it stands until something else is said or chosen."""

@@ -28,8 +28,7 @@ def columns(session: Session) -> tuple[Column, Column]:
     said = f"{coefficient:+.3f}".replace("-", "−")
     if shown.whole and not session.current():
         said += ", chosen earlier"
-    two = work.has_second(shown.state)
-    zone = zones.color(None if two else session.made.ceiling, coefficient)
+    zone = zones.color(session.ceiling_for(shown.state), coefficient)
     return (shown.written.baseline, "", None), (shown.written.steered, said, zone)
 
 

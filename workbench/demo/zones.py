@@ -77,6 +77,7 @@ def spans(ceiling: Ceiling | None, reach: float) -> list[Span]:
 
 
 UNSWEPT = "Not swept: zones hold for the first vector alone."
+OTHER_STYLE = "Not swept in this prompt style: zones hold for the one that was trained."
 
 
 def words(ceiling: Ceiling | None, coefficient: float, conditions: str = "") -> str:
@@ -93,12 +94,17 @@ def words(ceiling: Ceiling | None, coefficient: float, conditions: str = "") -> 
         return "Unknown: this side was not swept."
     if zone == "unknown":
         end = f"{sign * amber:+.3g}".replace("-", "−")
-        return f"Unknown: the sweep ended at {end}, and texts held there."
+        return f"Unknown: the sweep ended at {end}, and at least half of the texts held there."
     under = f" ({conditions})" if conditions else ""
     calls = "the detector calls"
     texts = f"of {ceiling.compared} texts intact{under}"
     if zone == "green":
         return f"Green: up to {side.recommended} {calls} at least 9 in 10 {texts}."
+    if zone == "red" and abs(coefficient) >= abs(side.reentry):  # NaN: never
+        return (
+            f"Red: beyond the ceiling {side.ceiling}, where texts broke first; further out {calls} "
+            f"more of them intact again."
+        )
     if zone == "red":
         return f"Red: beyond the ceiling {side.ceiling} {calls} fewer than half {texts}."
     if green:
