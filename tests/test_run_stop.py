@@ -85,6 +85,15 @@ def test_a_signal_at_the_end_of_training(tmp_path, monkeypatch, whole, number):
     assert outputs(base) == whole
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C as in a terminal: what runs in the background may have been told to ignore it."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_second_signal_ends_at_once(tmp_path, monkeypatch):
     base, real = base_dir(tmp_path), making.train
 
