@@ -128,17 +128,6 @@ def ratio(values: Iterable[tuple[str, float, float]], name: str) -> dict[str, An
     }
 
 
-def cluster_interval(values: Floats, clusters: Sequence[str]) -> tuple[float, float, float]:
-    """The mean of the clusters' means with Student's 95 % interval: a bootstrap of fewer than some
-    ten clusters would be too narrow."""
-    means = pd.Series(values).groupby(pd.Series(clusters)).mean().dropna().to_numpy()
-    count, middle = len(means), float(means.mean())
-    if count < 2:
-        return middle, np.nan, np.nan
-    half = float(student.ppf(0.975, count - 1) * means.std(ddof=1) / np.sqrt(count))
-    return middle, middle - half, middle + half
-
-
 def sides_of(known: Sequence[Known]) -> Iterator[tuple[Known, int, float]]:
     for each in known:
         for sign, truth in each.ceilings.items():

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import timing  # puts the checkout on the path
-from answers import HALVINGS, Known, breaking, cluster_interval, coverage, effects, no_collapse
+from answers import HALVINGS, Known, breaking, coverage, effects, no_collapse
 from detectors import PUBLISHED, RIVALS, RULES, sought
 from errors import compare, each_side
 from recommendations import recommended
@@ -34,6 +34,7 @@ from timing import at_least, at_most
 from truth import Truth, sides
 
 from workbench import tables
+from workbench.strata import of_clusters
 
 SHIPPED = "share intact"
 TOLERANCE = 0.2  # the default of `workbench.seek`
@@ -60,15 +61,15 @@ def ahead(table: pd.DataFrame, known: Sequence[Truth]) -> Mapping[str, Any]:
     ours = table[table["rule"] == SHIPPED].iloc[0]
     heard = table["rule"].isin(list(RIVALS)) & (table["sides"] == len(known))
     rival = table[heard].sort_values("other traits").iloc[0]
-    gap, low, high = cluster_interval(rival["each"] - ours["each"], clusters)
+    gap = of_clusters(rival["each"] - ours["each"], clusters)
     return {
         "ours": SHIPPED,
         "rival": rival["rule"],
         "error": ours["other traits"],
         "error_of_best_rival": ours["other traits"] / rival["other traits"],
-        "difference": gap,
-        "difference_low": low,
-        "difference_high": high,
+        "difference": gap.value,
+        "difference_low": gap.low,
+        "difference_high": gap.high,
     }
 
 
@@ -87,15 +88,15 @@ def cost(known: Sequence[Truth]) -> dict[str, Any]:
         said = np.clip([found, whole], 1e-3, each.end)
         rows.append((*np.abs(np.log(said / each.ceiling)), count + 0.5))
     search, grid, texts = np.array(rows).T
-    more = cluster_interval(search - grid, [each.trait for each in known])
+    more = of_clusters(search - grid, [each.trait for each in known])
     per_side = np.mean([len(each.curves.grid) - 0.5 for each in known])
     return {
         "sought_share_of_texts": texts.mean() / per_side,
         "sought_error": search.mean(),
         "grid_error": grid.mean(),
-        "sought_error_more": more[0],
-        "sought_error_more_low": more[1],
-        "sought_error_more_high": more[2],
+        "sought_error_more": more.value,
+        "sought_error_more_low": more.low,
+        "sought_error_more_high": more.high,
     }
 
 

@@ -199,14 +199,21 @@ def constant(_: Curves, norms: float) -> float:
     return norms
 
 
-OURS: Mapping[str, Rule] = {
-    "share intact": share_intact,
-    "mean excess": mean_excess,
+# What 95 % of ordinary tokens keep within is 1, by which `ceiling_from_geometry` goes.
+_BY_DISTANCE: Mapping[str, Rule] = {
     "geometry, steered layer": off_manifold("principal steered"),
     "geometry, last layer": off_manifold("principal last"),
     "geometry, neighbours": off_manifold("neighbours steered"),
     "geometry, own length": off_manifold("raw steered"),
+}
+_BY_RISE: Mapping[str, Rule] = {
     "geometry, rise in own length": off_manifold("raw steered", rise=True),
+}
+OURS: Mapping[str, Rule] = {
+    "share intact": share_intact,
+    "mean excess": mean_excess,
+    **_BY_DISTANCE,
+    **_BY_RISE,
 }
 RIVALS: Mapping[str, Rule] = {
     "ALERT as coded": alert_coded,
@@ -227,10 +234,7 @@ RULES: Mapping[str, Rule] = {**OURS, **RIVALS}
 # What its authors use; None where they leave it open.
 PUBLISHED: Mapping[str, float | None] = {
     "share intact": 0.5,
-    "geometry, steered layer": 1.0,
-    "geometry, last layer": 1.0,
-    "geometry, neighbours": 1.0,
-    "geometry, own length": 1.0,
+    **dict.fromkeys(_BY_DISTANCE, 1.0),
     "ALERT as coded": 0.2,
     "ALERT as coded, no step back": 0.2,
     "ALERT as meant": 0.2,
@@ -243,11 +247,8 @@ PUBLISHED: Mapping[str, float | None] = {
 CHOICES: Mapping[str, Floats] = {
     "share intact": np.geomspace(0.15, 2.0, 20),
     "mean excess": np.geomspace(0.1, 2.0, 30),
-    "geometry, steered layer": np.geomspace(0.5, 4, 80),
-    "geometry, last layer": np.geomspace(0.5, 4, 80),
-    "geometry, neighbours": np.geomspace(0.5, 4, 80),
-    "geometry, own length": np.geomspace(0.5, 4, 80),
-    "geometry, rise in own length": np.geomspace(1.003, 4, 80),
+    **dict.fromkeys(_BY_DISTANCE, np.geomspace(0.5, 4, 80)),
+    **dict.fromkeys(_BY_RISE, np.geomspace(1.003, 4, 80)),
     "ALERT as coded": np.linspace(0.02, 0.6, 30),
     "ALERT as coded, no step back": np.linspace(0.02, 0.6, 30),
     "ALERT as meant": np.linspace(0.05, 0.9, 35),

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from answers import cluster_interval
 from detectors import CHOICES, PUBLISHED, RULES, Rule
 from numpy.typing import NDArray
 from truth import Truth, truth_of
 
 from workbench.intervals import Floats
+from workbench.strata import of_clusters
 
 
 def predictions(known: Sequence[Truth]) -> dict[str, Floats]:
@@ -68,8 +68,9 @@ def compare(known: Sequence[Truth]) -> pd.DataFrame:
             fixed = np.clip(fixed, 1e-3, np.array([[each.end] for each in known]))
             kinds["published"] = np.abs(np.log(fixed / truth))[:, 0]
         for kind, values in kinds.items():
-            _, low, high = cluster_interval(values, clusters)
-            row |= {kind: np.nanmean(values), f"{kind}, low": low, f"{kind}, high": high}
+            over = of_clusters(values, clusters)
+            row |= {kind: np.nanmean(values)}
+            row |= {f"{kind}, low": over.low, f"{kind}, high": over.high}
         chosen = said[name][everyone, columns["other traits"]]
         row["in norms"] = float(np.nanmean(np.abs(chosen - truth[:, 0])))
         # A rule that sees no ceiling says the end of the range.

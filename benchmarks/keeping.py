@@ -7,7 +7,7 @@ import json
 import random
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,9 +94,26 @@ class Keeper:
             for name in names
         )
 
-    def draw(self, cases: Sequence[Any], count: int) -> list[Any]:
-        """So many cases to measure again: others for other code, the same when asked again."""
-        return random.Random(code_fingerprint(*self.modules)).sample(list(cases), count)
+    def check(
+        self,
+        whole: Mapping[str, pd.DataFrame],
+        directory: Path,
+        cases: Sequence[Any],
+        count: int,
+        again: Callable[[Any], Iterable[Again]],
+    ) -> None:
+        """Measure so many of the cases again and, if they are what they were, stamp the tables as
+        those of today's code. Raises ValueError for a case that differs.
+
+        whole   the tables, as `published` gives them
+        cases   others are drawn for other code, the same when asked again
+        again   a case -> all that was measured of it anew
+        """
+        chosen = random.Random(code_fingerprint(*self.modules)).sample(list(cases), count)
+        for case in chosen:
+            for each in again(case):
+                require_same(each.new, each.old, f"{each.table} {case}", **each.tolerance)
+        self.save(whole, directory, checked=[str(case) for case in chosen])
 
     def save(self, tables: Mapping[str, pd.DataFrame], directory: Path, **more: Any) -> None:
         """Write the tables, with `more` in their provenance."""
@@ -109,6 +126,31 @@ class Keeper:
                 modules=self.modules,
                 compact=True,
             )
+
+
+@dataclass(frozen=True, eq=False)
+class Again:
+    """What a case has in a table, measured anew and as it was, and how far that may differ (of
+    `pandas.testing.assert_frame_equal`)."""
+
+    table: str
+    new: pd.DataFrame
+    old: pd.DataFrame
+    tolerance: Mapping[str, float] = field(default_factory=dict)
+
+
+def published(names: Sequence[str], directory: Path, lm: LM) -> dict[str, pd.DataFrame]:
+    """The tables of a model by their names. Raises ValueError where one is missing, or of other
+    weights."""
+    lacking = set(names) - set(table_names(directory))
+    if lacking:
+        raise ValueError(f"no {min(lacking)} in {directory}: run the study of {lm.name!r} first")
+    found = {name: load_table(name, directory=directory) for name in names}
+    if any(table.attrs["weights"] != lm.fingerprint for table in found.values()):
+        raise ValueError(
+            f"the tables in {directory} are of other weights than {lm.name!r} has: run the study"
+        )
+    return found
 
 
 def require_same(new: pd.DataFrame, old: pd.DataFrame, what: object, **tolerance: float) -> None:

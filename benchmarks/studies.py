@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from keeping import Keeper, require_same, smaller  # puts the checkout on the path
+from keeping import Again, Keeper, published, smaller  # puts the checkout on the path
 
 from workbench import extract, load, pairs, positions, random_like
 from workbench.models import LM
@@ -100,6 +100,7 @@ class Study:
     measure   of a model and a case, one frame for each table
     settings  what a rerun must share beside the seeds, JSON values
     methods   the cases of these alone, None: of all
+    seeds     which are studied unless told
     modules   of the package, whose code decides the numbers; that of the scripts counts besides
     """
 
@@ -108,11 +109,12 @@ class Study:
     settings: Mapping[str, Any]
     modules: tuple[str, ...]
     methods: Sequence[str] | None = None
+    seeds: Sequence[int] = SEEDS
 
-    def run(self, name: str, directory: Path, seeds: Sequence[int] = SEEDS) -> None:
+    def run(self, name: str, directory: Path, seeds: Sequence[int] | None = None) -> None:
         """Write the tables of one model."""
-        lm = model(name)
-        keeper, known = self.keeper(lm, seeds), self.published(name, lm, directory)
+        lm, seeds = model(name), seeds or self.seeds
+        keeper, known = self.keeper(lm, seeds), self.standing(name, lm, directory)
         todo = [c for c in cases(lm.layers, seeds) if not self.methods or c.method in self.methods]
         found: dict[Case, Sequence[pd.DataFrame]] = {}
         for number, case in enumerate(todo, 1):
@@ -131,18 +133,18 @@ class Study:
         Raises ValueError for a model without tables, tables of other weights, and a case that
         differs.
         """
-        lm, tables = model(name), self._load(name, directory)
-        if not tables or tables[0].attrs["weights"] != lm.fingerprint:
-            raise ValueError(f"no tables of these weights of {name!r} in {directory}; run it first")
-        keeper = self.keeper(lm, tables[0].attrs["settings"]["seeds"])
-        known = _by_case(tables)
-        chosen = keeper.draw(list(known), count)
-        for case in chosen:
-            for new, old in zip(self.measure(lm, case), known[case], strict=True):
-                require_same(smaller(new), old, f"{name} {case}", rtol=1e-4, atol=1e-4)
-        keeper.save(self._whole(name, known), directory, checked=[str(case) for case in chosen])
+        lm = model(name)
+        tables = published(self._names(name), directory, lm)
+        keeper = self.keeper(lm, next(iter(tables.values())).attrs["settings"]["seeds"])
+        known = _by_case(list(tables.values()))
 
-    def published(self, name: str, lm: LM, directory: Path) -> dict[Case, list[pd.DataFrame]]:
+        def again(case: Case) -> Iterator[Again]:
+            for table, new, old in zip(tables, self.measure(lm, case), known[case], strict=True):
+                yield Again(table, smaller(new), old, {"rtol": 1e-4, "atol": 1e-4})
+
+        keeper.check(tables, directory, list(known), count, again)
+
+    def standing(self, name: str, lm: LM, directory: Path) -> dict[Case, list[pd.DataFrame]]:
         """The cases of the tables in a directory, if today's code and weights would make them."""
         tables = self._load(name, directory)
         if not tables:
@@ -189,7 +191,8 @@ class Study:
         """The command line of the study."""
         parser = argparse.ArgumentParser(description=about)
         parser.add_argument("models", nargs="*", default=["wren", *SIBLINGS])
-        parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="default: 0 and 1")
+        said = f"default: {' '.join(map(str, self.seeds))}"
+        parser.add_argument("--seeds", type=int, nargs="+", default=self.seeds, help=said)
         parser.add_argument("--directory", type=Path, default=Path("reports"))
         parser.add_argument(
             "--check",

@@ -19,14 +19,14 @@ study_laws_pairs    one row per (case, kind, dealing, pairs): R^2 of one mean cu
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import law_cases
 import numpy as np
 import pandas as pd
-from keeping import Keeper, require_same, smaller  # puts the checkout on the path
+from keeping import Again, Keeper, published, smaller  # puts the checkout on the path
 from law_cases import MEASURED, TRAITS, Case, cases, measure, of_case, settings
 
 from workbench import law_comparison, load, pairs
@@ -34,7 +34,6 @@ from workbench.law_quantities import curves
 from workbench.law_sampling import DEALINGS, halves, lengths, no_law, spread
 from workbench.law_shapes import KINDS
 from workbench.models import LM
-from workbench.tables import load_table
 
 # Halvings of the pairs, random curves, pairs with a fit of their own.
 FITS = {"splits": 16, "random": 5, "singles": 12}
@@ -119,20 +118,18 @@ def check(lm: LM, directory: Path, seed: int, count: int) -> None:
     """Measure and fit so many cases of the tables again and, if they are the same, stamp the tables
     as those of today's code. Raises ValueError for tables of other weights and for a case that
     differs by more than rounding (fits: by a thousandth of an R^2)."""
-    found = {name: load_table(name, directory=directory) for name in TABLES}
-    if found[TABLES[0]].attrs["weights"] != lm.fingerprint:
-        raise ValueError(f"the tables in {directory} are of other weights; run the study first")
-    splits, todo = dealt(seed), [*cases(lm.layers, seed)]
-    keeper = keeper_of(lm, seed)
-    chosen = keeper.draw(todo, count)
-    for case in chosen:
+    found, splits = published(TABLES, directory, lm), dealt(seed)
+    todo = [*cases(lm.layers, seed)]
+
+    def again(case: Case) -> Iterator[Again]:
         about, frame = case_of(lm, case, splits)
         fitted = fits_of(frame, splits[case.trait], todo.index(case) + 1)
         for name, new in zip(TABLES, (about, frame, *fitted), strict=True):
             rows = (found[name][list(vars(case))] == pd.Series(vars(case))).all(axis=1)
-            loose = {"atol": 1e-3} if name in TABLES[2:] else {"atol": 1e-4}
-            require_same(smaller(new), found[name][rows], f"{name} {case}", rtol=1e-4, **loose)
-    keeper.save(found, directory, checked=[str(case) for case in chosen])
+            apart = {"rtol": 1e-4, "atol": 1e-3 if name in TABLES[2:] else 1e-4}
+            yield Again(name, smaller(new), found[name][rows], apart)
+
+    keeper_of(lm, seed).check(found, directory, todo, count, again)
 
 
 def dealt(seed: int) -> dict[str, pairs.Splits]:

@@ -24,7 +24,6 @@ workbench/manifold_findings.py.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
 
@@ -165,8 +164,8 @@ STUDY = Study(
     settings=SETTINGS,
     modules=CODE,
     methods=METHODS,
+    seeds=(0,),
 )
 
 if __name__ == "__main__":
-    # The last word on the command line counts.
-    STUDY.main("How far every vector leads off the manifold.", ["--seeds", "0", *sys.argv[1:]])
+    STUDY.main("How far every vector leads off the manifold.")

@@ -31,20 +31,19 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import ways
-from keeping import Keeper, require_same  # puts the checkout on the path
+from keeping import Again, Keeper, published  # puts the checkout on the path
 from ways import PROMPTING, TUNING, WAYS, Settings, Way, draw, make
 
 from workbench import find_ceiling, judges, load, sweep
 from workbench.harmonic import scored
 from workbench.models import LM
 from workbench.steerable import Steerable
-from workbench.tables import load_table
 
 TRAITS = ("power", "callous", "mood", "formality")
 SEEDS = (0, 1, 2, 3, 4)
@@ -206,19 +205,20 @@ def run(lm: LM, directory: Path, seeds: Sequence[int]) -> None:
 def check(lm: LM, directory: Path, count: int) -> None:
     """Measure so many cases of the tables again and, if none of them differs, stamp the tables as
     those of today's code. Raises ValueError for tables of other weights and a case that differs."""
-    found, tried = (load_table(name, directory=directory) for name in TABLES)
-    if found.attrs["weights"] != lm.fingerprint:
-        raise ValueError(f"the tables in {directory} are of other weights; run the study first")
-    seeds = found.attrs["settings"]["seeds"]
-    keeper = keeper_of(lm, seeds)
-    chosen = keeper.draw([*itertools.product(TRAITS, WAYS, seeds)], count)
-    for trait, way, seed in chosen:
-        which = f"trait == {trait!r} and method == {way.method!r} and form == {way.form!r}"
-        (best,) = tried.query(f"{which} and chosen")["settings"].map(json.loads)
-        again = pd.DataFrame(case(lm, trait, way, seed, best))
-        require_same(again, found.query(f"{which} and seed == {seed}"), f"{trait} {way} {seed}")
-    checked = [f"{trait} {way} {seed}" for trait, way, seed in chosen]
-    keeper.save(dict(zip(TABLES, (found, tried), strict=True)), directory, checked=checked)
+    found = published(TABLES, directory, lm)
+    texts_of, tried = found.values()
+    seeds = texts_of.attrs["settings"]["seeds"]
+
+    cases = {f"{t} {w} {s}": (t, w, s) for t, w, s in itertools.product(TRAITS, WAYS, seeds)}
+
+    def again(name: str) -> Iterator[Again]:
+        trait, way, seed = cases[name]
+        own = f"trait == {trait!r} and method == {way.method!r} and form == {way.form!r}"
+        (best,) = tried.query(f"{own} and chosen")["settings"].map(json.loads)
+        new = pd.DataFrame(case(lm, trait, way, seed, best))
+        yield Again(TABLES[0], new, texts_of.query(f"{own} and seed == {seed}"))
+
+    keeper_of(lm, seeds).check(found, directory, [*cases], count, again)
 
 
 def keeper_of(lm: LM, seeds: Sequence[int]) -> Keeper:

@@ -17,8 +17,6 @@ What comes of it is told by workbench/mediation.py.
 
 from __future__ import annotations
 
-import sys
-
 import pandas as pd
 from studies import COEFFICIENTS, Case, Study, direction  # puts the checkout on the path
 from study_manifold import CODE as MANIFOLD
@@ -67,7 +65,8 @@ STUDY = Study(
     settings={**SETTINGS, "texts": TEXTS, "pairs": PAIRS, "parts_grid": GRID.round(6).tolist()},
     modules=tuple(sorted(CODE)),
     methods=("mean_difference",),
+    seeds=(0,),
 )
 
 if __name__ == "__main__":
-    STUDY.main("What of a vector carries preference.", ["--seeds", "0", *sys.argv[1:]])
+    STUDY.main("What of a vector carries preference.")

@@ -146,13 +146,3 @@ def test_effects_without_cause_and_causes_without_effect_are_counted(answers: An
     assert figures["no_effect"] == 1
     assert figures["no_effect_of"] == 2
     assert figures["no_effect_unknown"] == 0.5
-
-
-def test_few_clusters_give_a_wide_interval(answers: Any) -> None:
-    values = np.array([0.1, 0.3, 0.2, 0.2])
-    middle, low, high = answers.cluster_interval(values, ["a", "a", "b", "b"])
-    assert middle == pytest.approx(0.2)
-    assert low == high == pytest.approx(0.2)
-    _, low, high = answers.cluster_interval(values, ["a", "b", "c", "c"])
-    assert high - low == pytest.approx(2 * 4.303 * 0.1 / np.sqrt(3), rel=1e-3)
-    assert np.isnan(answers.cluster_interval(values, ["a"] * 4)[1])

@@ -73,8 +73,3 @@ def test_at_the_same_kl_each_part_is_read_at_its_own_norm() -> None:
 
 def test_without_a_study_there_is_nothing(tmp_path: Path) -> None:
     assert mediation.studied(tmp_path).empty
-    nothing = mediation.over_clusters(pd.Series([np.nan]), pd.Series(["a"]))
-    assert nothing.count == 0
-    one = mediation.over_clusters(pd.Series([1.0]), pd.Series(["a"]))
-    assert one.value == 1.0
-    assert np.isnan(one.low)

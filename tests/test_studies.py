@@ -87,13 +87,13 @@ def test_other_settings_or_code_measure_everything_again(
 def test_a_check_stamps_what_is_the_same_and_refuses_what_is_not(
     studies: Any, study: Any, tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match="run it first"):
+    with pytest.raises(ValueError, match="run the study of 'small' first"):
         study.check("small", tmp_path, 2)
     study.run("small", tmp_path, seeds=[0])
     changed = replace(study, modules=("wording", "checks"))
-    assert changed.published("small", studies.model("small"), tmp_path) == {}
+    assert changed.standing("small", studies.model("small"), tmp_path) == {}
     changed.check("small", tmp_path, 2)
-    assert len(changed.published("small", studies.model("small"), tmp_path)) == len(studies.TRAITS)
+    assert len(changed.standing("small", studies.model("small"), tmp_path)) == len(studies.TRAITS)
     assert len(tables.load_table("study_two_small", directory=tmp_path).attrs["checked"]) == 2
 
     def other(lm: Any, case: Any) -> tuple[pd.DataFrame, pd.DataFrame]:

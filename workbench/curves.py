@@ -5,6 +5,8 @@ R resamples, P prompts, K coefficients from 0 outwards. Knows nothing of sweeps.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from workbench.intervals import Floats
@@ -36,3 +38,16 @@ def falling(sums: Floats, counts: Floats) -> Floats:
     best = np.maximum.accumulate(average[:, :, ::-1], axis=2)[:, :, ::-1]
     best = np.where((a <= b) & np.isfinite(best), best, np.inf)
     return best.min(axis=1)
+
+
+def reaching(grid: Floats, curve: Floats, level: float) -> float:
+    """Where a curve (K,) first reaches a level from below, on a line between the points of its grid
+    (K,); infinite: nowhere."""
+    over = np.flatnonzero(curve >= level)
+    if not len(over):
+        return math.inf
+    at = int(over[0])
+    if at == 0:
+        return float(grid[0])
+    part = (level - curve[at - 1]) / (curve[at] - curve[at - 1])
+    return float(grid[at - 1] + part * (grid[at] - grid[at - 1]))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from workbench.intervals import Interval
-from workbench.mediation import over_clusters
+from workbench.strata import of_clusters
 
 BESIDE = ("share intact", "iso-KL", "corpus loss", "constant")
 
@@ -31,7 +30,7 @@ def geometry_errors(frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for rule, mine in same.groupby("rule", sort=False):
         errors = np.abs(np.log(mine["predicted"] / mine["true"]))
-        found: Interval = over_clusters(errors, mine["trait"])
+        found = of_clusters(errors, mine["trait"])
         none = float((mine["predicted"] >= end - 1e-3).mean())
         rows.append((rule, found.value, found.low, found.high, none, len(mine)))
     names = ["rule", "error", "low", "high", "sees_none", "sides"]

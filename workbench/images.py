@@ -61,7 +61,7 @@ def _page(figure: go.Figure, path: Path) -> Path:
     drawn = go.Figure(figure)  # with room for the buttons, which would lie on the end of a legend
     right = figure.layout.margin.r or figure.layout.template.layout.margin.r or 0
     drawn.update_layout(width=(figure.layout.width or WIDTH) + BAR, margin={"r": right + BAR})
-    body = drawn.to_html(full_html=False, include_plotlyjs=False, div_id=path.name)
+    body = drawn.to_html(full_html=False, include_plotlyjs=False, div_id=path.name, auto_play=False)
     title = html.escape(path.name)
     text = PAGE.format(title=title, script=SCRIPT, version=version, figure=body)
     write_atomically(page, text.encode())

@@ -24,6 +24,7 @@ from workbench.look import (
     shaded,
     stack,
 )
+from workbench.wording import number
 
 NORMS = "Coefficient (residual-stream norms)"
 _ROUTES = {
@@ -128,10 +129,10 @@ def layer_maps(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
         shade = np.sqrt(wide.clip(lower=0)) if name == "fall" else wide
         bar = {"thickness": 11, "len": 0.9, "x": 0.405 if column == 1 else 1.01}
         if name == "fall":
-            ticks = [t for t in (0, 1, 10, 50, 100, 200, 400, 800) if t <= wide.max().max()]
+            ticks = [t for t in (0, 10, 50, 100, 200, 400, 800) if t <= wide.max().max()]
             bar |= {"tickvals": np.sqrt(ticks).tolist(), "ticktext": [str(t) for t in ticks]}
         figure.add_heatmap(
-            x=[f"{c:+.2f}".replace("-", "−") for c in wide.columns],
+            x=[number(c, "+.2g") if c else "0" for c in wide.columns],
             y=[str(layer) for layer in wide.index],
             z=shade,
             customdata=wide,

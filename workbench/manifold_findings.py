@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from workbench import tables
-from workbench.intervals import Floats
+from workbench.curves import reaching
 from workbench.rank_correlation import rank_correlation
 from workbench.study import ceiling_of
 from workbench.wording import number
@@ -120,14 +120,8 @@ def side(table: pd.DataFrame, sign: int) -> pd.DataFrame:
 def reaches(table: pd.DataFrame, column: str, change: float) -> float:
     """The size at which a column first has changed so much from its first value, on a line between
     two sizes; infinite where it never has."""
-    sizes = table["size"].to_numpy(dtype=float)
-    moved: Floats = (table[column] - table[column].iloc[0]).to_numpy(dtype=float) * np.sign(change)
-    over = np.flatnonzero(moved >= abs(change))
-    if not len(over):
-        return np.inf
-    at = int(over[0])
-    before, after = moved[at - 1], moved[at]
-    return float(sizes[at - 1] + (abs(change) - before) / (after - before) * np.diff(sizes)[at - 1])
+    moved = (table[column] - table[column].iloc[0]).to_numpy(dtype=float) * np.sign(change)
+    return reaching(table["size"].to_numpy(dtype=float), moved, abs(change))
 
 
 def correlations(

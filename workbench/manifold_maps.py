@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from workbench.look import BLUE, GREEN, GREY, INK, TEMPLATE, VERMILLION, WIDTH, redrawable
+from workbench.wording import number
 
 _WORDS = {
     "first": "first component",
@@ -213,7 +214,7 @@ def manifold_space(
     ]
     still = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}}
     steps = [
-        {"method": "animate", "label": f"{c:+.2f}", "args": [[f"{c:+.2f}"], still]} for c in grid
+        {"method": "animate", "label": number(c), "args": [[f"{c:+.2f}"], still]} for c in grid
     ]
     figure.update_layout(
         template=TEMPLATE,

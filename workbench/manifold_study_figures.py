@@ -14,6 +14,7 @@ from workbench.look import (
     COLORS,
     GREEN,
     GREY,
+    INK,
     PURPLE,
     TEMPLATE,
     VERMILLION,
@@ -101,7 +102,7 @@ def across_vectors(
     strata = ["model", "layer"]
     names = []
     for name in predictors:
-        found = rank_correlation(frame, "ceiling", name, strata=strata, size=100)
+        found = rank_correlation(frame, "ceiling", name, strata=strata)
         ends = f"[{found.low:+.2f}, {found.high:+.2f}]"
         words = in_words(name.split(":")[-1]).replace(", ", ",<br>")
         words = words if "<br>" in words else f"{words}<br>"
@@ -122,13 +123,12 @@ def across_vectors(
         (t, COLORS[i % len(COLORS)], (frame["trait"] == t) & ~control) for i, t in enumerate(traits)
     ]
     groups.append(("random or shuffled", GREY, control))
+    looks = dict(zip(models, _SYMBOLS * len(models), strict=False))
     for index, name in enumerate(predictors):
         row, column = divmod(index, 2)
         for words, color, chosen in groups:
             mine = ranks[chosen]
-            shapes = frame.loc[chosen, "model"].map(
-                dict(zip(models, _SYMBOLS * len(models), strict=False))
-            )
+            shapes = frame.loc[chosen, "model"].map(looks)
             figure.add_scatter(
                 x=mine[name],
                 y=mine["ceiling"],
@@ -141,6 +141,10 @@ def across_vectors(
                 row=row + 1,
                 col=column + 1,
             )
+    for name, symbol in looks.items():  # nothing but an entry of the legend
+        marker = {"color": INK, "symbol": symbol, "size": 7}
+        entry = html.escape(str(name))
+        figure.add_scatter(x=[None], y=[None], mode="markers", name=entry, marker=marker)
     rows = -(-len(predictors) // 2)
     figure.update_layout(
         template=TEMPLATE,

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from workbench import ordinary
 from workbench.calibrated import Manifolds
+from workbench.curves import reaching
 from workbench.geometry import displacement
 from workbench.intervals import Floats, percentiles
 from workbench.judges import HOLDS, Judge
@@ -185,10 +186,11 @@ def compare_at(
             most = np.max(curves[PLAIN][0][rows_drawn].mean(axis=0))
             level = start + share * (most - start)
             for name, (given, coherence) in curves.items():
-                place = _first(grid, given[rows_drawn].mean(axis=0), level)
+                place = reaching(grid, given[rows_drawn].mean(axis=0), level)
                 mean = np.nanmean(coherence[rows_drawn], axis=0)
-                held = np.interp(place, grid, mean) if np.isfinite(place) else np.nan
-                found[name][index] = place, held
+                known = np.isfinite(place)
+                held = (place, np.interp(place, grid, mean)) if known else (np.nan, np.nan)
+                found[name][index] = held
         for name, values in found.items():
             more = values[:, 1] - found[PLAIN][:, 1]
             row: dict[str, object] = {"way": name, "share": share}
@@ -201,15 +203,3 @@ def compare_at(
                 row |= {word: column[0], **ends}
             rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _first(grid: Floats, curve: Floats, level: float) -> float:
-    """Where a curve first reaches a level, on a line between points; NaN: nowhere."""
-    over = np.flatnonzero(curve >= level)
-    if not len(over):
-        return np.nan
-    at = int(over[0])
-    if at == 0:
-        return float(grid[0])
-    part = (level - curve[at - 1]) / (curve[at] - curve[at - 1])
-    return float(grid[at - 1] + part * (grid[at] - grid[at - 1]))

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
 
 from workbench import tables
+from workbench.curves import reaching
 from workbench.intervals import Interval
 from workbench.manifold_findings import CASE, side
+from workbench.strata import of_clusters
 from workbench.wording import interval
 
 PARTS = {"whole": "whole vector", "inside": "along the tangent", "outside": "off the tangent"}
@@ -77,25 +78,13 @@ def matched(
         rising = np.maximum.accumulate(own["kl"].to_numpy())
         for at, levels in (("norm", norms), ("kl", nats)):
             for level in levels:
-                size = float(level) if at == "norm" else _reached(sizes, rising, level)
+                size = float(level) if at == "norm" else reaching(sizes, rising, level)
                 known = np.isfinite(size) and size <= sizes[-1] + 1e-6
                 row = {**about, "at": at, "level": level, "size": size if known else np.nan}
                 for name in ("gain", "cost"):
                     row[name] = float(np.interp(size, sizes, own[name])) if known else np.nan
                 rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _reached(sizes: np.ndarray, rising: np.ndarray, level: float) -> float:
-    """Where a rising curve (K,) reaches a level, on a line between sizes; infinite: nowhere."""
-    over = np.flatnonzero(rising >= level)
-    if not len(over):
-        return np.inf
-    at = int(over[0])
-    if at == 0:
-        return float(sizes[0])
-    part = (level - rising[at - 1]) / (rising[at] - rising[at - 1])
-    return float(sizes[at - 1] + part * (sizes[at] - sizes[at - 1]))
 
 
 def compared(rows: pd.DataFrame, *, cluster: str = "trait") -> pd.DataFrame:
@@ -116,25 +105,11 @@ def compared(rows: pd.DataFrame, *, cluster: str = "trait") -> pd.DataFrame:
         for part, mine in [*named, ("inside − outside", gap)]:
             row: dict[str, object] = {"at": at, "level": level, "part": part}
             for name in ("gain", "cost", "size"):
-                mean = over_clusters(mine[name], mine[cluster])
+                mean = of_clusters(mine[name], mine[cluster])
                 row |= {name: mean.value, f"{name}_low": mean.low, f"{name}_high": mean.high}
             row["sides"] = int(mine["gain"].notna().sum())
             found.append(row)
     return pd.DataFrame(found)
-
-
-def over_clusters(values: pd.Series, clusters: pd.Series) -> Interval:
-    """The mean of the clusters' means with Student's 95 % interval: few are too few for a
-    bootstrap. Gaps are left out; NaN ends for fewer than two clusters."""
-    means = values.groupby(clusters).mean().dropna().to_numpy(dtype=float)
-    count = len(means)
-    if count == 0:
-        return Interval(np.nan, np.nan, np.nan, 0)
-    middle = float(means.mean())
-    if count < 2:
-        return Interval(middle, np.nan, np.nan, count)
-    half = float(student.ppf(0.975, count - 1) * means.std(ddof=1) / np.sqrt(count))
-    return Interval(middle, middle - half, middle + half, count)
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:

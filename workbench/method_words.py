@@ -6,7 +6,7 @@ import pandas as pd
 
 from workbench.intervals import Interval
 from workbench.method_comparison import FORMS, METHODS, cells, ways_of
-from workbench.wording import interval, number
+from workbench.wording import interval, listed, number, p_value
 
 _WORDS = {"score": "trait", "utility": "utility", "harmonic": "harmonic mean"}
 
@@ -51,9 +51,9 @@ def shown_differences(found: pd.DataFrame, outcome: str = "harmonic") -> pd.Data
             _WORDS[outcome]: interval(
                 Interval(row["difference"], row["low"], row["high"], row["cells"])
             ),
-            "p (Holm)": _p(row["p"]),
+            "p (Holm)": p_value(row["p"]),
             "by trait": f"{number(row['least'])} to {number(row['most'])}",
-            "alike, p (Holm)": _p(row["by_trait"]),
+            "alike, p (Holm)": p_value(row["by_trait"]),
             "verdict": row["verdict"],
         }
         for row in found[found["outcome"] == outcome].to_dict("records")
@@ -105,15 +105,9 @@ def headline(found: pd.DataFrame, outcome: str = "harmonic") -> str:
 
 def _by_verdict(own: pd.DataFrame, rival: str) -> str:
     parts = own[own["rival"] == rival].groupby("verdict", sort=False)
-    return "; ".join(f"{said} as {_list([FORMS[f] for f in part['form']])}" for said, part in parts)
-
-
-def _p(value: float) -> str:
-    return "<0.001" if value < 0.0005 else f"{value:.3f}"
-
-
-def _list(words: list[str]) -> str:
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+    return "; ".join(
+        f"{said} as {listed([FORMS[f] for f in part['form']])}" for said, part in parts
+    )
 
 
 def edges(found: pd.DataFrame) -> str:

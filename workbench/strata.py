@@ -1,18 +1,22 @@
-"""Means over groups that are given, such as four traits, of values that are drawn within them.
+"""Means of values that belong to groups: groups that are given, or groups that are drawn.
 
-A sign that holds on these groups is a claim about them, and no sample of groups. Knows nothing of
+Over strata, such as these four traits, seeds being drawn within them, a mean is a claim about them
+alone. Over clusters it is one about groups at large, of which these are a sample. Knows nothing of
 what the values are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy import stats
 
-from workbench.intervals import ROUNDING
+from workbench.intervals import ROUNDING, Interval
 
 LEVEL = 0.95
 
@@ -57,6 +61,22 @@ def of_strata(values: pd.Series) -> Mean:
         differ = float(stats.f.sf(between / within, len(groups) - 1, free))
     p = float(2 * stats.t.sf(abs(value) / error, free))
     return Mean(value, value - reach, value + reach, p, differ)
+
+
+def of_clusters(values: ArrayLike, clusters: Sequence[Any] | pd.Series) -> Interval:
+    """The mean of the clusters' means of values (N,) with Student's 95 % interval: a bootstrap of
+    fewer than some ten clusters would be too narrow. Gaps are left out; no interval for fewer than
+    two clusters."""
+    groups = pd.Series(np.asarray(values, dtype=float)).groupby(np.asarray(clusters))
+    means = groups.mean().dropna().to_numpy()
+    count = len(means)
+    if count == 0:
+        return Interval(np.nan, np.nan, np.nan, 0)
+    middle = float(means.mean())
+    if count < 2:
+        return Interval(middle, np.nan, np.nan, count)
+    half = float(stats.t.ppf((1 + LEVEL) / 2, count - 1) * means.std(ddof=1) / np.sqrt(count))
+    return Interval(middle, middle - half, middle + half, count)
 
 
 def holm(values: list[float]) -> list[float]:

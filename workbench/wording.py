@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -44,3 +44,13 @@ def interval(found: Interval, spec: str = "+.2f") -> str:
     if found.low == found.high:
         return f"{value} (all equal)" if found.count > 1 else f"{value} (one value)"
     return f"{value} [{number(found.low, spec)}, {number(found.high, spec)}]"
+
+
+def p_value(value: float) -> str:
+    """A p value to three digits, never 0."""
+    return "<0.001" if value < 0.0005 else f"{value:.3f}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """One, one and two, or one, two and three."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))

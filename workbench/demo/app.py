@@ -198,11 +198,9 @@ class Demo(ipw.VBox):
         try:
             self._fill_fields()
             made = session.made
-            holds = session.ceiling_for(state)
-            other = zones.OTHER_STYLE if holds is None and made.ceiling is not None else ""
+            holds, why = showing.zones_of(session, state)
             for slider, ceiling, value, words in (
-                (self.slider, holds, state.coefficient,
-                 zones.UNSWEPT if work.has_second(state) else other),
+                (self.slider, holds, state.coefficient, why),
                 (self.second, None, state.second_coefficient, zones.UNSWEPT),
             ):  # fmt: skip
                 slider.show(

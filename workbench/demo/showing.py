@@ -14,7 +14,9 @@ from workbench import figures, report
 from workbench.demo import page, work, zones
 from workbench.demo.cell import watched
 from workbench.demo.session import Session
+from workbench.demo.state import State
 from workbench.live import Text
+from workbench.marks import Ceiling
 
 Column = tuple[Text, str, zones.Color | None]
 
@@ -30,6 +32,16 @@ def columns(session: Session) -> tuple[Column, Column]:
         said += ", chosen earlier"
     zone = zones.color(session.ceiling_for(shown.state), coefficient)
     return (shown.written.baseline, "", None), (shown.written.steered, said, zone)
+
+
+def zones_of(session: Session, state: State) -> tuple[Ceiling | None, str]:
+    """The ceiling by which a state's coefficient is judged, and why there is none although there
+    was a sweep ("" otherwise)."""
+    ceiling = session.ceiling_for(state)
+    if work.has_second(state):
+        return ceiling, zones.UNSWEPT
+    unlike = ceiling is None and session.made.ceiling is not None
+    return ceiling, zones.OTHER_STYLE if unlike else ""
 
 
 def figure(session: Session) -> go.Figure:
@@ -61,12 +73,12 @@ def snapshot(session: Session, folder: str | Path) -> None:
         display(HTML(page.say("Nothing to show yet. Press 'Train and sweep', then run this.")))
         return
     state = made.shown.state or session.state
-    words = zones.UNSWEPT
-    if not work.has_second(state):
-        words = "\n".join((
-            zones.words(made.ceiling, state.coefficient, made.conditions),
-            zones.reasons(made.ceiling, state.coefficient),
-        ))  # fmt: skip
+    ceiling, words = zones_of(session, state)
+    told = (
+        zones.words(ceiling, state.coefficient, made.conditions),
+        zones.reasons(ceiling, state.coefficient),
+    )
+    words = words or "\n".join(told)
     unsteered, steered = (
         page.column(title, note, text, mark=mark)
         for title, (text, note, mark) in zip(
