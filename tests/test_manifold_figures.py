@@ -179,3 +179,34 @@ def test_a_layer_map_steers_at_every_layer(tiny: LM, manifolds: Manifolds) -> No
     found = manifold_views.layer_map(tiny, both, pairs, TEXTS[:2], GRID, manifolds, layers=[1, 2])
     assert len(found) == 6
     assert found["distance"].gt(0).all()
+
+
+def test_forms_are_compared_over_kl() -> None:
+    rows = [
+        {"way": way, "m": m, "layer": 1, "kl": abs(m), "distance": 1 + abs(m), "fall": 3 * m}
+        for way in ("vector <b>", "LoRA")
+        for m in (-2.0, -1.0, 0.0, 1.0, 2.0)
+    ]
+    frame = pd.DataFrame(rows).assign(steered=True)
+    figure = figures.distance_by_form(frame)
+    assert len(figure.data) == 8  # two ways, two signs, two measures
+    below = [trace for trace in figure.data if trace.line.dash == "dot" and trace.xaxis == "x2"]
+    # Utility that rises has no logarithm: no point, rather than a wrong one.
+    assert all(np.isnan(np.asarray(trace.y, dtype=float)).all() for trace in below)
+    assert all(list(trace.x) == sorted(trace.x) for trace in figure.data)
+    assert "<b>" not in figure.data[0].name
+
+
+def test_ways_of_steering_are_measured_each_on_its_grid(tiny: LM, manifolds: Manifolds) -> None:
+    pairs = Pairs.from_lists(["yes", "good"], ["no", "bad"], ["A: ", "B: "], name="p", trait="t")
+    vector = made_up(tiny)
+    grids = {"far": [-2.0, 0.0, 2.0], "near": [0.0, 0.1]}
+    found = manifold_views.by_form(
+        tiny, {"far": vector, "near": vector}, pairs, TEXTS[:2], grids, manifolds
+    )
+    at_zero = found[found["m"] == 0]
+    assert at_zero[["kl", "fall"]].abs().max(axis=None) < 1e-5
+    here = found[found["steered"]]
+    assert here["layer"].unique().tolist() == [1]
+    assert here.groupby("way")["m"].apply(list).to_dict() == grids
+    assert here.set_index(["way", "m"]).loc[("far", 2.0), "kl"] > 1e-3

@@ -6,13 +6,19 @@ nothing of models, files or notebooks. Text from a model is escaped on the way i
 """
 
 from workbench.detector_figures import predicted_ceilings
+from workbench.distance_law_figures import distance_collapse, distance_laws
 from workbench.judge_figures import error_by_agreement, judge_agreement
 from workbench.law_figures import odds_curves
 from workbench.law_pair_figures import pair_spread, pairs_needed
 from workbench.law_score_figures import law_scores
 from workbench.law_study_figures import law_curves
 from workbench.layer_figures import separation, slopes_by_layer
-from workbench.manifold_figures import distance_by_layer, distance_link, layer_maps
+from workbench.manifold_figures import (
+    distance_by_form,
+    distance_by_layer,
+    distance_link,
+    layer_maps,
+)
 from workbench.manifold_maps import manifold_plane, manifold_space
 from workbench.manifold_study_figures import across_vectors, distance_sensitivity
 from workbench.method_figures import trait_and_utility
@@ -25,7 +31,10 @@ from workbench.training_figures import loss_curves
 
 __all__ = [
     "across_vectors",
+    "distance_by_form",
     "distance_by_layer",
+    "distance_collapse",
+    "distance_laws",
     "distance_link",
     "distance_sensitivity",
     "error_by_agreement",

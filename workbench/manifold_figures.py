@@ -12,6 +12,7 @@ from plotly.subplots import make_subplots
 from workbench.bands import band_over_prompts
 from workbench.look import (
     BLUE,
+    COLORS,
     GREEN,
     GREY,
     INK,
@@ -183,4 +184,50 @@ def distance_link(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
         figure.update_yaxes(title_text=labels[measure], nticks=5, row=row, col=1)
     figure.add_hline(y=1, line={"color": GREY, "width": 1, "dash": "dot"}, row=3, col=1)  # type: ignore[arg-type]
     figure.update_xaxes(title_text=NORMS, row=3, col=1)
+    return figure
+
+
+@redrawable
+def distance_by_form(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
+    """Distance and the fall of utility over the KL of the next token: a line a way of steering.
+
+    Args:
+        frame: rows of `manifold_views.by_form`.
+        title: above the figure.
+
+    Distance at the steered layer, in shares of what 95 % of ordinary tokens keep within. Solid,
+    coefficients above 0; dotted, below. Where utility rises there is no point.
+    """
+    here = frame[frame["steered"]]
+    figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.14)
+    for index, (name, mine) in enumerate(here.groupby("way", sort=False)):
+        color = COLORS[index % len(COLORS)]
+        for sign, dash in ((1, "solid"), (-1, "dot")):
+            side = mine[sign * mine["m"] > 0].sort_values("m", key=abs)
+            for column, measure in enumerate(("distance", "fall"), start=1):
+                figure.add_scatter(
+                    x=side["kl"],
+                    y=side[measure].where(side[measure] > 0),
+                    mode="lines+markers",
+                    name=html.escape(str(name)),
+                    legendgroup=str(name),
+                    showlegend=sign == 1 and column == 1,
+                    line={"color": color, "width": 2, "dash": dash},
+                    marker={"size": 5},
+                    hovertemplate="%{y:.2f} at %{x:.3f} nats<extra></extra>",
+                    row=1,
+                    col=column,
+                )
+    figure.add_hline(y=1, line={"color": GREY, "width": 1, "dash": "dot"}, row=1, col=1)  # type: ignore[arg-type]
+    figure.update_layout(
+        template=TEMPLATE,
+        width=WIDTH + 160,
+        height=400 + (30 if title else 0),
+        margin={"t": 46 + (30 if title else 0), "b": 70},
+        title={"text": html.escape(title)},
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+    )
+    figure.update_xaxes(type="log", title_text="KL of the next token (nats)", dtick=1)
+    figure.update_yaxes(title_text="Distance (95 % bound = 1)", row=1, col=1)
+    figure.update_yaxes(type="log", title_text="Fall of utility (nats)", dtick=1, row=1, col=2)
     return figure

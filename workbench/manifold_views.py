@@ -87,6 +87,35 @@ def layer_map(
     return pd.concat(parts, ignore_index=True)
 
 
+def by_form(
+    lm: LM,
+    ways: Mapping[str, Steerable],
+    pairs: Pairs,
+    texts: Sequence[Prompt],
+    grids: Mapping[str, ArrayLike],
+    manifolds: Manifolds,
+) -> pd.DataFrame:
+    """Ways of steering whose coefficients have nothing in common, over what these do to the next
+    token: one row per `way`, coefficient `m` and layer, with `kl` (KL(steered || unsteered) in
+    nats, mean over tokens of the fixed texts), `distance` (of the first kind, see `relative`) and
+    `fall`, of utility log-odds in nats from what it is unsteered, mean over pairs.
+
+    grids   of each way its coefficients, 0 among them, in its usual unit
+    """
+    kind = manifolds.kinds[0]
+    parts = []
+    for name, way in ways.items():
+        grid = np.sort(np.asarray(grids[name], dtype=float))
+        seen = relative(displacement(lm, way, texts, grid, manifolds, kinds=[kind]))
+        columns = {f"relative_{kind}": "distance", "coefficient_norm": "m"}
+        means = seen.rename(columns=columns).groupby(["m", "layer"])[["distance", "kl"]].mean()
+        utility = odds(lm, way, pairs, grid, quiet=True).groupby("m")["utility"].mean()
+        rows = means.reset_index()
+        rows["fall"] = utility.loc[0.0] - rows["m"].map(utility)
+        parts.append(rows.assign(way=name, steered=rows["layer"] == way.default_layers[0]))
+    return pd.concat(parts, ignore_index=True)
+
+
 def linked(preferences: pd.DataFrame, texts: pd.DataFrame, seen: pd.DataFrame) -> pd.DataFrame:
     """Utility, coherence and distance over the same coefficient, long: `measure`, `prompt_index`,
     `coefficient_norm`, `value`.

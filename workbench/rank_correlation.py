@@ -15,7 +15,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from workbench.intervals import Floats, Interval, percentiles
 
@@ -54,58 +53,67 @@ def rank_correlation(
         return Interval(np.nan, np.nan, np.nan, len(known))
     values = known[names].to_numpy(dtype=float)
     groups = _codes(known, strata)
-    drawn = _resampled(known, values, groups, clusters, size, np.random.default_rng(seed))
-    able = drawn[np.isfinite(drawn)]
+    counts = _resampled(known, clusters, size, np.random.default_rng(seed))
+    # The first draws every row once.
+    found = partial(values, groups, np.concatenate([np.ones((1, len(known))), counts]))
+    able = found[1:][np.isfinite(found[1:])]
     low, high = percentiles(able, level) if len(able) else (np.nan, np.nan)
-    return Interval(partial(values, groups), float(low), float(high), len(known))
+    return Interval(float(found[0]), float(low), float(high), len(known))
 
 
-def partial(values: Floats, groups: np.ndarray) -> float:
-    """ρ of the first two columns of (N, 2 + Z) given the others, within groups (N,)."""
-    ranks = within_ranks(values, groups)
+def partial(values: Floats, groups: np.ndarray, counts: Floats) -> Floats:
+    """(R,) ρ of the first two columns of (N, 2 + Z) given the others, within groups (N,), of
+    resamples that hold row n `counts` (R, N) times. NaN for fewer than eight rows."""
+    ranks = within_ranks(values, groups, counts)
     first, second, others = ranks[:, 0], ranks[:, 1], ranks[:, 2:]
     if others.shape[1]:
+        # Least squares by the normal equations; where others tell each other, the least solution.
+        weighed = others * counts[:, None]
+        solve = np.linalg.pinv(weighed @ others.transpose(0, 2, 1), hermitian=True)
         first, second = (
-            each - others @ np.linalg.lstsq(others, each, rcond=None)[0] for each in (first, second)
+            each - np.einsum("rzn,rzy,rym,rm->rn", others, solve, weighed, each, optimize=True)
+            for each in (first, second)
         )
-    sizes = np.linalg.norm(first) * np.linalg.norm(second)
+    total = counts.sum(axis=1)
+    sizes = np.sqrt((counts * first**2).sum(axis=1) * (counts * second**2).sum(axis=1))
     # What is left of ranks that others tell wholly is rounding.
-    return float(first @ second / sizes) if sizes > 1e-9 * len(ranks) ** 3 else np.nan
+    told = (sizes > 1e-9 * total**3) & (total >= FEWEST)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(told, (counts * first * second).sum(axis=1) / sizes, np.nan)
 
 
-def within_ranks(values: Floats, groups: np.ndarray) -> Floats:
-    """Ranks (N, C) of columns within groups (N,), about their mean: equal values share theirs."""
-    ranks = np.empty(values.shape)
-    for group in np.unique(groups):
-        mine = groups == group
-        found = rankdata(values[mine], axis=0)
-        # Large groups shall not outweigh small ones by the reach of their ranks.
-        ranks[mine] = (found - found.mean(axis=0)) / mine.sum()
-    return ranks * len(values)
+def within_ranks(values: Floats, groups: np.ndarray, counts: Floats) -> Floats:
+    """Ranks (R, C, N) of columns (N, C) within groups (N,), about their mean: equal values share
+    theirs, and a row that is drawn twice is two equal rows.
+
+    Scaled so that large groups do not outweigh small ones by the reach of their ranks.
+    """
+    same = groups[:, None] == groups[None, :]  # (N, N)
+    sizes = counts @ same.astype(float)  # (R, N)
+    scale = counts.sum(axis=1, keepdims=True) / np.maximum(sizes, 1)
+    ranks = []
+    for column in values.T:
+        below = (same & (column[None, :] < column[:, None])).astype(float)
+        equal = (same & (column[None, :] == column[:, None])).astype(float)
+        # The mean rank of a group of n is (n + 1) / 2.
+        ranks.append((counts @ (below + equal / 2).T - sizes / 2) * scale)
+    return np.stack(ranks, axis=1)
 
 
 def _resampled(
-    known: pd.DataFrame,
-    values: Floats,
-    groups: np.ndarray,
-    clusters: Sequence[str],
-    size: int,
-    rng: np.random.Generator,
+    known: pd.DataFrame, clusters: Sequence[str], size: int, rng: np.random.Generator
 ) -> Floats:
-    """(R,) the correlation of resamples: a row counts as often as all its clusters are drawn."""
+    """(R, N) how often each row is drawn: as often as all its clusters are."""
     codes = [_codes(known, [name]) for name in clusters]
-    found = np.empty(size)
+    counts = np.ones((size, len(known)))
     for index in range(size):
-        counts = np.ones(len(known), dtype=int)
         for code in codes:
             number = int(code.max()) + 1
             # One cluster alone cannot be resampled.
             if number > 1:
-                counts *= np.bincount(rng.integers(number, size=number), minlength=number)[code]
-        rows = np.repeat(np.arange(len(known)), counts)
-        enough = len(rows) >= FEWEST
-        found[index] = partial(values[rows], groups[rows]) if enough else np.nan
-    return found
+                drawn = np.bincount(rng.integers(number, size=number), minlength=number)
+                counts[index] *= drawn[code]
+    return counts
 
 
 def _codes(frame: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
