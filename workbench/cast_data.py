@@ -10,6 +10,7 @@ Lee et al. 2024, https://arxiv.org/abs/2409.05907. Knows nothing of models.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from workbench.splits import PromptSet, require_lists
 from workbench.templating import crossed
 from workbench.tokens import Prompt
 
+_log = logging.getLogger(__name__)
 _REFUSING, _COMPLYING = "non_compliant_responses", "compliant_responses"
 
 
@@ -76,6 +78,7 @@ def condition_pairs(
                 raise ValueError(f"{str(path)!r}, row {index}: {error}") from None
     found = Pairs(tuple(pairs), f"{Path(path).stem}/{positive}", trait=positive)
     require_consistent(found)
+    _log.info("%s: %d pairs of %r against %s", path, len(found), positive, others)
     return found
 
 

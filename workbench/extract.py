@@ -6,6 +6,7 @@ tells the two sides apart, and chooses the default layer by that.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["extract", "read_pairs", "residual_norms", "separate", "with_norms"]
 
+_log = logging.getLogger(__name__)
 _LAST = last_k(1)
 
 
@@ -136,8 +138,10 @@ def extract(
             "versions": versions(),
         },
     )
+    said = f"{pairs.name}: layer {best}: {why}; {division.said}"
+    _log.info("%s, %s at %r", said, called, positions)
     if not quiet:
-        print(f"{pairs.name}: layer {best}: {why}; {division.said}")
+        print(said)
     return vector
 
 

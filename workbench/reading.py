@@ -6,6 +6,7 @@ and split after the first is free. This module knows nothing of directions.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -27,6 +28,8 @@ from workbench.tracing import TOKENS
 
 if TYPE_CHECKING:
     from workbench.models import LM
+
+_log = logging.getLogger(__name__)
 
 # Bytes of activations that one forward may hand over before they are averaged.
 _HANDED = 1 << 28
@@ -101,6 +104,7 @@ def read_pairs(
     def compute() -> dict[str, Tensor]:
         return _read(lm, everyone, touched, read, compat, progress)
 
+    _log.info("%s: %d texts at %r, layers %s", pairs.name, len(everyone), positions, read)
     if cache:
         # What the model sees and what is read of it, not what either was made from: a tokenizer
         # or a chat template that changes the ids changes the key.
