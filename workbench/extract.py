@@ -71,7 +71,8 @@ def extract(
                     the trait
     quiet           do not print, nor show a bar
 
-    Held-out separation by layer is in `.separation` (see `separate`), the rest in `.provenance`.
+    Held-out separation by layer is in `.separation` (see `separate`), of PCA methods the explained
+    variance by layer in `.explained_variance`, the rest in `.provenance`.
     Raises ValueError, before the model runs, for an unknown method, layers or numbers out of
     range, texts over the context length, or held-out pairs that share a text with `pairs`; and
     afterwards where the two sides look the same to the model.
