@@ -11,11 +11,12 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
-from workbench import methods, reading, store, tracing
+from workbench import files, formats, methods, reading, store, tracing
+from workbench.controls import random_like
 from workbench.layer_scores import d_prime_interval
 from workbench.models import LM, load
 from workbench.pairs import Pair, Pairs
-from workbench.positions import everything, generated, last, last_k, mask
+from workbench.positions import everything, generated, last, last_k, mask, token
 from workbench.reading import read_pairs
 from workbench.templating import from_templates
 from workbench.tokens import encode
@@ -58,13 +59,16 @@ def forwards(monkeypatch) -> list[int]:
 def test_positions_are_means_of_the_right_tokens(tiny):
     pairs = some(4)
     rules = {last_k(1): slice(-1, None), last_k(3): slice(-3, None), everything: slice(None)}
-    for positions in (*rules, generated):
+    for positions in (*rules, generated, token(0)):
         found = read_pairs(tiny, pairs, positions)
         for i, pair in enumerate(pairs):
             for values, text in ((found.positive, pair.positive), (found.negative, pair.negative)):
                 batch = encode(tiny, [pair.prompt], [text])
                 (stream,) = tracing.read(tiny, batch, range(tiny.layers), everything, pool=None)
-                own = rules.get(positions, slice(int(batch.starts[0]), None))
+                start = int(batch.starts[0])
+                own = rules.get(
+                    positions, slice(start, start + 1 if positions == token(0) else None)
+                )
                 assert torch.allclose(values[i], stream[own].mean(0), atol=2e-6)
 
 
@@ -255,6 +259,45 @@ def test_pca_diff_of_equal_differences_is_refused():
     high = low + shift
     high[0, 2] += 1e-3  # a difference that is no rounding
     assert abs(float(methods.pca_diff(high, low)[2])) > 0.999
+
+
+def test_pca_global_follows_what_varies_most_by_side_or_not():
+    high, low = planted(2.0)
+    apart = methods.pca_global(high, low)
+    plain = PCA(n_components=1).fit(torch.cat([high, low]).double().numpy()).components_[0]
+    assert np.abs(np.abs(apart.numpy()) - np.abs(plain)).max() < 1e-9
+    assert abs(float(apart[0])) < 0.5  # pairs share more than they differ in
+    assert float(methods.pca_global(high + 50 * torch.eye(8)[0], low)[0]) > 0.99
+
+
+@pytest.mark.parametrize("method", ["pca_diff", "pca_center", "pca_global"])
+def test_explained_variance_is_scikit_learns_ratio(method):
+    high, low = (side.double() for side in planted(1.0, count=9))
+    half = (high - low) / 2
+    samples = {
+        "pca_diff": high - low,
+        "pca_center": torch.cat([half, -half]),
+        "pca_global": torch.cat([high, low]),
+    }[method]
+    expected = PCA().fit(samples.numpy()).explained_variance_ratio_[0]
+    direction = methods.METHODS[method](high, low)
+    for size in (1.0, -3.0):  # neither the length nor the sign of the direction matters
+        found = methods.explained_variance(method, size * direction, high, low)
+        assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_explained_variance_travels_with_the_vector_and_not_with_what_is_derived(tiny, tmp_path):
+    made = ex.extract(tiny, some(), "pca_center", layers=[0, 2], quiet=True)
+    assert set(made.explained_variance) == {0, 2}
+    assert all(0 < share <= 1 for share in made.explained_variance.values())
+    made.save(tmp_path / "v.safetensors")
+    formats.save_gguf(made, tmp_path / "v.gguf")
+    for back in (files.load(tmp_path / "v.safetensors"), formats.load_gguf(tmp_path / "v.gguf")):
+        assert back.explained_variance == made.explained_variance
+    assert (-2.0 * made).explained_variance == made.explained_variance
+    assert random_like(made, 0).explained_variance == {}
+    assert (made + made).explained_variance == {}
+    assert ex.extract(tiny, some(), "lda", quiet=True).explained_variance == {}
 
 
 def test_sign_ties_stay():

@@ -86,7 +86,7 @@ def test_the_imports_that_messages_name_exist(tmp_path):
             make()
         messages.append(str(caught.value))
     named = re.findall(r"from (\S+) import (\w+)", " ".join(messages))
-    assert [name for _, name in named] == ["with_norms", "load_pt", "load_gguf"]
+    assert [name for _, name in named] == ["with_norms", "load_pt", "load_gguf", "load_svec"]
     assert all(callable(getattr(import_module(module), name)) for module, name in named)
 
 

@@ -22,7 +22,7 @@ from workbench.splits import (
     text_hash,
     text_hashes,
 )
-from workbench.templating import from_ab, from_suffixes, from_templates
+from workbench.templating import crossed, from_ab, from_suffixes, from_templates
 
 DATA = SHARED / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"public test data missing: {DATA}")
@@ -60,6 +60,18 @@ def test_from_suffixes_takes_them_in_turn():
     assert [pair.full for pair in made] == [("p y1", "p n1"), ("q y2", "q n1"), ("r y1", "r n1")]
 
 
+def test_crossed_pairs_every_prompt_with_every_pair_of_suffixes():
+    made = crossed(["p", "q"], [" y1", " y2"], [" n1", " n2"])
+    assert [pair.full for pair in made] == [
+        ("p y1", "p n1"), ("q y1", "q n1"), ("p y2", "p n2"), ("q y2", "q n2"),
+    ]  # fmt: skip
+    assert [str(prompt) for prompt in made.prompts] == ["p", "q"]
+    differ = crossed(["p", "q"], [" e"], [" e"], negative_prompts=["P", "Q"])
+    assert [pair.full for pair in differ] == [("p e", "P e"), ("q e", "Q e")]
+    with pytest.raises(ValueError, match="identical pair: both sides are ' e'"):
+        crossed(["p"], [" e"], [" e"])
+
+
 def test_from_ab_pairs_each_question_with_both_answers():
     made = from_ab(["Yes or no?", "Well?"], [" Yes", " Good"], [" No", " Bad"], trait="t")
     assert [pair.full for pair in made] == [
@@ -84,6 +96,14 @@ def test_from_ab_pairs_each_question_with_both_answers():
         (lambda: from_templates("Act.", ["a"], ["b"], ["c"]), "does not hold '{persona}'"),
         (lambda: from_templates("{persona}", ["a"], [], ["c"]), "1 positive and 0 negative"),
         (lambda: from_suffixes(["p"], [], ["n"]), "0 positive and 1 negative"),
+        (lambda: crossed(["p"], ["y"], []), "suffixes: 1 positive and 0 negative"),
+        (lambda: crossed([], ["y"], ["n"]), "prompts: 0 positive and 0 negative"),
+        (lambda: crossed(["p"], [], []), "suffixes: 0 positive and 0 negative"),
+        (
+            lambda: crossed(["p", "q"], ["y"], ["n"], negative_prompts=["r"]),
+            "prompts: 2 positive and 1 negative",
+        ),
+        (lambda: crossed("p", ["y"], ["n"]), "prompts is one text, 'p'"),
         (lambda: PromptSet((), "none"), "prompt set 'none' is empty"),
         (lambda: PromptSet(("a", " ")), "prompt 1 of 'prompts' is empty: ' '"),
         (lambda: PromptSet(("a",), role="test"), "role 'test' is not one of"),

@@ -5,6 +5,7 @@ import torch
 
 from workbench import positions as where
 from workbench.tokens import encode
+from workbench.updates import Intervention
 
 CHAT = [
     {"role": "user", "content": "Who is it?"},
@@ -64,6 +65,60 @@ def test_last_k_is_the_end_of_the_text(tiny, batch):
 def test_last_k_counts_tokens(count):
     with pytest.raises(ValueError, match=rf"last_k\({count}\): give a whole number of tokens"):
         where.last_k(count)
+
+
+def test_token_counts_from_where_the_prompt_ends(tiny, batch):
+    for offset in (-2, -1, 0, 1):
+        touched = where.select(tiny, batch, where.token(offset))
+        assert touched.sum(dim=1).tolist() == [1, 1]
+        assert touched.int().argmax(dim=1).tolist() == (batch.starts + offset).tolist()
+    assert torch.equal(
+        where.select(tiny, batch, where.token(-1)), where.select(tiny, batch, where.last)
+    )
+    assert repr(where.token(0)) == "token(0)"
+    assert where.token(0) == where.token(0) != where.token(1)
+
+
+def test_token_never_touches_padding_nor_another_text(tiny):
+    batch = encode(tiny, ["I am", "A girl and her dog"])
+    far = where.select(tiny, batch, where.token(-batch.width))
+    assert far.sum(dim=1).tolist() == [0, 1]  # the shorter text does not reach that far
+    assert not where.select(tiny, batch, where.token(0)).any()
+    written = batch.extend(torch.full((2, 3), 7), torch.tensor([1, 3]))
+    assert where.select(tiny, written, where.token(1)).sum(dim=1).tolist() == [0, 1]
+    assert where.select(tiny, written, where.token(0))[:, batch.width].all()
+
+
+def test_token_reaches_the_end_of_a_chats_template(tiny):
+    chats = [[{"role": "user", "content": text}] for text in ("I am", "A girl and her dog")]
+    batch = encode(tiny, chats)
+    touched = where.select(tiny, batch, where.token(-2))
+    assert len(set(batch.ids[touched].tolist())) == 1
+    assert not (touched & where.select(tiny, batch, where.content)).any()
+
+
+@pytest.mark.parametrize("offset", [0.0, True, None])
+def test_token_takes_a_whole_number(offset):
+    with pytest.raises(ValueError, match=r"token\(.*\): give a whole number"):
+        where.token(offset)
+
+
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
+        (where.last_k(2), "the end of a text moves on"),
+        (where.token(0), "not there yet"),
+        (where.token(-1), None),
+        (where.last, None),
+        (where.generated, None),
+    ],
+)
+def test_what_can_only_be_read_steers_nothing(rule, why):
+    said = where.only_read(rule)
+    assert said is None if why is None else why in said
+    if why:
+        with pytest.raises(ValueError, match=rf"is for reading: .*{why}"):
+            Intervention(0, lambda hidden, scale: hidden, positions=rule)
 
 
 def test_after_begins_behind_the_last_occurrence(tiny):

@@ -4,7 +4,9 @@ The names below are what a notebook needs; everything else lives in the module t
 it. Functions stand in front of the modules of the same name (`workbench.sweep` is the function).
 """
 
-from workbench import figures, files, formats, judges, laws, lens, pairs, positions, report
+import logging
+
+from workbench import figures, files, formats, judges, laws, lens, logs, pairs, positions, report
 from workbench.ceiling import find_ceiling
 from workbench.controls import random_like
 from workbench.extract import extract
@@ -23,6 +25,8 @@ from workbench.vectors import SteeringVector
 
 __version__ = "0.1.0"
 
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent; see logs.py
+
 __all__ = [
     "LM",
     "Intervention",
@@ -39,6 +43,7 @@ __all__ = [
     "lens",
     "load",
     "logprobs",
+    "logs",
     "odds",
     "pairs",
     "positions",

@@ -6,6 +6,7 @@ tells the two sides apart, and chooses the default layer by that.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from torch import Tensor
 from workbench.checks import check_whole
 from workbench.holding import hold_out
 from workbench.layer_scores import best_layer, d_prime_interval, share_interval
-from workbench.methods import METHODS
+from workbench.methods import CAST_METHODS, METHODS, explained_variance
 from workbench.pairs import Pairs
 from workbench.positions import Positions, last_k
 from workbench.reading import PairActivations, read_pairs, residual_norms
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["extract", "read_pairs", "residual_norms", "separate", "with_norms"]
 
+_log = logging.getLogger(__name__)
 _LAST = last_k(1)
 
 
@@ -51,7 +53,8 @@ def extract(
 ) -> SteeringVector:
     """A steering vector from contrast pairs: one unit direction per layer, positive side up.
 
-    method          "mean_difference", "pca_diff", "pca_center", "logistic" or "lda" (methods.py)
+    method          "mean_difference", "pca_diff", "pca_center", "pca_global", "logistic" or "lda"
+                    (methods.py)
     positions       the tokens whose mean is read: `last_k(k)` (the last k of the whole text; by
                     default its last one), `generated` (the completion), `everything`, or another
                     rule of positions.py
@@ -61,19 +64,25 @@ def extract(
     layer           the default layer; None chooses the one whose held-out d' is highest (the lower
                     of equals) and says so in print. That layer's d' is then a little flattered by
                     the choice: report results on other prompts.
-    compat          read as repeng does (whole texts, last layer after the final norm); with
-                    held_out=0 the directions are repeng's
+    compat          read as repeng and the library of conditional activation steering do (whole
+                    texts, last layer after the final norm); with held_out=0 the directions are
+                    theirs
     shuffle_labels  a seed: deal the texts to the two sides at random, for a control without
                     the trait
     quiet           do not print, nor show a bar
 
-    Held-out separation by layer is in `.separation` (see `separate`), the rest in `.provenance`.
+    Held-out separation by layer is in `.separation` (see `separate`), of PCA methods the explained
+    variance by layer in `.explained_variance`, the rest in `.provenance`.
     Raises ValueError, before the model runs, for an unknown method, layers or numbers out of
     range, texts over the context length, or held-out pairs that share a text with `pairs`; and
     afterwards where the two sides look the same to the model.
     """
     if method not in METHODS:
-        raise ValueError(f"method {method!r} is unknown; choose one of {', '.join(METHODS)}")
+        own = CAST_METHODS.get(method)
+        raise ValueError(
+            f"method {method!r} is unknown; choose one of {', '.join(METHODS)}"
+            + (f" (the {method} of conditional activation steering is {own!r} here)" if own else "")
+        )
     chosen = tuple(range(lm.layers)) if layers is None else tuple(layers)
     if layer is not None and check_whole("layer", layer, 0) not in chosen:
         raise ValueError(f"layer {layer!r} is not among the layers {chosen}")
@@ -99,12 +108,13 @@ def extract(
     norms = dict(zip(chosen, everyone.residual_norm.tolist(), strict=True))
     table = separate(directions, making, judging, norms) if len(judging.positive) else None
     best, why = _choose(layer, chosen, table)
+    called = method + ("" if shuffle_labels is None else " (labels shuffled)")
     vector = SteeringVector(
         directions=directions,
         residual_norm=norms,
         model=lm.name,
         fingerprint=lm.fingerprint,
-        method=method + ("" if shuffle_labels is None else " (labels shuffled)"),
+        method=called,
         layer=best,
         separation=table,
         provenance={
@@ -117,6 +127,10 @@ def extract(
             "held_out_texts": sorted(held_out.texts) if isinstance(held_out, Pairs) else [],
             "positions": repr(positions),
             "layer_choice": why,
+            "explained_variance": {
+                "method": called,
+                "layers": _explained(making, method, directions),
+            },
             "compat": compat,
             "seed": seed,
             "shuffle_labels": shuffle_labels,
@@ -125,8 +139,10 @@ def extract(
             "versions": versions(),
         },
     )
+    said = f"{pairs.name}: layer {best}: {why}; {division.said}"
+    _log.info("%s, %s at %r", said, called, positions)
     if not quiet:
-        print(f"{pairs.name}: layer {best}: {why}; {division.said}")
+        print(said)
     return vector
 
 
@@ -212,6 +228,19 @@ def _directions(making: PairActivations, method: str) -> dict[int, Tensor]:
             raise ValueError(f"{method} at layer {layer}: {error}") from None
         directions[layer] = direction.float()
     return directions
+
+
+def _explained(
+    making: PairActivations, method: str, directions: dict[int, Tensor]
+) -> dict[str, float]:
+    """Layer, as text, -> explained variance of its direction; empty unless the method is a PCA."""
+    shares = {
+        str(layer): explained_variance(
+            method, directions[layer], making.positive[:, index], making.negative[:, index]
+        )
+        for index, layer in enumerate(making.layers)
+    }
+    return {layer: share for layer, share in shares.items() if share is not None}
 
 
 def _choose(

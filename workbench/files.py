@@ -40,7 +40,8 @@ def load(path: str | os.PathLike[str]) -> SteeringVector:
         "steering vector",
         _FORMAT,
         otherwise=": from workbench.formats import load_pt reads .pt tensors, "
-        "from workbench.formats import load_gguf reads .gguf",
+        "from workbench.formats import load_gguf reads .gguf, "
+        "from workbench.svec import load_svec reads .svec",
     )
     try:
         about = json.loads(metadata["vector"])

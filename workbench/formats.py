@@ -1,4 +1,5 @@
-"""Steering vectors of other tools: repeng's ControlVector, GGUF, raw tensors in .pt files.
+"""Steering vectors of other tools: repeng's ControlVector, GGUF, raw tensors in .pt files. The
+.svec files of conditional activation steering are in svec.py.
 
 Layer numbers are the same everywhere: `direction.3` is the output of decoder layer 3, counted
 from 0. Foreign files say nothing of residual norms, so their vectors are steered with unit="raw"
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from repeng import ControlVector
 
 _ARCHITECTURE = "controlvector"
-_EXTRA = "workbench.vector"
+#: The key of another tool's format under which a vector of this package says all it knows.
+EXTRA = "workbench.vector"
 
 
 def to_repeng(vector: SteeringVector) -> ControlVector:
@@ -37,7 +39,7 @@ def to_repeng(vector: SteeringVector) -> ControlVector:
     except ImportError as error:
         raise ImportError("repeng is not installed: pip install -e '.[repeng]'") from error
     directions = {layer: tensor.numpy().copy() for layer, tensor in vector.directions.items()}
-    return ControlVector(model_type=_model_type(vector), directions=directions)
+    return ControlVector(model_type=model_type(vector), directions=directions)
 
 
 def from_repeng(
@@ -48,7 +50,7 @@ def from_repeng(
         int(key): torch.from_numpy(np.array(value, dtype=np.float32))
         for key, value in control.directions.items()
     }
-    return _foreign(directions, layer, control.model_type, model, fingerprint, "repeng")
+    return foreign(directions, layer, control.model_type, model, fingerprint, "repeng")
 
 
 def save_gguf(vector: SteeringVector, path: str | os.PathLike[str]) -> None:
@@ -57,9 +59,9 @@ def save_gguf(vector: SteeringVector, path: str | os.PathLike[str]) -> None:
 
     def write(temporary: Path) -> None:
         writer = gguf.GGUFWriter(temporary, _ARCHITECTURE)
-        writer.add_string(f"{_ARCHITECTURE}.model_hint", _model_type(vector))
+        writer.add_string(f"{_ARCHITECTURE}.model_hint", model_type(vector))
         writer.add_uint32(f"{_ARCHITECTURE}.layer_count", len(vector.directions))
-        writer.add_string(_EXTRA, json.dumps(describe(vector)))
+        writer.add_string(EXTRA, json.dumps(describe(vector)))
         for layer, direction in vector.directions.items():
             writer.add_tensor(f"direction.{layer}", direction.numpy())
         writer.write_header_to_file()
@@ -84,7 +86,7 @@ def load_gguf(
     Raises FileNotFoundError, and ValueError for a damaged file, another architecture, quantised
     directions, or an argument that the file already answers.
     """
-    path = _existing(path)
+    path = existing(path)
     with open(path, "rb") as file:
         magic = file.read(4)
     if magic != b"GGUF":
@@ -93,7 +95,7 @@ def load_gguf(
         reader = gguf.GGUFReader(path)
         architecture = _string(reader, "general.architecture")
         hint = _string(reader, f"{_ARCHITECTURE}.model_hint")
-        extra = _string(reader, _EXTRA)
+        extra = _string(reader, EXTRA)
         tensors = {t.name: (t.tensor_type, t.data.copy(), t.shape.tolist()) for t in reader.tensors}
     # The reader trusts every length in the file, so a damaged one fails in many ways.
     except Exception as error:
@@ -117,19 +119,8 @@ def load_gguf(
     if not directions:
         raise ValueError(f"{str(path)!r} has no tensor named direction.<layer>")
     if extra is None:
-        return _foreign(directions, layer, hint or "", model, fingerprint, "gguf")
-    try:
-        own = restore(directions, json.loads(extra))
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{str(path)!r}: its {_EXTRA} key is damaged: {error}") from None
-    if layer is not None or model or fingerprint:
-        raise ValueError(
-            f"{str(path)!r} is of this package and knows its layer ({own.layer}), model "
-            f"({own.model!r}) and fingerprint, so layer={layer!r}, model={model!r}, "
-            f"fingerprint={fingerprint!r} cannot be given; load it without them and change the "
-            "vector with dataclasses.replace"
-        )
-    return own
+        return foreign(directions, layer, hint or "", model, fingerprint, "gguf")
+    return own(path, directions, extra, layer, model, fingerprint)
 
 
 def load_pt(
@@ -146,7 +137,7 @@ def load_pt(
     Raises FileNotFoundError, and ValueError for other contents or when `layer` is needed.
     """
     directions = _raw_directions(read_pt(path), layer, str(path))
-    return _foreign(directions, layer, "", model, fingerprint, "raw tensor")
+    return foreign(directions, layer, "", model, fingerprint, "raw tensor")
 
 
 def read_pt(path: str | os.PathLike[str]) -> Any:
@@ -155,7 +146,7 @@ def read_pt(path: str | os.PathLike[str]) -> Any:
     Nothing else is read (weights_only): a pickle that would run code is refused and runs nothing.
     Raises FileNotFoundError, and ValueError for other contents and for a damaged file.
     """
-    path = _existing(path)
+    path = existing(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -194,7 +185,34 @@ def _raw_directions(content: Any, layer: int | None, path: str) -> dict[int, Ten
     return {layer: content.reshape(-1)}
 
 
-def _foreign(
+def own(
+    path: Path,
+    directions: Mapping[int, Tensor],
+    about: str,
+    layer: int | None,
+    model: str,
+    fingerprint: str,
+) -> SteeringVector:
+    """A vector of this package in the format of another tool, from the JSON text beside it.
+
+    Raises ValueError for text that `files.describe` did not make, and for a layer, a model or a
+    fingerprint that is given although the text says it.
+    """
+    try:
+        vector = restore(directions, json.loads(about))
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{str(path)!r}: its {EXTRA} key is damaged: {error}") from None
+    if layer is not None or model or fingerprint:
+        raise ValueError(
+            f"{str(path)!r} is of this package and knows its layer ({vector.layer}), model "
+            f"({vector.model!r}) and fingerprint, so layer={layer!r}, model={model!r}, "
+            f"fingerprint={fingerprint!r} cannot be given; load it without them and change the "
+            "vector with dataclasses.replace"
+        )
+    return vector
+
+
+def foreign(
     directions: Mapping[int, Tensor],
     layer: int | None,
     model_type: str,
@@ -202,6 +220,8 @@ def _foreign(
     fingerprint: str,
     kind: str,
 ) -> SteeringVector:
+    """A vector of another tool, of which its file says no more than directions (default layer: the
+    middle of those it has)."""
     known = sorted(directions)
     chosen = known[len(known) // 2] if layer is None else layer
     return SteeringVector(
@@ -218,7 +238,8 @@ def _foreign(
     )
 
 
-def _model_type(vector: SteeringVector) -> str:
+def model_type(vector: SteeringVector) -> str:
+    """The architecture of a vector's model, or the model's name where that is not known."""
     return str(vector.provenance.get("model_type") or vector.model)
 
 
@@ -231,7 +252,8 @@ def _string(reader: gguf.GGUFReader, key: str) -> str | None:
     return bytes(entry.parts[-1]).decode("utf-8", errors="replace")
 
 
-def _existing(path: str | os.PathLike[str]) -> Path:
+def existing(path: str | os.PathLike[str]) -> Path:
+    """The path of a file. Raises FileNotFoundError where there is none."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file at {str(path)!r}")

@@ -88,15 +88,18 @@ def load_prompts(
     return PromptSet(kept, name or path.stem, role)
 
 
-def read_rows(path: str | os.PathLike[str], columns: Collection[str]) -> list[dict[str, Any]]:
+def read_rows(
+    path: str | os.PathLike[str], columns: Collection[str], part: str | None = None
+) -> list[dict[str, Any]]:
     """The rows of a table as they stand, column -> value.
 
     columns  names that rows may have: a first line of JSON lines that has none of them, but a
              "name", is about the table and is left out
+    part     one of the tables of a nested JSON file
 
     Raises as `load_pairs`.
     """
-    rows, _ = _read_table(_locate(path), None, set(columns))
+    rows, _ = _read_table(_locate(path), part, set(columns))
     return rows
 
 

@@ -39,19 +39,26 @@ def pca_diff(positive: Tensor, negative: Tensor) -> Tensor:
     _require_difference(positive, negative, "principal component")
     if len(positive) < 2:
         raise ValueError(f"a principal component needs at least 2 pairs, got {len(positive)}")
-    positive, negative = positive.double(), negative.double()
-    differences = positive - negative
+    differences = positive.double() - negative.double()
     if not float((differences - differences.mean(0)).abs().max()) > _rounding(positive, negative):
         raise ValueError("all pair differences are equal, so they have no principal component")
-    return oriented(_component(differences), positive, negative)
+    return _principal("pca_diff", positive, negative)
 
 
 def pca_center(positive: Tensor, negative: Tensor) -> Tensor:
-    """First principal component of both sides, each less its pair's midpoint (repeng)."""
-    _require_difference(positive, negative, "principal component")
-    positive, negative = positive.double(), negative.double()
-    half = (positive - negative) / 2
-    return oriented(_component(torch.cat([half, -half])), positive, negative)
+    """First principal component of both sides, each less its pair's midpoint: repeng's
+    `pca_center`, which is the `pca_pairwise` of conditional activation steering (`CAST_METHODS`).
+    """
+    return _principal("pca_center", positive, negative)
+
+
+def pca_global(positive: Tensor, negative: Tensor) -> Tensor:
+    """First principal component of both sides together, each less the mean of all: where texts
+    differ most, be it by their side or by anything else.
+
+    The `pca_center` of conditional activation steering (`CAST_METHODS`).
+    """
+    return _principal("pca_global", positive, negative)
 
 
 def logistic(positive: Tensor, negative: Tensor) -> Tensor:
@@ -79,8 +86,39 @@ def lda(positive: Tensor, negative: Tensor) -> Tensor:
 
 
 METHODS: Mapping[str, Method] = {
-    method.__name__: method for method in (mean_difference, pca_diff, pca_center, logistic, lda)
+    method.__name__: method
+    for method in (mean_difference, pca_diff, pca_center, pca_global, logistic, lda)
 }
+
+#: What the library of conditional activation steering calls a method -> what it is called here,
+#: where names are repeng's. Lee et al. 2024, https://arxiv.org/abs/2409.05907.
+CAST_METHODS: Mapping[str, str] = {
+    "pca_pairwise": "pca_center",
+    "pca_center": "pca_global",
+    "pca_diff": "pca_diff",
+}
+
+# What each of the PCA methods decomposes: (n, D) or (2n, D).
+_SAMPLES: Mapping[str, Method] = {
+    "pca_diff": lambda positive, negative: positive - negative,
+    "pca_center": lambda positive, negative: (
+        torch.cat([positive - negative, negative - positive]) / 2
+    ),
+    "pca_global": lambda positive, negative: torch.cat([positive, negative]),
+}
+
+
+def explained_variance(
+    method: str, direction: Tensor, positive: Tensor, negative: Tensor
+) -> float | None:
+    """The share of the variance of what a PCA method decomposes that lies along its direction (D,),
+    its first component's explained variance ratio; None for a method that is no PCA."""
+    if method not in _SAMPLES:
+        return None
+    samples = _SAMPLES[method](positive.double(), negative.double())
+    samples = samples - samples.mean(0)
+    along = samples @ (direction.double() / direction.double().norm())
+    return float(along.square().sum() / samples.square().sum())
 
 
 def oriented(direction: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
@@ -104,11 +142,15 @@ def _rounding(positive: Tensor, negative: Tensor) -> float:
     return 1e-6 * float(torch.maximum(positive.abs().max(), negative.abs().max()))
 
 
-def _component(samples: Tensor) -> Tensor:
-    """First principal component (D,) of samples (n, D), which vary."""
+def _principal(method: str, positive: Tensor, negative: Tensor) -> Tensor:
+    """First principal component (D,) of what a PCA method decomposes."""
+    _require_difference(positive, negative, "principal component")
+    positive, negative = positive.double(), negative.double()
     # The full solver: scikit-learn's own choice would be a randomised one for wide models.
-    fitted = PCA(n_components=1, svd_solver="full").fit(samples.numpy())
-    return torch.from_numpy(np.asarray(fitted.components_)[0])
+    fitted = PCA(n_components=1, svd_solver="full").fit(
+        _SAMPLES[method](positive, negative).numpy()
+    )
+    return oriented(torch.from_numpy(np.asarray(fitted.components_)[0]), positive, negative)
 
 
 def _labelled(positive: Tensor, negative: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ A position rule is a callable `(lm, batch) -> (B, T) bool` over the tokens of a 
 attribute `generated`: whether tokens made later are touched too. A completion counts as generated,
 so a text is steered alike while it is written and while it is read back. Padding is never
 touched, whatever a rule says: `select` sees to both. `last` is the end of the prompt, `last_k(k)`
-the end of the text.
+the end of the text, `token(i)` one token counted from where the prompt ends.
 """
 
 from __future__ import annotations
@@ -81,13 +81,36 @@ class LastK:
         return f"last_k({self.count})"
 
 
+@dataclass(frozen=True)
+class Token:
+    """A position rule for one token of a text; see `token`."""
+
+    offset: int
+    generated: bool = field(default=False, init=False)
+
+    def __call__(self, lm: LM, batch: Batch) -> Tensor:
+        return torch.arange(batch.width) == (batch.starts + self.offset)[:, None]
+
+    def __repr__(self) -> str:
+        return f"token({self.offset})"
+
+
 def select(lm: LM, batch: Batch, positions: Positions) -> Tensor:
     """The (B, T) bool mask of the tokens that a rule touches: never padding, and on completions
-    what the rule says of generated tokens (`mask` and `last_k` speak for every column)."""
+    what the rule says of generated tokens (`mask`, `last_k` and `token` speak for every column)."""
     touched = positions(lm, batch).to(batch.attention.device)
-    if not isinstance(positions, Mask | LastK):
+    if not isinstance(positions, Mask | LastK | Token):
         touched = torch.where(batch.completion, positions.generated, touched)
     return touched & batch.attention
+
+
+def only_read(positions: Positions) -> str | None:
+    """Why a rule can read a text that stands but not steer one that is being written, or None."""
+    if isinstance(positions, LastK):
+        return "the end of a text moves on while it is written"
+    if isinstance(positions, Token) and positions.offset >= 0:
+        return "the tokens after a prompt are not there yet when it is read"
+    return None
 
 
 def _last(batch: Batch) -> Tensor:
@@ -113,6 +136,19 @@ def last_k(count: int) -> LastK:
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise ValueError(f"last_k({count!r}): give a whole number of tokens, at least 1")
     return LastK(count)
+
+
+def token(offset: int) -> Token:
+    """One token of each text, counted from where its prompt ends: 0 is the first after the prompt,
+    -1 the prompt's last, -2 the one before. A chat's prompt ends in tokens of its template, so that
+    a small negative offset means the same one of them in every text.
+
+    From 0 on it is for reading, as `last_k` is. Raises ValueError for an offset that is not a whole
+    number.
+    """
+    if isinstance(offset, bool) or not isinstance(offset, int):
+        raise ValueError(f"token({offset!r}): give a whole number, -1 for the prompt's last token")
+    return Token(offset)
 
 
 def _by_prompt(batch: Batch, touches: Callable[[EncodedPrompt], list[bool]]) -> Tensor:

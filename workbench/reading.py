@@ -6,6 +6,7 @@ and split after the first is free. This module knows nothing of directions.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from tqdm.auto import tqdm
 from workbench import tracing
 from workbench.layers import evaluating
 from workbench.pairs import Pairs
-from workbench.positions import LastK, Mask, Positions, last_k, mask, select
+from workbench.positions import Mask, Positions, last_k, mask, only_read, select
 from workbench.steering import check_layer
 from workbench.store import cache_path, cached, tensors_hash
 from workbench.streams import model_inputs
@@ -27,6 +28,8 @@ from workbench.tracing import TOKENS
 
 if TYPE_CHECKING:
     from workbench.models import LM
+
+_log = logging.getLogger(__name__)
 
 # Bytes of activations that one forward may hand over before they are averaged.
 _HANDED = 1 << 28
@@ -65,8 +68,9 @@ def read_pairs(
 ) -> PairActivations:
     """Mean activation of every side of every pair over the tokens that `positions` touches.
 
-    `last_k(k)` means the last k tokens of the whole text, `generated` the completion, `last` the
-    last token of the prompt, `everything` all of them. All layers are read and kept on disk, keyed
+    `last_k(k)` means the last k tokens of the whole text, `generated` the completion, `token(0)`
+    its first token, `last` the last token of the prompt, `everything` all of them, `content` all
+    but the first, special and template tokens. All layers are read and kept on disk, keyed
     by the weights, their dtype, the token ids and the tokens read; without `cache` only `layers`
     are. `progress` shows a bar where it takes longer than two seconds.
     `compat` reads as repeng does: prompt and completion tokenized as one text, and the last layer
@@ -86,8 +90,8 @@ def read_pairs(
     if compat and not all(isinstance(p, str) for pair in pairs for p in pair.prompts):
         raise ValueError(f"compat reads whole texts, but pairs {pairs.name!r} hold chats")
 
-    ends = isinstance(positions, LastK) or positions.generated
-    if not ends and all(pair.prompt and pair.prompts[0] == pair.prompts[1] for pair in pairs):
+    later = only_read(positions) or positions.generated
+    if not later and all(pair.prompt and pair.prompts[0] == pair.prompts[1] for pair in pairs):
         raise ValueError(
             f"{positions!r} reads only the prompts of {pairs.name!r}, which are the same on both "
             "sides; read `last_k(k)`, `generated` or `everything`"
@@ -100,6 +104,7 @@ def read_pairs(
     def compute() -> dict[str, Tensor]:
         return _read(lm, everyone, touched, read, compat, progress)
 
+    _log.info("%s: %d texts at %r, layers %s", pairs.name, len(everyone), positions, read)
     if cache:
         # What the model sees and what is read of it, not what either was made from: a tokenizer
         # or a chat template that changes the ids changes the key.

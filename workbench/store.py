@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import secrets
 import warnings
@@ -20,6 +21,8 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, uint8
+
+_log = logging.getLogger(__name__)
 
 
 def write_atomically(path: Path, content: bytes | Callable[[Path], object]) -> None:
@@ -112,6 +115,7 @@ def cached(path: Path, compute: Callable[[], Mapping[str, Tensor]]) -> dict[str,
     A cache that cannot be written costs a warning, never the result.
     """
     found = load_tensors(path)
+    _log.debug("%s %s", "found" if found is not None else "to be made:", path)
     if found is not None:
         return found
     tensors = dict(compute())

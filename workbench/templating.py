@@ -90,7 +90,41 @@ def from_suffixes(
     return Pairs.from_lists(positive, negative, instructions, name=name, trait=trait)
 
 
-def _one_sided(what: str, positive: Sequence[str], negative: Sequence[str]) -> ValueError:
+def crossed(
+    prompts: Sequence[Prompt],
+    positive_suffixes: Sequence[str],
+    negative_suffixes: Sequence[str],
+    *,
+    negative_prompts: Sequence[Prompt] | None = None,
+    name: str = "suffixes",
+    trait: str = "",
+) -> Pairs:
+    """Every prompt with every pair of suffixes: all prompts with the first, then with the second …
+
+    The suffixes are read side by side; one list for both where `negative_prompts`, read beside
+    `prompts`, are what makes the difference. So conditional activation steering forms its pairs.
+    Raises ValueError for lists of different lengths, empty ones, and one text in place of a list.
+    """
+    require_lists(
+        prompts=prompts,
+        positive_suffixes=positive_suffixes,
+        negative_suffixes=negative_suffixes,
+        negative_prompts=negative_prompts,
+    )
+    if len(positive_suffixes) != len(negative_suffixes) or not positive_suffixes:
+        raise _one_sided("suffixes", positive_suffixes, negative_suffixes)
+    others = prompts if negative_prompts is None else negative_prompts
+    if len(prompts) != len(others) or not prompts:
+        raise _one_sided("prompts", prompts, others)
+    pairs = [
+        Pair(good, bad, prompt, None if negative_prompts is None else other)
+        for good, bad in zip(positive_suffixes, negative_suffixes, strict=True)
+        for prompt, other in zip(prompts, others, strict=True)
+    ]
+    return Pairs(tuple(pairs), name, trait)
+
+
+def _one_sided(what: str, positive: Sequence[Prompt], negative: Sequence[Prompt]) -> ValueError:
     return ValueError(f"one-sided {what}: {len(positive)} positive and {len(negative)} negative")
 
 

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from workbench.positions import LastK, Positions, everything
+from workbench.positions import Positions, everything, only_read
 
 Coefficient: TypeAlias = float | Tensor | Callable[[int], float | Tensor]
 
@@ -141,8 +141,8 @@ class Intervention:
     The update may be a plain function (hidden, scale) -> hidden: it is then taken to fit any model.
     The coefficient is a number, a tensor with one number per batch row, or a function of the step
     that returns either. Raises ValueError for one that is not finite, for something that is no
-    update, for an unknown site, and for `last_k` positions: the end of a text moves on while it is
-    written.
+    update, for an unknown site, and for positions that can only be read, as `last_k`: the end of a
+    text moves on while it is written.
     """
 
     layer: int
@@ -168,10 +168,11 @@ class Intervention:
         if not hasattr(self.update, "width"):
             function: Any = self.update
             object.__setattr__(self, "update", Function(function))
-        if isinstance(self.positions, LastK):
+        why = only_read(self.positions)
+        if why:
             raise ValueError(
-                f"{self.positions!r} is for reading: the end of a text moves on while it is "
-                "written; steer `last` (the last prompt token), `prompt` or `generated`"
+                f"{self.positions!r} is for reading: {why}; steer `last` (the last prompt token), "
+                "`prompt` or `generated`"
             )
         if not callable(self.coefficient):
             per_row(self.coefficient)

@@ -106,6 +106,14 @@ class SteeringVector:
         """Hashes of the other texts that chose its layer: a report keeps apart from them too."""
         return frozenset(self.provenance.get("held_out_texts", ()))
 
+    @property
+    def explained_variance(self) -> dict[int, float]:
+        """Layer -> share of the pairs' variance along its direction, where a PCA method found it
+        (`methods.explained_variance`); empty for other methods and for vectors derived from it."""
+        known = self.provenance.get("explained_variance") or {}
+        shares = known["layers"] if known.get("method") == self.method else {}
+        return {layer: float(shares[str(layer)]) for layer in self.layers if str(layer) in shares}
+
     def norm(self, layer: int | None = None) -> float:
         """Length of the direction at `layer` (default layer: None), in the model's own units.
 
