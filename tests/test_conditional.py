@@ -14,6 +14,7 @@ from workbench.conditional import ConditionalSteering, Response, is_one, respond
 from workbench.conditions import Condition, similarities
 from workbench.models import LM
 from workbench.positions import prompt
+from workbench.updates import KeepNorm
 from workbench.watching import RECHECKS
 
 ARCHITECTURES = ("gpt2", "gpt_neox", "llama", "mistral", "qwen2", "gemma2", "opt", "bloom", "phi")
@@ -253,3 +254,21 @@ def test_what_cannot_be_is_refused_before_any_work() -> None:
     none = Condition.of(vector(lm), threshold=0.1, positions=positions.after("zzz"))
     with pytest.raises(ValueError, match="zzz"):
         respond(lm, ["Oh"], ConditionalSteering({"a": none}, push, "if a then push"))
+
+
+@pytest.mark.parametrize("per", ["token", "pass"])
+def test_streams_can_keep_their_length(per: str) -> None:
+    lm = build("llama")
+    add = vector(lm, 1).at(1.0, layers=[1])[0].update
+    kept = wb.Intervention(1, KeepNorm(add, per), 1.5)  # pyright: ignore
+    plain, steered = (
+        wb.read(lm, PROMPTS[:3], [1], positions.everything, pool=None, interventions=each)
+        for each in ([], [kept])
+    )
+    for before, after in zip(plain, steered, strict=True):
+        torch.testing.assert_close(after.norm(dim=-1), before.norm(dim=-1))
+        assert not torch.allclose(after, before)
+    shrinking = wb.Intervention(1, KeepNorm(lambda h, m: h / 2, per), 1.0)  # pyright: ignore
+    (small,) = wb.read(lm, PROMPTS[:1], [1], pool=None, interventions=[shrinking])
+    (whole,) = wb.read(lm, PROMPTS[:1], [1], pool=None)
+    assert float(small.norm() / whole.norm()) == pytest.approx(1.0 if per == "token" else 0.5)

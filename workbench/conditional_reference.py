@@ -22,7 +22,7 @@ from workbench.generate import Generation, generate
 from workbench.logic_reference import reference_value
 from workbench.positions import everything, generated, last_k
 from workbench.tokens import Batch, Prompt, to_batch
-from workbench.updates import Add, Intervention, Origin
+from workbench.updates import Add, Intervention, KeepNorm
 from workbench.vectors import SteeringVector
 
 if TYPE_CHECKING:
@@ -147,29 +147,7 @@ def _intervention(
 
     return Intervention(
         layer - 1,
-        KeepNorm(update) if behaviour.keep_norm else update,
+        KeepNorm(update, per="pass") if behaviour.keep_norm else update,
         at,
         everything if behaviour.on_prompt else generated,
     )
-
-
-@dataclass(frozen=True, eq=False)
-class KeepNorm:
-    """An update after which a pass in which any token's norm grew has all norms as before."""
-
-    update: Add
-
-    @property
-    def width(self) -> int | None:
-        return self.update.width
-
-    @property
-    def origin(self) -> Origin | None:
-        return self.update.origin
-
-    def __call__(self, hidden: Tensor, scale: Tensor) -> Tensor:
-        changed = self.update(hidden, scale)
-        before, after = hidden.norm(dim=-1, keepdim=True), changed.norm(dim=-1, keepdim=True)
-        # Where a row is not steered nothing grows.
-        grew = (after > before).any(dim=1, keepdim=True)
-        return torch.where(grew, changed * (before / after.clamp_min(1e-30)), changed)
