@@ -20,7 +20,7 @@ from workbench.completions import decode_completions
 from workbench.positions import Positions, mask, select
 from workbench.sampling import Chooser, Sampling, check_sampling, check_streams
 from workbench.tokens import Batch, Prompt, pad_id, to_batch
-from workbench.tracing import Remote
+from workbench.tracing import Remote, Watch
 from workbench.updates import Intervention
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def generate(
     min_new_tokens: int = 0,
     score: bool = True,
     kl: bool = False,
+    watch: Watch | None = None,
     streamer: Any = None,
     stopping: Sequence[Callable[..., Any]] = (),
     remote: Remote = False,
@@ -90,6 +91,7 @@ def generate(
         score: Also score the texts under the unsteered model, by one more forward.
         kl: Also compare the next-token distributions, by one more forward under the interventions;
             holds two tables of logits (B, N, V) at a time.
+        watch: What is steered while it looks on, beside the interventions (gates.py).
         streamer: Gets the new ids as they come (transformers' protocol).
         stopping: Stopping criteria of transformers: what was made so far is returned.
         remote: True runs on NDIF, "local" simulates that here.
@@ -111,10 +113,13 @@ def generate(
         interventions,
         config,
         chooser,
+        watch=watch,
         streamer=streamer,
         stopping=stopping,
         remote=remote,
     )
+    if watch is not None:
+        interventions = [*interventions, *watch.done(record)]
     made = ids.shape[1]
     lengths = text_lengths(ids, ends)
     ended = torch.arange(made) >= lengths[:, None]

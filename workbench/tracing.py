@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import torch
-from nnsight import save
+from nnsight import register, save
 from nnsight.intervention.interleaver import OutOfOrderError
 from torch import Tensor
 
@@ -24,14 +24,20 @@ from workbench.steering import Plan, check_layer, last_step, place, plan
 from workbench.streams import Activations, Kept, model_inputs, model_parameters
 from workbench.tokens import Batch, Prompt, to_batch
 from workbench.updates import Intervention, Place, steer
-from workbench.visits import modules, visit, visit_all, visit_projection
+from workbench.visits import Watcher, modules, visit, visit_all, visit_projection
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig
 
     from workbench.models import LM
 
+# A server knows nothing of this package: what of it runs there travels with the request.
+register("workbench")
+
 Remote: TypeAlias = bool | Literal["local"]
+
+# As a layer that is read: the stream before the first block.
+EMBEDDINGS = -1
 
 # Padded tokens of one forward: enough to keep a processor busy, little enough for its caches.
 TOKENS = 4096
@@ -184,7 +190,8 @@ def activations(
     interventions: Sequence[Intervention] = (),
     remote: Remote = False,
 ) -> Activations:
-    """The residual stream after each of `layers`, at the tokens that `positions` touches.
+    """The residual stream after each of `layers`, at the tokens that `positions` touches; the layer
+    EMBEDDINGS is the stream before the first block.
 
     One forward, stopped after the last layer that is read: no later block and no logits are
     computed. The streams include the effect of interventions at the same and earlier layers. They
@@ -195,7 +202,7 @@ def activations(
     """
     if len(layers) == 0:
         raise ValueError("layers is empty; name at least one layer")
-    wanted = [check_layer(lm, layer) for layer in layers]
+    wanted = [EMBEDDINGS if layer == EMBEDDINGS else check_layer(lm, layer) for layer in layers]
     touched = select(lm, batch, positions)
     counts = touched.sum(dim=1)
     if not counts.all():
@@ -205,7 +212,7 @@ def activations(
     # Nothing after the last layer that is read: the steered places before, in their order.
     before = {at: updates for at, updates in steered.items() if at.layer <= max(wanted)}
     visits = sorted({*before, *map(Place, wanted)}, key=lambda at: at.order)
-    envoys = modules(lm, visits)
+    first, envoys = lm.blocks[0], modules(lm, visits)
     rows, columns = (place(lm, index) for index in touched.nonzero(as_tuple=True))
     read_layers, width = set(wanted), batch.width
 
@@ -217,7 +224,10 @@ def activations(
                 if at.site == "mlp":
                     visit_projection(envoys[at], before[at], width)
                     continue
-                hidden = visit(envoys[at], before.get(at, []), width)
+                if at.layer == EMBEDDINGS:
+                    hidden = first.input
+                else:
+                    hidden = visit(envoys[at], before.get(at, []), width)
                 if at.layer in read_layers:
                     values[at.layer] = precise(
                         hidden[rows.to(hidden.device), columns.to(hidden.device)]
@@ -268,6 +278,20 @@ def norms(lm: LM, batch: Batch, layers: Sequence[int], *, remote: Remote = False
 # ---- one steered decoding -----------------------------------------------------------------------
 
 
+class Watch(Watcher, Protocol):
+    """A watcher of a decoding: it adds what it governs to the plan, and remembers what it did.
+
+    `record` gives that, tensors by name, as a `Processor` does; `done` the interventions that do
+    the same again.
+    """
+
+    def join(self, lm: LM, batch: Batch, steered: Plan, new_tokens: int) -> Plan: ...
+
+    def record(self) -> dict[str, Tensor]: ...
+
+    def done(self, record: Mapping[str, Tensor]) -> list[Intervention]: ...
+
+
 class Processor(Protocol):
     """A transformers logits processor that also remembers what it saw.
 
@@ -287,6 +311,7 @@ def decode(
     config: GenerationConfig,
     processor: Processor,
     *,
+    watch: Watch | None = None,
     streamer: Any = None,
     stopping: Sequence[Callable[..., Any]] = (),
     remote: Remote = False,
@@ -295,10 +320,13 @@ def decode(
 
     Step 0 is the pass over the batch, step s feeds the s-th new token back. Decoding ends after
     config.max_new_tokens, or when all rows have ended, or when a stopping criterion says so; a
-    streamer gets the ids as they come (transformers' own protocols for both).
+    streamer gets the ids as they come (transformers' own protocols for both). A watch sees streams
+    while they are made, and may change how strongly later ones are steered.
     """
     width, limit = batch.width, int(config.max_new_tokens or 0)
     steered = plan(lm, batch, interventions, new_tokens=limit)
+    if watch is not None:
+        steered = watch.join(lm, batch, steered, limit)
     options: dict[str, Any] = {"generation_config": config, "logits_processor": [processor]}
     if streamer is not None:
         options["streamer"] = streamer
@@ -312,7 +340,7 @@ def decode(
     # guidance or chunked prefill would slip in and change texts and columns.
     own, lm.model.generation_config = lm.model.generation_config, type(config)()
     try:
-        return _decode(lm, inputs, steered, width, options, processor, remote)
+        return _decode(lm, inputs, steered, width, options, processor, watch, remote)
     finally:
         lm.model.generation_config = own
 
@@ -324,21 +352,23 @@ def _decode(
     width: int,
     options: dict[str, Any],
     processor: Processor,
+    watch: Watch | None,
     remote: Remote,
 ) -> tuple[Tensor, Mapping[str, Tensor]]:
-    found = modules(lm, steered)
-    steps = last_step(steered, width) + 1
+    found = modules(lm, [*steered, *(() if watch is None else watch.places)])
+    limit = options["generation_config"].max_new_tokens
+    steps = limit if watch is not None else last_step(steered, width) + 1
     # A remote run reads this block without its comments and finds the inner blocks by line: so the
     # short one comes first, and no comment stands above the second.
     with evaluating(lm.model), lm.traced.generate(**options, remote=remote) as tracer:
         with tracer.invoke():
             ids = save(tracer.result)
-            record = save(processor.record())
+            record = save(processor.record() | ({} if watch is None else watch.record()))
         with tracer.invoke(**inputs):
             step = 0
             try:
                 for step in tracer.iter[:steps]:
-                    visit_all(found, steered, width + step)
+                    visit_all(found, steered, width + step, watch)
             except OutOfOrderError:
                 # Every row ended, or the run was stopped, before the last planned step.
                 if step == 0:

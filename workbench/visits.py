@@ -7,7 +7,7 @@ forward passes them. Opens no trace of its own: tracing.py does.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
@@ -16,6 +16,16 @@ from workbench.updates import AnyUpdate, Place, steer
 
 if TYPE_CHECKING:
     from workbench.models import LM
+
+
+class Watcher(Protocol):
+    """Something that is shown the streams at some residual places, before they are steered there,
+    and may change the scales of what is steered later."""
+
+    @property
+    def places(self) -> tuple[Place, ...]: ...
+
+    def see(self, at: Place, hidden: Tensor, stop: int) -> None: ...
 
 
 def columns(
@@ -60,10 +70,16 @@ def visit_projection(module: Any, updates: list[tuple[AnyUpdate, Tensor]], stop:
     module.output = steered.view(written.shape)
 
 
-def visit_all(found: Mapping[Place, Any], steered: Plan, stop: int) -> None:
-    """Inside a trace: every steered place, in order; the columns are as in `visit`."""
-    for at, updates in steered.items():
-        if at.site == "residual":
-            visit(found[at], updates, stop)
+def visit_all(
+    found: Mapping[Place, Any], steered: Plan, stop: int, watch: Watcher | None = None
+) -> None:
+    """Inside a trace: every steered or watched place, in order; the columns are as in `visit`."""
+    watched = () if watch is None else watch.places
+    for at in sorted({*steered, *watched}, key=lambda at: at.order):
+        if at.site == "mlp":
+            visit_projection(found[at], steered[at], stop)
+        elif watch is not None and at in watched:
+            watch.see(at, visit(found[at], [], stop), stop)
+            visit(found[at], steered.get(at, []), stop)
         else:
-            visit_projection(found[at], updates, stop)
+            visit(found[at], steered[at], stop)

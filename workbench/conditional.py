@@ -1,0 +1,152 @@
+"""Conditional steering: behaviours that act on those prompts which rules call them for.
+
+    h' = h + f(similarity(h, c)) α v
+
+Conditions read a prompt, rules say which behaviours they call for, and every row of a batch is
+steered by its own verdict. Programming Refusal with Conditional Activation Steering, Lee et al.
+2024, https://arxiv.org/abs/2409.05907. What its library does instead is conditional_reference.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from workbench.conditions import Condition
+from workbench.gates import Gate, Verdicts, gated
+from workbench.generate import Generation, generate
+from workbench.logic import Rules, parse
+from workbench.tokens import Batch, Prompt, to_batch
+from workbench.tracing import Remote
+from workbench.updates import Intervention
+from workbench.watching import RECHECKS, Recheck, Watch
+
+if TYPE_CHECKING:
+    from workbench.models import LM
+
+
+@dataclass(frozen=True, eq=False)
+class Response:
+    """What a conditionally steered model answered.
+
+    texts       one per prompt
+    verdicts    one row per prompt, condition and layer (`Verdicts.frame`), as the prompt was judged
+    generation  ids, lengths, log-probabilities (`generate.Generation`)
+    """
+
+    texts: list[str]
+    verdicts: pd.DataFrame
+    generation: Generation
+
+
+@dataclass(frozen=True, eq=False)
+class ConditionalSteering:
+    """Conditions and behaviours by name, and the rules between them.
+
+    conditions  name -> `Condition`
+    behaviours  name -> interventions, such as `vector.at(0.5)` gives; those on the prompt or on
+                what is written alone have positions that say so
+    rules       as `logic.parse` takes or gives them: "if harmful and not medical then refuse"
+
+    Raises ValueError for rules that `logic.parse` refuses, and for a behaviour that is no list of
+    interventions.
+    """
+
+    conditions: Mapping[str, Condition]
+    behaviours: Mapping[str, Sequence[Intervention]]
+    rules: Rules
+
+    def __init__(
+        self,
+        conditions: Mapping[str, Condition],
+        behaviours: Mapping[str, Sequence[Intervention]],
+        rules: str | Sequence[str] | Rules,
+    ) -> None:
+        for name, each in behaviours.items():
+            listed = isinstance(each, Sequence) and not isinstance(each, str)
+            if not listed or not all(isinstance(one, Intervention) for one in each):
+                raise ValueError(
+                    f"behaviour {name!r} is {each!r}; give interventions, such as vector.at(0.5)"
+                )
+        object.__setattr__(self, "conditions", dict(conditions))
+        object.__setattr__(self, "behaviours", dict(behaviours))
+        if not isinstance(rules, Rules):
+            rules = parse(rules, list(conditions), list(behaviours))
+        lacking = [name for name in rules.behaviours if name not in behaviours]
+        if lacking:
+            raise ValueError(f"no behaviour {lacking[0]!r}; there are {list(behaviours)}")
+        object.__setattr__(self, "rules", rules)
+
+    @property
+    def gate(self) -> Gate:
+        """The conditions with their rules."""
+        return Gate(self.conditions, self.rules)
+
+    def judge(
+        self, lm: LM, prompts: Sequence[Prompt] | Batch, *, remote: Remote = False
+    ) -> Verdicts:
+        """The verdicts on prompts, from one unsteered pass. Raises ValueError as `Gate.judge`."""
+        return self.gate.judge(lm, to_batch(lm, prompts), remote=remote)
+
+    def at(self, verdicts: Verdicts) -> list[Intervention]:
+        """What is steered, row by row, where the verdicts are these."""
+        return [
+            each
+            for name in self.rules.behaviours
+            for each in gated(self.behaviours[name], verdicts.strengths[name])
+        ]
+
+
+def respond(
+    lm: LM,
+    prompts: Prompt | Sequence[Prompt] | Batch,
+    steering: ConditionalSteering,
+    *,
+    new_tokens: int = 32,
+    recheck: Recheck = "never",
+    remote: Remote = False,
+    **settings: Any,
+) -> Response:
+    """Answer prompts, each steered as its own verdict says; the same at any batch size.
+
+    prompts   texts or chats, or a single one
+    recheck   "never": the prompt's verdict holds; "always": the gate is looked at again at every
+              token; "until met": likewise, and a behaviour that was called for stays
+    settings  of `generate`: temperature, seed, streamer, score, …
+
+    With no condition met the ids are those of the unsteered model. Raises ValueError, before any
+    token is written, as `Gate.judge`, `Watch.check` and `generate`.
+    """
+    if recheck not in RECHECKS:
+        raise ValueError(f"recheck {recheck!r} is unknown; choose one of {', '.join(RECHECKS)}")
+    if not isinstance(prompts, Batch) and is_one(prompts):
+        prompts = [prompts]  # pyright: ignore[reportAssignmentType] - one prompt is a list of one
+    batch = to_batch(lm, prompts, new_tokens=new_tokens)  # pyright: ignore[reportArgumentType]
+    verdicts = steering.gate.judge(lm, batch, remote=remote)
+    watch = None
+    if recheck != "never":
+        used = {name: steering.behaviours[name] for name in steering.rules.behaviours}
+        watch = Watch(
+            steering.gate.used, steering.rules, used, verdicts.means, held=recheck == "until met"
+        )
+        watch.check()
+    made = generate(
+        lm,
+        batch,
+        [] if watch is not None else steering.at(verdicts),
+        new_tokens=new_tokens,
+        watch=watch,
+        remote=remote,
+        **settings,
+    )
+    return Response(made.texts, verdicts.frame(), made)
+
+
+def is_one(prompts: object) -> bool:
+    """Whether it is a single prompt: a text, or the messages of one chat."""
+    if isinstance(prompts, str):
+        return True
+    return isinstance(prompts, Sequence) and len(prompts) > 0 and isinstance(prompts[0], Mapping)
