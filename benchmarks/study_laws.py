@@ -133,11 +133,15 @@ def check(lm: LM, directory: Path, seed: int, count: int) -> None:
 
 
 def bounded(table: pd.DataFrame) -> pd.DataFrame:
-    """A table whose laws beyond the range, where they miss by more than tenfold, miss by ten: how
-    much more hangs on the last digit of what they were fitted to."""
+    """A table whose laws beyond the range, where they miss by more than tenfold, miss by ten: by
+    how much more hangs on the last digit of what they were fitted to."""
     if "extrapolated" not in table:
         return table
-    return table.assign(extrapolated=table["extrapolated"].clip(lower=-10))
+    far = table["extrapolated"] < -10
+    return table.assign(
+        extrapolated=table["extrapolated"].clip(lower=-10),
+        error_outside=table["error_outside"].mask(far),
+    )
 
 
 def dealt(seed: int) -> dict[str, pairs.Splits]:
