@@ -12,9 +12,9 @@ import workbench as wb
 from workbench import positions
 from workbench.conditional import ConditionalSteering, Response, is_one, respond
 from workbench.conditions import Condition, similarities
+from workbench.keep_norm import KeepNorm
 from workbench.models import LM
 from workbench.positions import prompt
-from workbench.updates import KeepNorm
 from workbench.watching import RECHECKS
 
 ARCHITECTURES = ("gpt2", "gpt_neox", "llama", "mistral", "qwen2", "gemma2", "opt", "bloom", "phi")

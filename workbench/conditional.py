@@ -9,11 +9,14 @@ steered by its own verdict. Programming Refusal with Conditional Activation Stee
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import torch
+from torch import Tensor
 
 from workbench.conditions import Condition
 from workbench.gates import Gate, Verdicts, gated
@@ -27,6 +30,8 @@ from workbench.watching import RECHECKS, Recheck, Watch
 if TYPE_CHECKING:
     from workbench.models import LM
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, eq=False)
 class Response:
@@ -34,11 +39,14 @@ class Response:
 
     texts       one per prompt
     verdicts    one row per prompt, condition and layer (`Verdicts.frame`), as the prompt was judged
+    strengths   behaviour -> (B, N) float64, what rules called for when each token was chosen, NaN
+                after a text's end
     generation  ids, lengths, log-probabilities (`generate.Generation`)
     """
 
     texts: list[str]
     verdicts: pd.DataFrame
+    strengths: Mapping[str, Tensor]
     generation: Generation
 
 
@@ -66,7 +74,7 @@ class ConditionalSteering:
         rules: str | Sequence[str] | Rules,
     ) -> None:
         for name, each in behaviours.items():
-            listed = isinstance(each, Sequence) and not isinstance(each, str)
+            listed = isinstance(each, Sequence) and not isinstance(each, str) and len(each) > 0
             if not listed or not all(isinstance(one, Intervention) for one in each):
                 raise ValueError(
                     f"behaviour {name!r} is {each!r}; give interventions, such as vector.at(0.5)"
@@ -114,11 +122,12 @@ def respond(
 
     prompts   texts or chats, or a single one
     recheck   "never": the prompt's verdict holds; "always": the gate is looked at again at every
-              token; "until met": likewise, and a behaviour that was called for stays
+              token (`watching.Watch`); "until met": likewise, and a behaviour that was called for
+              stays
     settings  of `generate`: temperature, seed, streamer, score, …
 
-    With no condition met the ids are those of the unsteered model. Raises ValueError, before any
-    token is written, as `Gate.judge`, `Watch.check` and `generate`.
+    Rows where nothing is called for are those of the unsteered model, bit for bit. Raises
+    ValueError, before any token is written, as `Gate.judge`, `Watch.check` and `generate`.
     """
     if recheck not in RECHECKS:
         raise ValueError(f"recheck {recheck!r} is unknown; choose one of {', '.join(RECHECKS)}")
@@ -129,9 +138,8 @@ def respond(
     watch = None
     if recheck != "never":
         used = {name: steering.behaviours[name] for name in steering.rules.behaviours}
-        watch = Watch(
-            steering.gate.used, steering.rules, used, verdicts.means, held=recheck == "until met"
-        )
+        held = recheck == "until met"
+        watch = Watch(verdicts.conditions, steering.rules, used, verdicts.means, held)
         watch.check()
     made = generate(
         lm,
@@ -142,7 +150,21 @@ def respond(
         remote=remote,
         **settings,
     )
-    return Response(made.texts, verdicts.frame(), made)
+    called = _until_end(verdicts.strengths if watch is None else watch.called, made)
+    if watch is not None and _log.isEnabledFor(logging.DEBUG):
+        for name, each in called.items():
+            for row, steps in enumerate(each.tolist()):
+                _log.debug("row %d: %r called for %s", row, name, steps)
+    return Response(made.texts, verdicts.frame(), called, made)
+
+
+def _until_end(strengths: Mapping[str, Tensor], made: Generation) -> dict[str, Tensor]:
+    """Strengths (B,) or (B, N) as (B, N), NaN after each text's end."""
+    ended = torch.arange(made.ids.shape[1]) >= made.lengths[:, None]
+    return {
+        name: torch.where(ended, torch.nan, each if each.ndim == 2 else each[:, None])
+        for name, each in strengths.items()
+    }
 
 
 def is_one(prompts: object) -> bool:

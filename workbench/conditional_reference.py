@@ -2,27 +2,32 @@
 
 What differs from conditional.py: a condition reads its layer's input, and behaviour is added there;
 "larger" says that the threshold is, and fires below it, "smaller" above it, both strictly; of
-several layers any fires; what fires after a behaviour's layer reaches that layer only from the next
-token on, so a behaviour layer below the condition layer misses the prompt; rules are read as
-logic_reference.py reads them. `keep_norm` is its "OOI preventive normalization": if any token's
-norm grew, all tokens of the pass are scaled back to theirs.
+several layers any fires. All this happens in the one pass over the prompt: a behaviour layer below
+the condition layer misses the prompt, though not what is written, and a condition layer above a
+behaviour that acts reads the stream that it changed. Rules are read as logic_reference.py reads
+them, and each that holds adds its behaviour once more.
+
+Lee et al. 2024, https://arxiv.org/abs/2409.05907; IBM/activation-steering, as of version 52be602.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
-from workbench.conditions import Condition, mean_streams
+from workbench import tracing
+from workbench.conditions import Condition
 from workbench.generate import Generation, generate
+from workbench.keep_norm import KeepNorm
 from workbench.logic_reference import reference_value
-from workbench.positions import everything, generated, last_k
+from workbench.positions import Positions, everything, generated, last_k, prompt
 from workbench.tokens import Batch, Prompt, to_batch
-from workbench.updates import Add, Intervention, KeepNorm
+from workbench.updates import Intervention
 from workbench.vectors import SteeringVector
 
 if TYPE_CHECKING:
@@ -31,14 +36,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ReferenceBehaviour:
-    """What it adds: `strength` times a vector, as it is, at the inputs of `layers`; from the first
-    token that is written where `on_prompt` is false."""
+    """What it adds: `strength` times a vector, as it is, at the inputs of `layers`."""
 
     vector: SteeringVector
     layers: tuple[int, ...]
     strength: float
-    on_prompt: bool = True
-    keep_norm: bool = False
 
 
 def reference_condition(
@@ -48,7 +50,13 @@ def reference_condition(
     threshold_is: Literal["larger", "smaller"],
     mode: Literal["mean", "last"] = "mean",
 ) -> Condition:
-    """A condition as its library reads it, under its names."""
+    """A condition as its library reads it, under its names. Raises ValueError for other words."""
+    for name, value, known in (
+        ("threshold_is", threshold_is, ("larger", "smaller")),
+        ("mode", mode, ("mean", "last")),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} {value!r} is unknown; choose one of {', '.join(known)}")
     return Condition.of(
         vector,
         threshold=threshold,
@@ -66,33 +74,43 @@ def reference_interventions(
     conditions: Mapping[str, Condition],
     behaviours: Mapping[str, ReferenceBehaviour],
     rules: Sequence[str] | None = None,
+    *,
+    on_prompt: bool = True,
+    keep_norm: bool = False,
 ) -> tuple[list[Intervention], dict[str, Tensor]]:
     """What it does to a batch, and which conditions were met, (B,) bool each.
 
-    rules  such as "if C1 or C2 then B1": a behaviour acts where any of its rules holds; None: all
-           behaviours always act
+    rules      such as "if C1 or C2 then B1": C1, B1, … are the first, … of the conditions and
+               behaviours; None: all behaviours always act
+    on_prompt  False: behaviours act from the first token that is written on
+    keep_norm  its "OOI preventive normalization": if any token of a layer's input has grown, all
+               tokens of the pass get their former length
 
-    Raises ValueError for a behaviour at layer 0, whose input no block writes.
+    Raises ValueError for a rule that does not end in a behaviour, a behaviour at layer 0, whose
+    input no block writes, and what does not fit the model.
     """
-    means = mean_streams(lm, batch, list(conditions.values()))
-    fired = {
-        name: _fired(each, each.resembles(found))
-        for (name, each), found in zip(conditions.items(), means, strict=True)
-    }
-    always = torch.ones(len(batch), dtype=torch.float64)
-    interventions = []
+    for condition in conditions.values():
+        condition.check(lm)
     for name, behaviour in behaviours.items():
-        mine = [rule for rule in rules or () if rule.split("then")[1].split()[0] == name]
-        whole = always if rules is None else _calls(mine, fired, lm.layers)
-        for layer in behaviour.layers:
-            if layer < 1:
-                raise ValueError(
-                    f"behaviour {name!r} at layer {layer} would be added before the first block, "
-                    "where nothing is steered; name layers from 1 on"
-                )
-            known = always if rules is None else _calls(mine, fired, layer)
-            interventions.append(_intervention(behaviour, layer, known, whole))
-    return interventions, {name: when <= lm.layers for name, when in fired.items()}
+        behaviour.vector.check(lm)
+        if min(behaviour.layers) < 1:
+            raise ValueError(
+                f"behaviour {name!r} at layer {min(behaviour.layers)} would be added before the "
+                "first block, where nothing is steered; name layers from 1 on"
+            )
+    called = _called(rules, list(behaviours.values()))
+    acting = sorted({layer for behaviour in behaviours.values() for layer in behaviour.layers})
+    asking = {layer for condition in conditions.values() for layer in condition.layers}
+    met = {name: torch.zeros(len(batch), dtype=torch.bool) for name in conditions}
+    early: list[Intervention] = []
+    for layer in sorted({*acting, *asking}):
+        for name, condition in conditions.items():
+            if layer in condition.layers:
+                met[name] = met[name] | _fires(lm, batch, condition, layer, early)
+        if layer in acting and on_prompt:
+            early.append(_added(lm, layer, called, met, len(batch), prompt, keep_norm))
+    later = [_added(lm, layer, called, met, len(batch), generated, keep_norm) for layer in acting]
+    return [*early, *later], met
 
 
 def reference_respond(
@@ -102,52 +120,81 @@ def reference_respond(
     behaviours: Mapping[str, ReferenceBehaviour],
     rules: Sequence[str] | None = None,
     *,
+    on_prompt: bool = True,
+    keep_norm: bool = False,
     new_tokens: int = 32,
 ) -> tuple[Generation, dict[str, Tensor]]:
     """Greedy texts, and which conditions were met; see `reference_interventions`."""
     batch = to_batch(lm, prompts, new_tokens=new_tokens)
-    interventions, met = reference_interventions(lm, batch, conditions, behaviours, rules)
+    interventions, met = reference_interventions(
+        lm, batch, conditions, behaviours, rules, on_prompt=on_prompt, keep_norm=keep_norm
+    )
     return generate(lm, batch, interventions, new_tokens=new_tokens), met
 
 
-def _fired(condition: Condition, similarities: Tensor) -> Tensor:
-    """(B,) the first layer that fires, beyond all layers where none does."""
-    above = condition.fires == "above"
-    fires = similarities > condition.threshold if above else similarities < condition.threshold
-    layers = torch.tensor(condition.layers).expand_as(fires)
-    return torch.where(fires, layers, torch.iinfo(torch.long).max).amin(dim=1)
-
-
-def _calls(rules: Sequence[str], fired: Mapping[str, Tensor], layer: int) -> Tensor:
-    """(B,) float64 whether a rule holds, by what had fired up to a layer."""
-    rows = len(next(iter(fired.values())))
-    return torch.tensor(
-        [
-            float(
-                any(
-                    reference_value(
-                        rule, {name: bool(when[row] <= layer) for name, when in fired.items()}
-                    )
-                    for rule in rules
-                )
+def _called(
+    rules: Sequence[str] | None, behaviours: Sequence[ReferenceBehaviour]
+) -> list[tuple[str | None, ReferenceBehaviour]]:
+    """What is added under which rule, in the order of the rules."""
+    if rules is None:
+        return [(None, each) for each in behaviours]
+    found: list[tuple[str | None, ReferenceBehaviour]] = []
+    for rule in rules:
+        number = re.search(r"B\s*([1-9]\d{0,5})\s*$", rule)
+        if number is None or int(number[1]) > len(behaviours):
+            raise ValueError(
+                f"rule {rule!r} does not end in one of the {len(behaviours)} behaviours, such as B1"
             )
-            for row in range(rows)
-        ],
-        dtype=torch.float64,
-    )
+        found.append((rule, behaviours[int(number[1]) - 1]))
+    return found
 
 
-def _intervention(
-    behaviour: ReferenceBehaviour, layer: int, known: Tensor, whole: Tensor
+def _fires(
+    lm: LM, batch: Batch, condition: Condition, layer: int, steered: Sequence[Intervention]
+) -> Tensor:
+    """(B,) bool, whether a condition is met at one of its layers."""
+    here = replace(condition, directions={layer: condition.directions[layer]})
+    means = tracing.read(lm, batch, here.places, here.positions, interventions=steered)
+    assert isinstance(means, Tensor)
+    return here.met(here.resembles(means))
+
+
+@dataclass(frozen=True, eq=False)
+class _AddRows:
+    """h + m r: adds to every row a vector of its own, rows (B, D)."""
+
+    rows: Tensor
+    origin: None = None
+
+    @property
+    def width(self) -> int:
+        return self.rows.shape[1]
+
+    def __call__(self, hidden: Tensor, scale: Tensor) -> Tensor:
+        given = self.rows[:, None].to(hidden.device, scale.dtype)
+        return hidden + (scale * given).to(hidden.dtype)
+
+
+def _added(
+    lm: LM,
+    layer: int,
+    called: Sequence[tuple[str | None, ReferenceBehaviour]],
+    met: Mapping[str, Tensor],
+    rows: int,
+    positions: Positions,
+    keep_norm: bool,
 ) -> Intervention:
-    update = Add(behaviour.vector.directions[layer], behaviour.vector.origin)
-
-    def at(step: int) -> Tensor:
-        return behaviour.strength * (known if step == 0 else whole)
-
+    """All that is added at a layer's input, by what is known to be met."""
+    totals: dict[int, Tensor] = {}
+    for row in range(rows):
+        verdicts = {name: bool(each[row]) for name, each in met.items()}
+        for rule, behaviour in called:
+            if layer in behaviour.layers and (rule is None or reference_value(rule, verdicts)):
+                added = behaviour.strength * behaviour.vector.directions[layer]
+                totals[row] = totals.get(row, torch.zeros_like(added)) + added
+    nothing = torch.zeros(lm.width)
+    update = _AddRows(torch.stack([totals.get(row, nothing) for row in range(rows)]))
+    acts = torch.tensor([float(row in totals) for row in range(rows)])
     return Intervention(
-        layer - 1,
-        KeepNorm(update, per="pass") if behaviour.keep_norm else update,
-        at,
-        everything if behaviour.on_prompt else generated,
+        layer - 1, KeepNorm(update, per="pass") if keep_norm else update, acts, positions
     )

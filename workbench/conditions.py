@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from workbench import tracing
+from workbench.checks import number
 from workbench.condition_point import FIRES, Fires
-from workbench.positions import Positions, prompt
+from workbench.positions import Mask, Positions, prompt
 from workbench.similarity import SIMILARITIES, Similarity, similarity
-from workbench.tokens import Batch, Prompt, to_batch
-from workbench.tracing import Remote
 from workbench.updates import Origin
 from workbench.vectors import SteeringVector
 
 if TYPE_CHECKING:
     from workbench.models import LM
+    from workbench.tokens import Batch, Prompt
+    from workbench.tracing import Remote
 
 Reads = Literal["output", "input"]
 
@@ -40,11 +40,12 @@ class Condition:
     similarity  "cosine", "projection", "probe" or "unsigned" (similarity.py)
     reads       the "output" of a block, or its "input", the stream before it
     positions   the tokens whose mean is read; padding never counts
-    bias        layer -> bias of a probe
+    bias        layer -> bias, of a probe alone
     origin      the model that the directions were made on, None where that is not known
 
-    Raises ValueError for no layers, a threshold that is not finite, words that are unknown, and a
-    probe without a bias at each of its layers.
+    Raises ValueError for no layers, directions that are not finite or have no length, a threshold
+    or a bias that is not a finite number, words that are unknown, a probe without a bias at each of
+    its layers or a bias of anything else, and a mask, which belongs to one batch.
     """
 
     directions: Mapping[int, Tensor]
@@ -59,7 +60,7 @@ class Condition:
     def __post_init__(self) -> None:
         if not self.directions:
             raise ValueError("a condition needs a direction at one layer at least")
-        if not math.isfinite(self.threshold):
+        if not math.isfinite(number(self.threshold)):
             raise ValueError(f"the threshold of a condition is {self.threshold!r}; give a number")
         for name, value, known in (
             ("fires", self.fires, FIRES),
@@ -68,9 +69,35 @@ class Condition:
         ):
             if value not in known:
                 raise ValueError(f"{name} {value!r} is unknown; choose one of {', '.join(known)}")
+        if isinstance(self.positions, Mask):
+            raise ValueError(
+                "a mask belongs to one batch; a condition is asked of many: give a position rule"
+            )
+        plain = {layer: self.directions[layer].detach().cpu() for layer in sorted(self.directions)}
+        for layer, direction in plain.items():
+            if not bool(torch.isfinite(direction).all()):
+                raise ValueError(f"the condition's direction at layer {layer} is not finite")
+            if not bool(direction.any()):
+                raise ValueError(
+                    f"the condition's direction at layer {layer} has length 0, so that nothing "
+                    "resembles it"
+                )
+        object.__setattr__(self, "directions", plain)
+        self._check_bias()
+
+    def _check_bias(self) -> None:
+        if self.similarity != "probe":
+            if self.bias:
+                raise ValueError(
+                    f"a bias belongs to a probe, not to similarity={self.similarity!r}"
+                )
+            return
         lacking = [layer for layer in self.directions if layer not in self.bias]
-        if self.similarity == "probe" and lacking:
+        if lacking:
             raise ValueError(f"a probe has a bias at every layer; there is none at {lacking}")
+        for layer, value in self.bias.items():
+            if not math.isfinite(number(value)):
+                raise ValueError(f"the bias at layer {layer} is {value!r}; give a number")
 
     @classmethod
     def of(
@@ -87,7 +114,7 @@ class Condition:
     ) -> Condition:
         """Of a vector's directions at these layers (default: its own layer).
 
-        Raises ValueError for a layer without a direction.
+        Raises ValueError for layers that are no list, and a layer without a direction.
         """
         return cls(
             directions=directions_at(vector, layers),
@@ -109,6 +136,19 @@ class Condition:
     def places(self) -> tuple[int, ...]:
         """The blocks after which it is read, tracing.EMBEDDINGS before the first."""
         return tuple(layer - (self.reads == "input") for layer in self.layers)
+
+    def similarities(
+        self, lm: LM, prompts: Sequence[Prompt] | Batch, *, remote: Remote = False
+    ) -> Tensor:
+        """(N, L) float64, of every prompt at its layers. Raises ValueError as `check` and
+        `mean_streams`."""
+        # Here, as a condition that is watched travels to a server with all that its methods name.
+        from workbench.mean_streams import mean_streams
+
+        self.check(lm)
+        wanted = [(self.places, self.positions)]
+        (means,) = mean_streams(lm, prompts, wanted, remote=remote)
+        return self.resembles(means)
 
     def resembles(self, means: Tensor) -> Tensor:
         """(B, L) float64 similarities of mean streams (B, L, D) at its layers."""
@@ -143,58 +183,22 @@ class Condition:
                     f"the condition's direction at layer {layer} has the shape "
                     f"{tuple(direction.shape)}, the stream of {lm.name!r} is {lm.width} wide"
                 )
-            if not bool(torch.isfinite(direction).all()):
-                raise ValueError(f"the condition's direction at layer {layer} is not finite")
         if self.origin is not None and lm.in_memory:
             self.origin.check(lm.name, lm.fingerprint)
 
 
 def directions_at(vector: SteeringVector, layers: Sequence[int] | None) -> dict[int, Tensor]:
     """A vector's directions at these layers (default: its own). Raises ValueError for one that it
-    lacks."""
+    lacks, and for layers that are no list of some."""
+    if isinstance(layers, int):
+        raise ValueError(f"layers {layers!r} is not a list; give layers=[{layers!r}]")
     wanted = (vector.layer,) if layers is None else tuple(layers)
+    if not wanted:
+        raise ValueError("layers is empty; name at least one layer")
     lacking = [layer for layer in wanted if layer not in vector.directions]
-    if lacking or not wanted:
+    if lacking:
         raise ValueError(f"the vector has no direction at {lacking}; it has {list(vector.layers)}")
     return {layer: vector.directions[layer] for layer in wanted}
-
-
-def mean_streams(
-    lm: LM,
-    batch: Batch,
-    conditions: Sequence[Condition],
-    *,
-    remote: Remote = False,
-) -> list[Tensor]:
-    """For each condition the mean streams (B, L, D) at its layers: one unsteered pass for all that
-    read the same tokens, which ends after the last layer that is read.
-
-    Raises ValueError for a condition that does not fit the model, and for a row of which nothing
-    is read.
-    """
-    groups: list[list[int]] = []
-    for index, condition in enumerate(conditions):
-        condition.check(lm)
-        same = (g for g in groups if conditions[g[0]].positions == condition.positions)
-        group = next(same, None)
-        if group is None:
-            groups.append([index])
-        else:
-            group.append(index)
-    found: dict[int, Tensor] = {}
-    for group in groups:
-        places = sorted({place for index in group for place in conditions[index].places})
-        positions = conditions[group[0]].positions
-        rows = torch.cat(
-            [
-                tracing.activations(lm, part, places, positions, remote=remote).mean()
-                for part in tracing.pieces(lm, batch, remote)
-            ]
-        )
-        for index in group:
-            columns = [places.index(place) for place in conditions[index].places]
-            found[index] = rows[:, columns]
-    return [found[index] for index in range(len(conditions))]
 
 
 def similarities(
@@ -209,17 +213,19 @@ def similarities(
     remote: Remote = False,
 ) -> Tensor:
     """(N, L) float64, of every prompt with a vector's directions at `layers` (default: all that it
-    has): what `condition_search.find_condition_point` looks through. One pass.
+    has), in their order: what `condition_search.find_condition_point` looks through. One pass.
 
-    Raises ValueError as `Condition` and `mean_streams`; a probe needs `Condition` with a bias.
+    Raises ValueError as `Condition` and its method of this name; a probe needs a `Condition` with a
+    bias.
     """
+    wanted = vector.layers if layers is None else layers
     condition = Condition.of(
         vector,
         threshold=0.0,
-        layers=vector.layers if layers is None else layers,
+        layers=wanted,
         similarity=similarity,
         reads=reads,
         positions=positions,
     )
-    (means,) = mean_streams(lm, to_batch(lm, prompts), [condition], remote=remote)
-    return condition.resembles(means)
+    found = condition.similarities(lm, prompts, remote=remote)
+    return found[:, [condition.layers.index(layer) for layer in wanted]]

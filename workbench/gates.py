@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from torch import Tensor
 
-from workbench.conditions import Condition, mean_streams
+from workbench.conditions import Condition
 from workbench.logic import Rules
+from workbench.mean_streams import mean_streams
 from workbench.tokens import Batch
 from workbench.tracing import Remote
-from workbench.updates import Coefficient, Intervention, per_row
+from workbench.updates import Coefficient, Intervention, schedule
 
 if TYPE_CHECKING:
     from workbench.models import LM
@@ -32,6 +33,7 @@ class Verdicts:
     """Of B rows: `similarities` (B, L) at the layers of each condition, `met` (B,) bool of each,
     `strengths` (B,) float64 of each behaviour; `means` (B, L, D), what was read."""
 
+    texts: tuple[str, ...]
     conditions: Mapping[str, Condition]
     means: Mapping[str, Tensor]
     similarities: Mapping[str, Tensor]
@@ -39,21 +41,25 @@ class Verdicts:
     strengths: Mapping[str, Tensor]
 
     def frame(self) -> pd.DataFrame:
-        """One row per prompt, condition and layer: `row`, `condition`, `layer`, `similarity`,
-        `met` (of the condition as a whole); and `strength NAME` of every behaviour."""
-        parts = []
-        for name, condition in self.conditions.items():
-            for index, layer in enumerate(condition.layers):
-                columns = {
-                    "row": range(len(self.met[name])),
+        """One row per prompt, condition and layer: `row`, `prompt`, `condition`, `layer`,
+        `similarity`, `met` (of the condition as a whole); and `strength NAME` of each behaviour."""
+        given = {f"strength {key}": each.numpy() for key, each in self.strengths.items()}
+        parts = [
+            pd.DataFrame(
+                {
+                    "row": range(len(self.texts)),
+                    "prompt": self.texts,
                     "condition": name,
                     "layer": layer,
                     "similarity": self.similarities[name][:, index].numpy(),
                     "met": self.met[name].numpy(),
                 }
-                given = {f"strength {key}": each.numpy() for key, each in self.strengths.items()}
-                parts.append(pd.DataFrame(columns | given))
-        return pd.concat(parts, ignore_index=True).sort_values("row", kind="stable")
+                | given
+            )
+            for name, condition in self.conditions.items()
+            for index, layer in enumerate(condition.layers)
+        ]
+        return pd.concat(parts).sort_values("row", kind="stable", ignore_index=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,34 +81,40 @@ class Gate:
         return {name: self.conditions[name] for name in self.rules.conditions}
 
     def judge(self, lm: LM, batch: Batch, *, remote: Remote = False) -> Verdicts:
-        """The verdicts on every row. Raises ValueError as `mean_streams`."""
+        """The verdicts on every row. Raises ValueError as `Condition.check` and `mean_streams`."""
         used = self.used
-        means = mean_streams(lm, batch, list(used.values()), remote=remote)
-        found = self.verdicts(dict(zip(used, means, strict=True)))
+        for condition in used.values():
+            condition.check(lm)
+        wanted = [(each.places, each.positions) for each in used.values()]
+        means = dict(zip(used, mean_streams(lm, batch, wanted, remote=remote), strict=True))
+        seen, met, strengths = look(used, self.rules, means)
         if _log.isEnabledFor(logging.INFO):
             for row, text in enumerate(batch.texts):
-                said = {
-                    name: (bool(found.met[name][row]), found.similarities[name][row].tolist())
-                    for name in used
-                }
+                said = {name: (bool(met[name][row]), seen[name][row].tolist()) for name in used}
                 _log.info("row %d %r: %s", row, text[:80], said)
-        return found
+        return Verdicts(batch.texts, used, means, seen, met, strengths)
 
-    def verdicts(self, means: Mapping[str, Tensor]) -> Verdicts:
-        """The verdicts on rows whose mean streams (B, L, D) are known, by condition."""
-        seen = {name: each.resembles(means[name]) for name, each in self.used.items()}
-        met = {name: each.met(seen[name]) for name, each in self.used.items()}
-        return Verdicts(self.used, means, seen, met, self.rules.strengths(met))
+
+def look(
+    conditions: Mapping[str, Condition], rules: Rules, means: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+    """Of mean streams (B, L, D) by condition: similarities (B, L) and whether each condition is met
+    (B,), and strengths (B,) by behaviour."""
+    seen = {name: each.resembles(means[name]) for name, each in conditions.items()}
+    met = {name: each.met(seen[name]) for name, each in conditions.items()}
+    return seen, met, rules.strengths(met)
 
 
 def gated(interventions: Sequence[Intervention], strengths: Tensor) -> tuple[Intervention, ...]:
     """The interventions of a behaviour in rows (B,) of these strengths; 0 leaves a row as it is."""
-    return tuple(
-        replace(each, coefficient=_times(each.coefficient, strengths)) for each in interventions
-    )
 
+    def times(coefficient: float | Tensor) -> Tensor:
+        own = schedule(coefficient, len(strengths), 1)[:, 0]
+        return (own * strengths).to(own.dtype)
 
-def _times(coefficient: Coefficient, strengths: Tensor) -> Coefficient:
-    if callable(coefficient):
-        return lambda step: per_row(coefficient(step)) * strengths
-    return per_row(coefficient) * strengths
+    def opened(coefficient: Coefficient) -> Coefficient:
+        if callable(coefficient):
+            return lambda step: times(coefficient(step))
+        return times(coefficient)
+
+    return tuple(replace(each, coefficient=opened(each.coefficient)) for each in interventions)

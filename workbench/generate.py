@@ -91,7 +91,7 @@ def generate(
         score: Also score the texts under the unsteered model, by one more forward.
         kl: Also compare the next-token distributions, by one more forward under the interventions;
             holds two tables of logits (B, N, V) at a time.
-        watch: What is steered while it looks on, beside the interventions (gates.py).
+        watch: What is steered while it looks on, beside the interventions (watching.py).
         streamer: Gets the new ids as they come (transformers' protocol).
         stopping: Stopping criteria of transformers: what was made so far is returned.
         remote: True runs on NDIF, "local" simulates that here.

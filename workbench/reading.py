@@ -140,6 +140,11 @@ def residual_norms(
     return dict(zip(read, _median(norms).tolist(), strict=True))
 
 
+def tokens_at_once(lm: LM, layers: int) -> int:
+    """How many padded tokens one forward takes that hands every token over at so many layers."""
+    return min(TOKENS, _HANDED // (4 * lm.width * layers))
+
+
 def batches(batch: Batch, tokens: int) -> Iterator[tuple[Batch, list[int]]]:
     """The rows in batches of like length, longest first, of at most `tokens` padded tokens each.
 
@@ -186,7 +191,7 @@ def _read(
     lm: LM, everyone: Batch, touched: Tensor, layers: tuple[int, ...], compat: bool, progress: bool
 ) -> dict[str, Tensor]:
     one_each = bool((touched.sum(1) == 1).all())
-    budget = TOKENS if one_each else min(TOKENS, _HANDED // (4 * lm.width * len(layers)))
+    budget = TOKENS if one_each else tokens_at_once(lm, len(layers))
     values = torch.empty(len(everyone), len(layers), lm.width)
     norms = []
     shown = {"desc": "reading", "unit": "text", "delay": 2, "leave": False}

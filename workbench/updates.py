@@ -134,35 +134,6 @@ class Function:
 
 
 @dataclass(frozen=True, eq=False)
-class KeepNorm:
-    """An update after which streams are as long as before: u(h) |h| / |u(h)|.
-
-    per  "token": every token; "pass": all tokens of a row's pass, and only where any of them has
-         grown, as the library of conditional activation steering does (Lee et al. 2024,
-         https://arxiv.org/abs/2409.05907)
-    """
-
-    update: Update
-    per: Literal["token", "pass"] = "token"
-
-    @property
-    def width(self) -> int | None:
-        return self.update.width
-
-    @property
-    def origin(self) -> Origin | None:
-        return self.update.origin
-
-    def __call__(self, hidden: Tensor, scale: Tensor) -> Tensor:
-        changed = self.update(hidden, scale)
-        before, after = (each.norm(dim=-1, keepdim=True) for each in (hidden, changed))
-        kept = changed * (before / after.clamp_min(torch.finfo(after.dtype).tiny))
-        if self.per == "token":
-            return kept
-        return torch.where((after > before).any(dim=1, keepdim=True), kept, changed)
-
-
-@dataclass(frozen=True, eq=False)
 class Intervention:
     """One update at one layer: at a site of block `layer` (0-based), on the tokens of `positions`.
 

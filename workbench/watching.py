@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from workbench.conditions import Condition
+from workbench.gates import look
 from workbench.logic import Rules
-from workbench.positions import LastK, select
+from workbench.positions import LastK, Positions, Token, last, last_k, select
 from workbench.steering import Plan, plan
 from workbench.tokens import Batch
-from workbench.updates import Intervention, Place, per_row
+from workbench.updates import Intervention, Place, schedule
 
 if TYPE_CHECKING:
     from workbench.models import LM
@@ -30,42 +31,42 @@ RECHECKS: tuple[Recheck, ...] = ("never", "always", "until met")
 
 @dataclass(eq=False)
 class _Table:
-    """The scales of one update: as its behaviour has them, as they are, and what they were
-    multiplied by (B, steps)."""
+    """The scales (B, W) of one update: as its behaviour has them, and as they are. `late` says that
+    a pass is through with its place when the gate's last stream is read."""
 
-    at: Place
     behaviour: str
     source: Intervention
+    late: bool
     base: Tensor
     live: Tensor
-    opened: Tensor
 
 
 @dataclass(eq=False)
 class Watch:
     """A gate that is looked at again at every token that is written.
 
-    The mean that a condition reads goes on over the tokens that are written; `last_k(1)` is the
-    newest alone. Behaviours after the last layer that is read act on the token that opened them,
-    the others from the next on.
+    `last` and `last_k(1)` read the newest token alone; any other mean goes on over the tokens that
+    are written. Behaviours after the last layer that is read act on the token that opened them, the
+    others from the next on.
     """
 
     conditions: Mapping[str, Condition]  # those that rules use
     rules: Rules
-    behaviours: Mapping[str, Sequence[Intervention]]
-    means: Mapping[str, Tensor]  # name -> (B, L, D), what was read of the prompts
+    behaviours: Mapping[str, Sequence[Intervention]]  # those that rules use
+    means: Mapping[str, Tensor]  # condition -> (B, L, D), what was read of the prompts
     held: bool  # whether a behaviour that was called for stays
     tables: list[_Table] = field(default_factory=list)
-    sums: dict[str, Tensor] = field(default_factory=dict)  # name -> (B, L, D)
-    counts: dict[str, Tensor] = field(default_factory=dict)  # name -> (B,)
+    sums: dict[str, Tensor] = field(default_factory=dict)  # condition -> (B, L, D)
+    counts: dict[str, Tensor] = field(default_factory=dict)  # condition -> (B,)
     newest: dict[Place, Tensor] = field(default_factory=dict)
-    strengths: dict[str, Tensor] = field(default_factory=dict)
+    called: dict[str, Tensor] = field(default_factory=dict)  # behaviour -> (B, steps)
     width: int = 0
 
     @property
     def places(self) -> tuple[Place, ...]:
         """Where streams are read, as a forward passes them."""
-        return tuple(sorted({Place(at) for each in self.conditions.values() for at in each.places}))
+        used = self.conditions.values()
+        return tuple(sorted({Place(at) for each in used for at in each.places}))
 
     def check(self) -> None:
         """Raise ValueError for conditions that cannot be looked at again."""
@@ -75,10 +76,10 @@ class Watch:
                     f"condition {name!r} reads the stream before the first block, which only the "
                     "prompt pass shows: recheck='never'"
                 )
-            if isinstance(condition.positions, LastK) and condition.positions.count != 1:
+            if isinstance(condition.positions, LastK | Token) and not _newest(condition.positions):
                 raise ValueError(
-                    f"condition {name!r} reads {condition.positions!r}, whose first token moves on "
-                    "while a text is written: use last_k(1), a mean over the prompt, or "
+                    f"condition {name!r} reads {condition.positions!r}, of which a new token is "
+                    "neither one nor one more: use last_k(1), a mean over the prompt, or "
                     "recheck='never'"
                 )
 
@@ -89,13 +90,14 @@ class Watch:
             counts = select(lm, batch, condition.positions).sum(dim=1).double()
             self.counts[name] = counts
             self.sums[name] = self.means[name].double() * counts[:, None, None]
-        self.strengths = self._called_for(self.means)
+        *_, strengths = look(self.conditions, self.rules, self.means)
         joined = {at: list(updates) for at, updates in steered.items()}
         for name, interventions in self.behaviours.items():
+            self.called[name] = strengths[name][:, None].repeat(1, new_tokens)
             for source in interventions:
                 for at, ((update, base),) in plan(lm, batch, [source], new_tokens).items():
-                    opened = torch.zeros(len(batch), new_tokens, dtype=torch.float64)
-                    table = _Table(at, name, source, base, base.clone(), opened)
+                    late = at.order < self.places[-1].order
+                    table = _Table(name, source, late, base, base.clone())
                     self.tables.append(table)
                     self._write(table, 0)
                     joined.setdefault(at, []).append((update, table.live))
@@ -106,57 +108,53 @@ class Watch:
         step = stop - self.width
         if step < 1:
             return
-        self.newest[at] = hidden[:, -1].detach().double().cpu()
+        self.newest[at] = hidden[:, -1].detach().cpu().double()
         if at != self.places[-1]:
             return
         means = {}
         for name, condition in self.conditions.items():
             new = torch.stack([self.newest[Place(each)] for each in condition.places], dim=1)
-            if isinstance(condition.positions, LastK):
+            if _newest(condition.positions):
                 means[name] = new
                 continue
             self.sums[name] = self.sums[name] + new
             self.counts[name] = self.counts[name] + 1
             means[name] = self.sums[name] / self.counts[name][:, None, None]
-        for name, strength in self._called_for(means).items():
-            before = self.strengths[name]
-            kept = torch.where(before != 0, before, strength)
-            self.strengths[name] = kept if self.held else strength
+        *_, strengths = look(self.conditions, self.rules, means)
+        for name, called in self.called.items():
+            before = called[:, step - 1]
+            kept = torch.where(before != 0, before, strengths[name])
+            called[:, step:] = (kept if self.held else strengths[name])[:, None]
         for table in self.tables:
-            # A place that this step has passed is steered again at the next.
-            self._write(table, step + (table.at.order < at.order))
-
-    def _called_for(self, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return self.rules.strengths(
-            {name: each.met(each.resembles(means[name])) for name, each in self.conditions.items()}
-        )
+            self._write(table, step)
 
     def _write(self, table: _Table, step: int) -> None:
-        """What a table's scales are from a step on."""
-        strength = self.strengths[table.behaviour]
-        table.opened[:, step:] = strength[:, None]
-        column = 0 if step == 0 else self.width - 1 + step
-        scaled = table.base[:, column:] * strength.to(table.base)[:, None]
-        table.live[:, column:] = scaled
+        """Set a table's scales from a step on, or from the next where this one is through."""
+        strength = self.called[table.behaviour][:, step].to(table.base)
+        column = 0 if step == 0 else self.width - 1 + step + table.late
+        table.live[:, column:] = table.base[:, column:] * strength[:, None]
 
     def record(self) -> dict[str, Tensor]:
-        """What every table was multiplied by, (B, steps), by its number."""
-        return {f"opened {index}": table.opened for index, table in enumerate(self.tables)}
+        """What was called for at every step, (B, steps), by behaviour."""
+        return {f"called {name}": called for name, called in self.called.items()}
 
     def done(self, record: Mapping[str, Tensor]) -> list[Intervention]:
-        """What was really done: the interventions, with what opened them at every step."""
+        """What was really done: the interventions, times what was called for at every step."""
+        # A server's watch is another one: this one learns from its record.
+        self.called = {name: record[f"called {name}"] for name in self.called}
+        return [_at_steps(table, self.called[table.behaviour]) for table in self.tables]
 
-        def at_steps(source: Intervention, opened: Tensor) -> Intervention:
-            given = source.coefficient
-            return replace(
-                source,
-                coefficient=lambda step: (
-                    per_row(given(step) if callable(given) else given)
-                    * opened[:, min(step, opened.shape[1] - 1)]
-                ),
-            )
 
-        return [
-            at_steps(table.source, record[f"opened {index}"])
-            for index, table in enumerate(self.tables)
-        ]
+def _newest(positions: Positions) -> bool:
+    return positions in (last, last_k(1))
+
+
+def _at_steps(table: _Table, called: Tensor) -> Intervention:
+    given = table.source.coefficient
+
+    def coefficient(step: int) -> Tensor:
+        own = schedule(given(step) if callable(given) else given, len(called), 1)[:, 0]
+        known = called[:, min(max(step - table.late, 0), called.shape[1] - 1)]
+        return (own * known).to(own.dtype)
+
+    return replace(table.source, coefficient=coefficient)
