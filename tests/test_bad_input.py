@@ -26,6 +26,8 @@ from safetensors.torch import save_file
 from workbench import files, formats, loaders, models, pairs, positions, splits, tracing, updates
 from workbench.alert import alert_as_coded
 from workbench.ceiling import find_ceiling
+from workbench.conditional import ConditionalSteering, respond
+from workbench.conditions import Condition
 from workbench.controls import random_like
 from workbench.extract import extract
 from workbench.generate import generate
@@ -61,6 +63,18 @@ class Here:
     ) -> Any:
         more = {"progress": False, "new_tokens": 4, **more}
         return sweep(self.lm, more.pop("vector", self.vector()), prompts, coefficients, **more)
+
+    def respond(
+        self,
+        vector: SteeringVector | None = None,
+        prompts: Any = ("The fox",),
+        rules: str = "if odd then push",
+        **how: Any,
+    ) -> Any:
+        asked = Condition.of(vector or self.vector(), threshold=0.1, **how)
+        push = {"push": self.vector().at(1.0)}
+        steering = ConditionalSteering({"odd": asked}, push, rules)
+        return respond(self.lm, prompts, steering, new_tokens=4)
 
     def file(self, name: str, content: bytes | str) -> Path:
         path = self.folder / name
@@ -560,6 +574,58 @@ CASES: dict[str, Case] = {
         lambda h: slopes(frame()),
         ValueError,
         r"the frame has no column 'trait'; it has \['prompt_index'",
+    ),
+    "threshold that is NaN": (
+        lambda h: Condition.of(h.vector(), threshold=NAN),
+        ValueError,
+        r"the threshold of a condition is nan; give a number",
+    ),
+    "condition of another model": (
+        lambda h: h.respond(h.vector(fingerprint="0" * 64)),
+        ValueError,
+        r"was made on 'tiny' \(weights 000000000000\), not on .*; extract it again",
+    ),
+    "condition of another width": (
+        lambda h: h.respond(h.vector(width=7)),
+        ValueError,
+        r"the condition's direction at layer 1 has the shape \(7,\), the stream of .* is 32 wide",
+    ),
+    "condition at a layer without a direction": (
+        lambda h: Condition.of(h.vector(), threshold=0.1, layers=[0]),
+        ValueError,
+        r"the vector has no direction at \[0\]; it has \[1\]",
+    ),
+    "condition that reads nothing": (
+        lambda h: h.respond(positions=positions.after("zebra")),
+        ValueError,
+        r"the prompt 'The fox' does not contain 'zebra'",
+    ),
+    "probe without a bias": (
+        lambda h: Condition.of(h.vector(), threshold=0.1, similarity="probe"),
+        ValueError,
+        r"a probe has a bias at every layer; there is none at \[1\]",
+    ),
+    "conversation over the context": (
+        lambda h: h.respond(prompts=[{"role": "user", "content": long(h)}]),
+        ValueError,
+        r"a prompt of \d+ tokens and 4 new tokens makes \d+ tokens, over the 128 of",
+    ),
+    "condition that a rule does not know": (
+        lambda h: h.respond(rules="if bad then push"),
+        ValueError,
+        r"unknown condition 'bad'; known are 'odd'",
+    ),
+    "parenthesis that stays open": (
+        lambda h: h.respond(rules="if (odd then push"),
+        ValueError,
+        r"the '\(' at character 4 is not closed",
+    ),
+    "behaviour that is a number": (
+        lambda h: ConditionalSteering(
+            {"odd": Condition.of(h.vector(), threshold=0.1)}, {"push": 2.0}, "if odd then push"
+        ),
+        ValueError,
+        r"behaviour 'push' is 2.0; give interventions, such as vector.at\(0.5\)",
     ),
     "reference rule without coefficient 0": (
         lambda h: alert_as_coded(frame(coefficient=1.0, coefficient_norm=1.0)),

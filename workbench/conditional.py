@@ -22,15 +22,18 @@ from workbench.conditions import Condition
 from workbench.gates import Gate, Verdicts, gated
 from workbench.generate import Generation, generate
 from workbench.logic import Rules, parse
+from workbench.sampling import check_sampling, check_streams
+from workbench.steering import plan
 from workbench.tokens import Batch, Prompt, to_batch
 from workbench.tracing import Remote
 from workbench.updates import Intervention
-from workbench.watching import RECHECKS, Recheck, Watch
+from workbench.watching import RECHECKS, Recheck, Watch, check_watched
 
 if TYPE_CHECKING:
     from workbench.models import LM
 
 _log = logging.getLogger(__name__)
+_SAMPLING = ("temperature", "top_p", "repetition_penalty", "min_new_tokens", "seed")
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +62,8 @@ class ConditionalSteering:
                 what is written alone have positions that say so
     rules       as `logic.parse` takes or gives them: "if harmful and not medical then refuse"
 
-    Raises ValueError for rules that `logic.parse` refuses, and for a behaviour that is no list of
-    interventions.
+    Raises ValueError for rules that `logic.parse` refuses or that name others, and for what is no
+    condition or no list of interventions.
     """
 
     conditions: Mapping[str, Condition]
@@ -73,6 +76,9 @@ class ConditionalSteering:
         behaviours: Mapping[str, Sequence[Intervention]],
         rules: str | Sequence[str] | Rules,
     ) -> None:
+        for name, each in conditions.items():
+            if not isinstance(each, Condition):
+                raise ValueError(f"condition {name!r} is {each!r}; give a Condition")
         for name, each in behaviours.items():
             listed = isinstance(each, Sequence) and not isinstance(each, str) and len(each) > 0
             if not listed or not all(isinstance(one, Intervention) for one in each):
@@ -126,21 +132,29 @@ def respond(
               stays
     settings  of `generate`: temperature, seed, streamer, score, …
 
-    Rows where nothing is called for are those of the unsteered model, bit for bit. Raises
-    ValueError, before any token is written, as `Gate.judge`, `Watch.check` and `generate`.
+    Rows where nothing is called for are written as the unsteered model writes them, and where that
+    is all of them, bit for bit. Raises ValueError, before the model runs, as `Gate.judge`,
+    `check_watched` and `generate`.
     """
     if recheck not in RECHECKS:
         raise ValueError(f"recheck {recheck!r} is unknown; choose one of {', '.join(RECHECKS)}")
     if not isinstance(prompts, Batch) and is_one(prompts):
         prompts = [prompts]  # pyright: ignore[reportAssignmentType] - one prompt is a list of one
     batch = to_batch(lm, prompts, new_tokens=new_tokens)  # pyright: ignore[reportArgumentType]
+    # What generate would refuse, before the prompts are read.
+    sampling = {name: settings[name] for name in _SAMPLING if name in settings}
+    check_sampling(new_tokens, **{"temperature": 0.0, **sampling})
+    if settings.get("streams") is not None:
+        check_streams(settings["streams"], len(batch))
+    used = {name: steering.behaviours[name] for name in steering.rules.behaviours}
+    plan(lm, batch, [each for some in used.values() for each in some], new_tokens)
+    if recheck != "never":
+        check_watched(steering.gate.used)
     verdicts = steering.gate.judge(lm, batch, remote=remote)
     watch = None
     if recheck != "never":
-        used = {name: steering.behaviours[name] for name in steering.rules.behaviours}
         held = recheck == "until met"
         watch = Watch(verdicts.conditions, steering.rules, used, verdicts.means, held)
-        watch.check()
     made = generate(
         lm,
         batch,

@@ -88,9 +88,7 @@ class Condition:
     def _check_bias(self) -> None:
         if self.similarity != "probe":
             if self.bias:
-                raise ValueError(
-                    f"a bias belongs to a probe, not to similarity={self.similarity!r}"
-                )
+                raise ValueError(f"a bias belongs to a probe, not to {self.similarity!r}")
             return
         lacking = [layer for layer in self.directions if layer not in self.bias]
         if lacking:

@@ -29,6 +29,22 @@ Recheck: TypeAlias = Literal["never", "always", "until met"]
 RECHECKS: tuple[Recheck, ...] = ("never", "always", "until met")
 
 
+def check_watched(conditions: Mapping[str, Condition]) -> None:
+    """Raise ValueError for conditions that cannot be looked at again."""
+    for name, condition in conditions.items():
+        if min(condition.places) < 0:
+            raise ValueError(
+                f"condition {name!r} reads the stream before the first block, which only the "
+                "prompt pass shows: recheck='never'"
+            )
+        if isinstance(condition.positions, LastK | Token) and not _newest(condition.positions):
+            raise ValueError(
+                f"condition {name!r} reads {condition.positions!r}, of which a new token is "
+                "neither one nor one more: use last_k(1), a mean over the prompt, or "
+                "recheck='never'"
+            )
+
+
 @dataclass(eq=False)
 class _Table:
     """The scales (B, W) of one update: as its behaviour has them, and as they are. `late` says that
@@ -46,8 +62,9 @@ class Watch:
     """A gate that is looked at again at every token that is written.
 
     `last` and `last_k(1)` read the newest token alone; any other mean goes on over the tokens that
-    are written. Behaviours after the last layer that is read act on the token that opened them, the
-    others from the next on.
+    are written. The prompt counts as it was judged, unsteered; a new token as the steered model
+    makes it, before anything is added at the place where it is read. Behaviours after the last
+    layer that is read act on the token that opened them, the others from the next on.
     """
 
     conditions: Mapping[str, Condition]  # those that rules use
@@ -67,21 +84,6 @@ class Watch:
         """Where streams are read, as a forward passes them."""
         used = self.conditions.values()
         return tuple(sorted({Place(at) for each in used for at in each.places}))
-
-    def check(self) -> None:
-        """Raise ValueError for conditions that cannot be looked at again."""
-        for name, condition in self.conditions.items():
-            if min(condition.places) < 0:
-                raise ValueError(
-                    f"condition {name!r} reads the stream before the first block, which only the "
-                    "prompt pass shows: recheck='never'"
-                )
-            if isinstance(condition.positions, LastK | Token) and not _newest(condition.positions):
-                raise ValueError(
-                    f"condition {name!r} reads {condition.positions!r}, of which a new token is "
-                    "neither one nor one more: use last_k(1), a mean over the prompt, or "
-                    "recheck='never'"
-                )
 
     def join(self, lm: LM, batch: Batch, steered: Plan, new_tokens: int) -> Plan:
         """The plan with the behaviours' tables, as the prompt's verdicts open them."""
