@@ -14,7 +14,7 @@ def bench(benchmark_script):
 def test_every_layer_and_kind_is_reported(bench, capsys) -> None:
     lm = wb.load("wren")
     found = bench.measure(lm, 160, 40, 0)
-    assert found["cases"] == lm.layers * 2
+    assert found["cases"] == lm.layers * 3
     assert 0 <= found["least"] <= found["most"] <= 1
     assert "beyond the 95 % bound, wren" in capsys.readouterr().out
 
