@@ -4,11 +4,12 @@
 
 The search compares some 54,000 points (sets of up to two of nine layers, both directions, every
 threshold that parts 600 made-up texts). Against it a loop that scores one point after another with
-scikit-learn's f1_score, the points made beforehand; it is timed on one point in ten, its time
-scaled up, and the best F1 is that of the loop over all of them. Gated generation is `respond` for
-16 prompts, half of which meet the condition, against `generate` with the same interventions row by
-row. `--quick` times the loop on one point in 50, runs it over all points of three layers and 200
-texts only, and has fewer rounds; it says so.
+scikit-learn's f1_score, the points made beforehand. All of them would take it minutes: it is timed
+on one point in 50, its time scaled up, none of which may score higher than the point found, whose
+F1 is f1_score's; and run over all 6,000 points of 300 texts and four layers, which must have the
+same best F1. Gated generation is `respond` for 16 prompts, half of which meet the condition,
+against `generate` with the same interventions row by row. `--quick` times the loop on one point in
+100, runs it over all points of 100 texts and three layers, and has fewer rounds; it says so.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ TARGETS: dict[str, Target] = {
     "respond_over_generate": at_most(1.05),
     "respond_over_generate_unscored": at_most(math.inf),
     "respond_over_always": at_most(math.inf),
+    "judge_over_generate": at_most(math.inf),
     "same_ids": at_least(1),
 }
 MOST_LAYERS = 2
@@ -66,8 +68,8 @@ class Size:
         )
 
 
-FULL = Size(600, 9, 10, (600, 9), 3, 15)
-QUICK = Size(600, 9, 50, (200, 3), 2, 5)
+FULL = Size(600, 9, 50, (300, 4), 3, 25)
+QUICK = Size(600, 9, 100, (100, 3), 2, 5)
 
 
 def similarities(texts: int, layers: int) -> tuple[Floats, NDArray[np.bool_]]:
@@ -125,8 +127,8 @@ def search(size: Size) -> dict[str, Any]:
     compared = points(values)
     some = compared[:: size.share]
 
-    def searched() -> int:
-        return find_condition_point(values, labels, most_layers=MOST_LAYERS).best.points
+    def searched() -> Any:
+        return find_condition_point(values, labels, most_layers=MOST_LAYERS).best
 
     loop(values, labels, some[:5])  # the first call imports
     searched()
@@ -143,10 +145,14 @@ def search(size: Size) -> dict[str, Any]:
         {"loop": f"{len(some)} of the points, its time scaled up"},
     )
     timing.show_ratios(times, [("loop_over_search", "loop", "search")])
+    best = times["search"].result
+    own: Point = (list(best.layers), best.fires == "above", best.threshold)
+    best_of_all = times["loop"].result <= best.f1 + 1e-12
+    scored = math.isclose(loop(values, labels, [own]), best.f1, abs_tol=1e-12)
     return {
-        "search_points": times["search"].result,
+        "search_points": best.points,
         "loop_over_search": timing.ratio(times, "loop", "search"),
-        "same_f1": same_f1(*size.checked),
+        "same_f1": best_of_all and scored and same_f1(*size.checked),
     }
 
 
@@ -169,6 +175,7 @@ def answers(lm: Any, vector: Any, prompts: Sequence[str], size: Size) -> dict[st
         "respond": Contestant(lambda: respond(lm, prompts, steering, **settings)),
         "generate": Contestant(lambda: generate(lm, prompts, by_row, **settings)),
         "always": Contestant(lambda: generate(lm, prompts, always, **settings)),
+        "judge": Contestant(lambda: steering.judge(lm, prompts)),
         "respond, unscored": Contestant(
             lambda: respond(lm, prompts, steering, score=False, **settings)
         ),
@@ -186,6 +193,7 @@ def answers(lm: Any, vector: Any, prompts: Sequence[str], size: Size) -> dict[st
             "respond": f"{int(verdicts.met['half'].sum())} of the prompts meet the condition",
             "generate": "the same interventions, row by row",
             "always": "generate, every row steered",
+            "judge": "the verdicts alone",
             "respond, unscored": "without the forward that scores the texts",
         },
     )
@@ -193,6 +201,7 @@ def answers(lm: Any, vector: Any, prompts: Sequence[str], size: Size) -> dict[st
         ("respond_over_generate", "respond", "generate"),
         ("respond_over_generate_unscored", "respond, unscored", "generate, unscored"),
         ("respond_over_always", "respond", "always"),
+        ("judge_over_generate", "judge", "generate"),
     ]
     timing.show_ratios(times, rows)
     same = torch.equal(times["respond"].result.generation.ids, times["generate"].result.ids)

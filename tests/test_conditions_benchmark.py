@@ -55,6 +55,14 @@ def test_the_comparison_with_the_loop_can_fail(bench, monkeypatch) -> None:
     assert not bench.same_f1(20, 3)  # fewer points
 
 
+def test_a_loop_that_finds_more_is_told(bench, size, monkeypatch) -> None:
+    monkeypatch.setattr(bench, "same_f1", lambda texts, layers: True)
+    assert bench.search(size)["same_f1"]
+    loop = bench.loop
+    monkeypatch.setattr(bench, "loop", lambda *given: min(1.0, loop(*given) + 0.01))
+    assert not bench.search(size)["same_f1"]
+
+
 def test_a_small_run_measures_everything(bench, size, tiny, capsys, monkeypatch) -> None:
     given = made_up(tiny), list(SENTENCES[:4]), size
     measured = bench.search(size) | bench.answers(tiny, *given)
