@@ -266,7 +266,12 @@ CASES: dict[str, Case] = {
         r"layer 3 is out of range: 'LlamaForCausalLM' has 0 … 2",
     ),
     "negative layer": (
-        lambda h: tracing.activations(h.lm, encode(h.lm, ["a"]), [-1]),
+        lambda h: tracing.activations(h.lm, encode(h.lm, ["a"]), [-2]),
+        ValueError,
+        r"layer -2 is out of range",
+    ),
+    "negative steered layer": (
+        lambda h: generate(h.lm, ["The fox"], [Intervention(-1, Add(torch.ones(32)))]),
         ValueError,
         r"layer -1 is out of range",
     ),

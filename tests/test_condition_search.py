@@ -15,12 +15,8 @@ from outside import SHARED
 from sklearn.metrics import f1_score
 
 from workbench.condition_checks import auc, curves, firmness, held_out, stability
-from workbench.condition_search import (
-    ConditionPoint,
-    find_condition_point,
-    judged,
-    load_search,
-)
+from workbench.condition_point import ConditionPoint, judged
+from workbench.condition_search import find_condition_point, load_search
 from workbench.condition_search_reference import reference_condition_point
 
 GOLDEN = SHARED / "golden" / "2_cast"

@@ -11,9 +11,15 @@ from architectures import SENTENCES
 from corruptions import CORRUPTIONS
 
 import workbench as wb
-from workbench import manifold, tracing
+from workbench import manifold, manifold_views, tracing
 from workbench.manifold import KINDS, Manifolds
-from workbench.manifold_checks import auc, false_alarms, sensitivity
+from workbench.manifold_checks import (
+    auc,
+    centre_in_words,
+    false_alarms,
+    sensitivity,
+    towards_centre,
+)
 from workbench.models import LM
 from workbench.ordinary import from_file, from_grammar, from_model
 from workbench.positions import content, everything, generated, mask
@@ -314,3 +320,18 @@ def test_a_second_fit_reads_nothing(tiny: LM, tmp_path, monkeypatch) -> None:
     assert read == ["collect"] * 4
     with pytest.raises(AttributeError):
         manifold.fit(tiny, texts, [1], cache=False, **options)
+
+
+def test_random_tokens_look_more_like_the_mean_of_ordinary_text(wren: LM) -> None:
+    """Why distance takes them for ordinary: of wren, whose ordinary text differs from token to
+    token."""
+    fitted = manifold.fit(wren, from_grammar(80, "fit"), [3], kinds=("principal",), progress=False)
+    fresh = from_grammar(12, "fresh")
+    spoiled = {"random tokens": manifold_views.spoiled(wren, fresh, seed=0)["random tokens"]}
+    table = towards_centre(wren, fitted, {"ordinary": fresh, **spoiled})
+    found = table.set_index("text")
+    assert found.loc["random tokens", "low"] > found.loc["ordinary", "high"]
+    assert (found["low"] <= found["cosine"]).all()
+    assert "nearer to the mean stream" in centre_in_words(table)
+    turned = table.assign(text=table["text"].to_numpy()[::-1])
+    assert "no nearer" in centre_in_words(turned)

@@ -13,12 +13,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
 
-from workbench.condition_search import (
-    ConditionPoint,
-    check_labels,
-    find_condition_point,
-    judged,
-)
+from workbench.condition_point import ConditionPoint, check_labels, judged
+from workbench.condition_search import find_condition_point
 from workbench.intervals import Floats, Interval, percentiles, resamples
 from workbench.layer_scores import share_interval
 

@@ -18,86 +18,30 @@ import json
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from workbench.checks import check_whole
+from workbench.condition_point import (
+    FIRES,
+    ConditionPoint,
+    Fires,
+    check_labels,
+    check_similarities,
+    judged,
+)
 from workbench.intervals import Floats
 
-Fires = Literal["above", "below"]
-FIRES: tuple[Fires, ...] = ("above", "below")
 # Layer sets that are compared, and numbers (sets times texts) that are held at once.
 MOST_SETS, AT_ONCE = 200_000, 1 << 22
 # F1 that differ by no more are equal.
 _EQUAL = 1e-12
-
-
-@dataclass(frozen=True)
-class ConditionPoint:
-    """Layers, threshold and direction, with what they reach on the texts that chose them.
-
-    f1, precision, recall, false_alarms (the share of the other class that fires), ties (how many
-    points reach the same F1, this one among them), points (how many were compared)
-    """
-
-    layers: tuple[int, ...]
-    threshold: float
-    fires: Fires
-    f1: float
-    precision: float
-    recall: float
-    false_alarms: float
-    ties: int
-    points: int
-
-    def score(self, similarities: ArrayLike, layers: Sequence[int]) -> Floats:
-        """(N,) what is compared with the threshold, rising with how much the condition is met:
-        of similarities (N, L) at `layers`. Raises ValueError for a layer that is not among them."""
-        lacking = [layer for layer in self.layers if layer not in layers]
-        if lacking:
-            raise ValueError(f"no similarities at the layers {lacking}; there are {list(layers)}")
-        own = np.asarray(similarities, dtype=float)[:, [list(layers).index(i) for i in self.layers]]
-        return own.max(axis=1) if self.fires == "above" else -own.min(axis=1)
-
-    def met(self, similarities: ArrayLike, layers: Sequence[int]) -> NDArray[np.bool_]:
-        """(N,) whether the condition is met, of similarities (N, L) at `layers`."""
-        edge = self.threshold if self.fires == "above" else -self.threshold
-        return self.score(similarities, layers) > edge
-
-    def calibrated(
-        self, others: ArrayLike, layers: Sequence[int], *, false_alarms: float
-    ) -> ConditionPoint:
-        """The point with the threshold beyond which texts of the other class lie at that rate.
-
-        others  similarities (n, L) of texts of the other class that chose nothing: on new ones of
-                their like the chance of a false alarm is at most the rate (split conformal
-                prediction: the ⌈(1 - rate)(n + 1)⌉-th smallest of n scores; Vovk et al. 2005)
-
-        What it reached on the texts that chose it is not known any more (NaN). Raises ValueError
-        for a rate outside (0, 1), and for too few texts to keep to it.
-        """
-        rate = float(false_alarms)
-        if not 0 < rate < 1:
-            raise ValueError(f"false_alarms is {false_alarms!r}; give a share between 0 and 1")
-        scores = np.sort(self.score(_table(others, layers), layers))
-        # An exact place such as 0.98 * 50 must not slip to its neighbour by rounding.
-        place = math.ceil((1 - rate) * (len(scores) + 1) - 1e-9)
-        if place > len(scores):
-            raise ValueError(
-                f"{len(scores)} texts cannot show a false-alarm rate of {rate:g}; give at least "
-                f"{math.ceil(1 / rate - 1e-9) - 1}"
-            )
-        edge = float(scores[place - 1])
-        unknown = {"f1": math.nan, "precision": math.nan, "recall": math.nan}
-        return replace(
-            self, threshold=edge if self.fires == "above" else -edge, false_alarms=rate, **unknown
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +104,7 @@ def find_condition_point(
     """
     values = np.asarray(similarities, dtype=float)
     layers = tuple(range(values.shape[-1])) if layers is None else tuple(layers)
-    values, wanted = _table(values, layers), check_labels(labels, len(values))
+    values, wanted = check_similarities(values, layers), check_labels(labels, len(values))
     if np.ptp(values) == 0:
         raise ValueError(
             f"all similarities are {values.flat[0]:g}, so no threshold tells the classes apart; "
@@ -202,39 +146,6 @@ def find_condition_point(
     return ConditionSearch(judged(point, values, wanted, layers), table, settings)
 
 
-def judged(
-    point: ConditionPoint, similarities: ArrayLike, labels: ArrayLike, layers: Sequence[int]
-) -> ConditionPoint:
-    """The point with what it reaches on these texts."""
-    values = _table(similarities, layers)
-    wanted = check_labels(labels, len(values))
-    met = point.met(values, layers)
-    right, fired, false = int((met & wanted).sum()), int(met.sum()), int((met & ~wanted).sum())
-    return replace(
-        point,
-        f1=2 * right / (fired + int(wanted.sum())),
-        precision=right / fired if fired else math.nan,
-        recall=right / int(wanted.sum()),
-        false_alarms=false / int((~wanted).sum()),
-    )
-
-
-def check_labels(labels: ArrayLike, count: int) -> NDArray[np.bool_]:
-    """(N,) bool with both classes. Raises ValueError otherwise."""
-    found = np.asarray(labels)
-    if found.shape != (count,) or not np.isin(found, (0, 1)).all():
-        raise ValueError(
-            f"labels have the shape {found.shape}; give one of True and False per text, ({count},)"
-        )
-    found = found.astype(bool)
-    if found.all() or not found.any():
-        raise ValueError(
-            f"all {count} texts are labelled {bool(found.all())}: a condition needs texts of both "
-            "classes"
-        )
-    return found
-
-
 def check_sets(layers: int, most: int) -> None:
     """Raise ValueError for more sets of layers than can be compared."""
     count = sum(math.comb(layers, size) for size in range(1, most + 1))
@@ -252,23 +163,6 @@ def layer_sets(layers: int, most: int, texts: int) -> Iterator[NDArray[np.intp]]
         step = max(1, AT_ONCE // (texts * size))
         for start in range(0, len(sets), step):
             yield sets[start : start + step]
-
-
-def _table(similarities: ArrayLike, layers: Sequence[int]) -> Floats:
-    values = np.asarray(similarities, dtype=float)
-    if values.ndim != 2 or values.shape[1] != len(layers) or not len(values):
-        raise ValueError(
-            f"similarities have the shape {values.shape}; give (N, {len(layers)}), one column for "
-            f"each of the layers {list(layers)}"
-        )
-    if len(set(layers)) < len(layers):
-        raise ValueError(f"a layer stands twice in {list(layers)}")
-    if not np.isfinite(values).all():
-        row, column = np.argwhere(~np.isfinite(values))[0]
-        raise ValueError(
-            f"the similarity of text {row} at layer {layers[column]} is {values[row, column]}"
-        )
-    return values
 
 
 def _scores(values: Floats, sets: NDArray[np.intp], fires: Fires) -> Floats:

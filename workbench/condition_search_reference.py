@@ -15,7 +15,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from workbench.condition_search import check_labels, check_sets, layer_sets
+from workbench.condition_point import check_labels
+from workbench.condition_search import check_sets, layer_sets
 from workbench.intervals import Floats
 
 Direction = Literal["larger", "smaller"]
@@ -78,11 +79,9 @@ def f1_on_grid(chosen: Floats, wanted: NDArray[np.bool_], grid: Floats) -> Float
     count, points = len(chosen), len(grid)
     found = np.empty((count, points, 2))
     total = int(wanted.sum())
-    for index, (extreme, side) in enumerate(
-        ((chosen.min(axis=1), "left"), (chosen.max(axis=1), "left"))
-    ):
+    for index, extreme in enumerate((chosen.min(axis=1), chosen.max(axis=1))):
         # How many thresholds lie below each value: the value exceeds these and no others.
-        place = np.searchsorted(grid, extreme.ravel(), side=side).reshape(extreme.shape)
+        place = np.searchsorted(grid, extreme.ravel()).reshape(extreme.shape)
         flat = place + (points + 1) * np.arange(count)[:, None]
         size = count * (points + 1)
         tables = [

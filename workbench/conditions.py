@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from workbench import tracing
+from workbench.condition_point import FIRES, Fires
 from workbench.positions import Positions, prompt
 from workbench.similarity import SIMILARITIES, Similarity, similarity
 from workbench.tokens import Batch, Prompt, to_batch
@@ -26,7 +27,6 @@ from workbench.vectors import SteeringVector
 if TYPE_CHECKING:
     from workbench.models import LM
 
-Fires = Literal["above", "below"]
 Reads = Literal["output", "input"]
 
 
@@ -62,7 +62,7 @@ class Condition:
         if not math.isfinite(self.threshold):
             raise ValueError(f"the threshold of a condition is {self.threshold!r}; give a number")
         for name, value, known in (
-            ("fires", self.fires, ("above", "below")),
+            ("fires", self.fires, FIRES),
             ("similarity", self.similarity, SIMILARITIES),
             ("reads", self.reads, ("output", "input")),
         ):

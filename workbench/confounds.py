@@ -19,7 +19,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from workbench.condition_checks import auc
-from workbench.condition_search import check_labels, find_condition_point, judged
+from workbench.condition_point import check_labels, judged
+from workbench.condition_search import find_condition_point
 from workbench.intervals import Floats
 
 

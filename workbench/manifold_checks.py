@@ -13,8 +13,10 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from workbench.calibration import PER, document_means
+from workbench.estimates import Principal
 from workbench.intervals import Floats, percentiles, resamples
 from workbench.manifold import Manifolds, column, distances
+from workbench.reference import read_tokens
 from workbench.tokens import Prompt
 
 if TYPE_CHECKING:
@@ -83,6 +85,51 @@ def sensitivity(
             rows.append((layer, kind, word, value, low, high, tokens))
     names = ["layer", "kind", "spoiled", "auc", "low", "high", "auc_tokens"]
     return pd.DataFrame(rows, columns=names)
+
+
+def towards_centre(
+    lm: LM, manifolds: Manifolds, texts: Mapping[str, Sequence[Prompt]]
+) -> pd.DataFrame:
+    """How much streams look like the mean stream of ordinary text: one row per word and layer,
+    with the mean `cosine` of tokens with that mean, and the ends of its 95 % interval over texts.
+
+    texts  in a word what they are -> the texts
+
+    Raises ValueError for manifolds of kinds without a mean.
+    """
+    rows = []
+    for word, each in texts.items():
+        parts = [
+            (read.documents, read.values)
+            for read in read_tokens(
+                lm, each, manifolds.layers, manifolds.positions, manifolds.skip, progress=False
+            )
+        ]
+        documents = np.concatenate([part for part, _ in parts])
+        for index, layer in enumerate(manifolds.layers):
+            estimate = manifolds.at(layer, "principal").estimate
+            if not isinstance(estimate, Principal):
+                raise ValueError(f"the manifold of layer {layer} has no mean: fit kind 'principal'")
+            centre = estimate.mean / np.linalg.norm(estimate.mean)
+            streams = np.concatenate([values[:, index].double().numpy() for _, values in parts])
+            cosines = streams @ centre / np.linalg.norm(streams, axis=1)
+            means = document_means(cosines, documents)
+            drawn = resamples(len(means), _RESAMPLES, np.random.default_rng(0)) @ means / len(means)
+            low, high = percentiles(drawn, 0.95)
+            rows.append((word, layer, float(means.mean()), float(low), float(high)))
+    return pd.DataFrame(rows, columns=["text", "layer", "cosine", "low", "high"])
+
+
+def centre_in_words(found: pd.DataFrame) -> str:
+    """Whether random tokens are nearer to that mean than ordinary text; rows of `towards_centre`,
+    "ordinary" and "random tokens" among them."""
+    means = found.groupby("text")["cosine"].mean()
+    usual, noise = means["ordinary"], means["random tokens"]
+    nearer = "nearer" if noise > usual else "no nearer"
+    return (
+        f"What the model makes of random tokens lies {nearer} to the mean stream than ordinary "
+        f"text does (cosine {noise:.2f}, of ordinary text {usual:.2f}, means over layers)."
+    )
 
 
 def auc(low: Floats, high: Floats, *, seed: int = 0) -> tuple[float, float, float]:

@@ -218,14 +218,14 @@ def in_short(found: pd.DataFrame) -> str:
     mine = found[found["outcome"] == "ceiling"]
     kl = mine[(mine["matched"] == "norm") & (mine["predictor"] == "kl")].iloc[0]
     apart = mine[mine["predictor"].str.contains(" ")]
-    tells = int((apart["beside_high"] < 0).sum())
+    tells, against = (
+        int((apart["beside_high"] < 0).sum()),
+        int((apart["beside_low"] > 0).sum()),
+    )
     adds = (
-        "Across vectors distance from ordinary text adds nothing to KL and norm: none of "
-        f"{len(apart)} measures of it tells, clear of zero, that what leads further off breaks "
-        "earlier"
-        if tells == 0
-        else f"Across vectors {tells} of {len(apart)} measures of distance tell beside KL and norm "
-        "that what leads further off breaks earlier"
+        f"Across vectors, beside KL and norm, {tells or 'none'} of {len(apart)} measures of "
+        "distance from ordinary text tells, clear of zero, that what leads further off breaks "
+        f"earlier, and {against or 'none'} the opposite"
     )
     return f"{adds}. KL at the same norm does tell: {_said(kl, 'alone')}."
 
