@@ -5,6 +5,12 @@ Every function takes a tidy frame first and plain values by keyword, and notes i
 nothing of models, files or notebooks. Text from a model is escaped on the way in.
 """
 
+from workbench.condition_figures import (
+    class_planes,
+    gate_curves,
+    similarity_histograms,
+    variance_by_layer,
+)
 from workbench.detector_figures import predicted_ceilings
 from workbench.distance_law_figures import distance_collapse, distance_laws
 from workbench.judge_figures import error_by_agreement, judge_agreement
@@ -31,6 +37,7 @@ from workbench.training_figures import loss_curves
 
 __all__ = [
     "across_vectors",
+    "class_planes",
     "distance_by_form",
     "distance_by_layer",
     "distance_collapse",
@@ -38,6 +45,7 @@ __all__ = [
     "distance_link",
     "distance_sensitivity",
     "error_by_agreement",
+    "gate_curves",
     "judge_agreement",
     "law_curves",
     "law_scores",
@@ -52,10 +60,12 @@ __all__ = [
     "pairs_needed",
     "predicted_ceilings",
     "separation",
+    "similarity_histograms",
     "slopes_by_layer",
     "survival_map",
     "sweep_curves",
     "token_bars",
     "trait_against_coherence",
     "trait_and_utility",
+    "variance_by_layer",
 ]
