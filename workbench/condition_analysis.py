@@ -16,9 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 from workbench import figures, tables
 from workbench.condition_checks import all_scores, auc, curves, held_out
 from workbench.condition_search import ConditionSearch, check_labels, find_condition_point
-from workbench.conditions import Condition, Reads, mean_streams
+from workbench.conditions import Condition, Reads
 from workbench.confounds import confound_scores, confounds, length_matched
 from workbench.intervals import Floats
+from workbench.mean_streams import mean_streams
 from workbench.positions import Positions, prompt
 from workbench.report import Export, export
 from workbench.similarity import Similarity
@@ -92,7 +93,9 @@ def save_analysis(
     batches = [to_batch(lm, making), to_batch(lm, prompts)]
     made = check_labels(making_labels, len(making))
     wanted = check_labels(labels, len(prompts))
-    (first,), (second,) = (mean_streams(lm, batch, [condition]) for batch in batches)
+    (first,), (second,) = (
+        mean_streams(lm, batch, [(condition.places, condition.positions)]) for batch in batches
+    )
     seen = [condition.resembles(each).cpu().numpy() for each in (first, second)]
     search = find_condition_point(seen[0], made, chosen, most_layers=most_layers)
     point = search.best
