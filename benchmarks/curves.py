@@ -27,6 +27,7 @@ class Curves:
     halves  kind -> half-life of its law, see study_odds.py; empty where that was not studied
     geometry  "KIND PLACE" -> (K,) distance of fixed texts' tokens from ordinary text, in shares of
             what 95 % of ordinary tokens keep within, see study_manifold.py; empty likewise
+    shipped  rule -> what `ceiling_from_geometry` says as it is shipped, see there; empty likewise
     """
 
     grid: Floats
@@ -34,6 +35,7 @@ class Curves:
     rivals: Mapping[str, Floats]
     halves: Mapping[str, float] = field(default_factory=dict)
     geometry: Mapping[str, Floats] = field(default_factory=dict)
+    shipped: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -43,9 +45,11 @@ class Curves:
         sign: int,
         halves: pd.DataFrame | None = None,
         distances: pd.DataFrame | None = None,
+        shipped: pd.DataFrame | None = None,
     ) -> Curves:
-        """One side of a sweep of study_ceilings.py, with its half-lives of study_odds.py and its
-        distances of study_manifold.py, which is on fewer coefficients: between them on a line."""
+        """One side of a sweep of study_ceilings.py, with its half-lives of study_odds.py, and of
+        study_manifold.py its ceilings by geometry and its distances, which are on fewer
+        coefficients: between them on a line."""
         mine = texts[sign * texts["coefficient_norm"] >= 0]
         mine = mine.assign(size=mine["coefficient_norm"].abs()).sort_values(
             ["prompt_index", "size"]
@@ -65,11 +69,14 @@ class Curves:
                 kind: float(halves.set_index("sign")[kind].fillna(BEYOND)[sign]) for kind in KINDS
             },
             {} if distances is None else distances_on(grid, distances, sign),
+            {}
+            if shipped is None
+            else shipped[shipped["sign"] == sign].set_index("rule")["ceiling"].to_dict(),
         )
 
     def of_prompts(self, rows: Sequence[int]) -> Curves:
         """The same for some prompts, which may stand twice. What rivals read (`rivals`, `halves`,
-        `geometry`) was measured on texts of its own and stays."""
+        `geometry`, `shipped`) was measured on texts of its own and stays."""
         return replace(self, texts={k: v[rows] for k, v in self.texts.items()})
 
 

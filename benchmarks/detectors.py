@@ -104,14 +104,23 @@ def mean_excess(curves: Curves, rise: float) -> float:
 
 def off_manifold(which: str, *, rise: bool = False) -> Rule:
     """Where the mean distance of texts' tokens from ordinary text reaches so many times what 95 %
-    of ordinary tokens keep within, or (`rise`) what it is unsteered: no text is written, as in
-    `workbench.ceiling_from_geometry`."""
+    of ordinary tokens keep within, or (`rise`) what it is unsteered: no text is written."""
 
     def rule(curves: Curves, times: float) -> float:
         found = curves.geometry.get(which)
         if found is None:
             return float("nan")
         return rises_to(curves.grid, found / found[0] if rise else found, times)
+
+    return rule
+
+
+def shipped(which: str) -> Rule:
+    """`workbench.ceiling_from_geometry` as it is shipped: it reads prompts, whatever is swept."""
+
+    def rule(curves: Curves, _: float) -> float:
+        found = curves.shipped.get(which, float("nan"))
+        return float(np.clip(found, 1e-3, BEYOND))
 
     return rule
 
@@ -199,7 +208,7 @@ def constant(_: Curves, norms: float) -> float:
     return norms
 
 
-# What 95 % of ordinary tokens keep within is 1, by which `ceiling_from_geometry` goes.
+# What 95 % of ordinary tokens keep within is 1.
 _BY_DISTANCE: Mapping[str, Rule] = {
     "geometry, steered layer": off_manifold("principal steered"),
     "geometry, last layer": off_manifold("principal last"),
@@ -209,11 +218,16 @@ _BY_DISTANCE: Mapping[str, Rule] = {
 _BY_RISE: Mapping[str, Rule] = {
     "geometry, rise in own length": off_manifold("raw steered", rise=True),
 }
+_SHIPPED: Mapping[str, Rule] = {
+    "geometry, shipped: Rise": shipped("rise"),
+    "geometry, shipped: Beyond": shipped("beyond"),
+}
 OURS: Mapping[str, Rule] = {
     "share intact": share_intact,
     "mean excess": mean_excess,
     **_BY_DISTANCE,
     **_BY_RISE,
+    **_SHIPPED,
 }
 RIVALS: Mapping[str, Rule] = {
     "ALERT as coded": alert_coded,
@@ -240,6 +254,7 @@ PUBLISHED: Mapping[str, float | None] = {
     "ALERT as meant": 0.2,
     "iso-KL": 1.0,
     "change point": 0.0,
+    **dict.fromkeys(_SHIPPED, 0.0),
     "utility half-life": 1.0,
     "preference half-life": 1.0,
     "constant": 0.5,
@@ -258,6 +273,7 @@ CHOICES: Mapping[str, Floats] = {
     "corpus loss": np.geomspace(0.01, 5, 40),
     "distinct-2": np.geomspace(0.005, 0.6, 30),
     "change point": np.zeros(1),
+    **dict.fromkeys(_SHIPPED, np.zeros(1)),
     "utility half-life": np.geomspace(0.05, 2, 60),
     "preference half-life": np.geomspace(0.05, 2, 60),
     "constant": np.geomspace(0.1, 1.6, 60),

@@ -5,7 +5,7 @@
 The cases are those of study_ceilings.py (studies.py) without one of its three methods, random and
 shuffled-label directions too, of one seed unless told. The manifolds are fitted and calibrated on
 the grammar's own text; fixed texts of the trait, which neither made the vector nor are swept, are
-read by the steered model. Two tables a model:
+read by the steered model. Three tables a model:
 
 study_manifold_MODEL    a row per case, coefficient and `place` ("steered": the steered layer,
                         "last": the last one), means over tokens: `KIND`, the distance in shares of
@@ -16,6 +16,9 @@ study_manifold_MODEL    a row per case, coefficient and `place` ("steered": the 
 study_directions_MODEL  a row per case: `cos_first` and `cos_top`, |cos| to the first principal
                         component of ordinary text and to the span of the first eight; `inside`, the
                         share of its squared length along the tangent
+study_geometric_MODEL   a row per case, sign and rule ("rise", "beyond"): `ceiling`, what
+                        `ceiling_from_geometry` says as it is shipped, of prompts that are not
+                        swept; infinite where it sees none
 
 Kinds of distance: "principal" and "neighbours" of streams at unit length (the package's default),
 and "raw", the first of streams as long as they are. What comes of it is told by
@@ -33,16 +36,19 @@ import torch
 from studies import COEFFICIENTS, Case, Study, direction  # puts the checkout on the path
 
 from workbench import manifold, ordinary
-from workbench.calibrated import Manifold
 from workbench.downstream import Seen, steered_streams
+from workbench.geometric_ceiling import ceiling_from_geometry
 from workbench.manifold import Manifolds
+from workbench.manifolds import Manifold
 from workbench.models import LM
 from workbench.reference import chosen_tokens
-from workbench.tokens import encode
+from workbench.tokens import Prompt, encode
+from workbench.too_far import Beyond, Rise
 from workbench.vectors import SteeringVector
 
 DOCUMENTS, SAMPLE = 300, 1024
 TEXTS = 4
+PROMPTS, REACH = 8, float(COEFFICIENTS[-1])
 TOP = 8  # principal components
 # Five sizes of either sign, from the study's own grid.
 GRID = COEFFICIENTS[[1, 4, 7, 10, 13, 16, 19, 22, 25, 28, 31]]
@@ -50,18 +56,22 @@ SETTINGS = {
     "documents": DOCUMENTS,
     "sample": SAMPLE,
     "texts": TEXTS,
+    "prompts": PROMPTS,
     "grid": GRID.round(6).tolist(),
 }
 METHODS = ("mean_difference", "logistic", "random", "shuffled")
 CODE = (
-    "calibrated",
     "calibration",
     "controls",
+    "dealing",
     "distributions",
     "downstream",
     "estimates",
     "extract",
+    "geometric_ceiling",
+    "intervals",
     "manifold",
+    "manifolds",
     "methods",
     "moments",
     "multiples",
@@ -70,13 +80,18 @@ CODE = (
     "positions",
     "reading",
     "reference",
+    "reference_files",
+    "splits",
     "steering",
     "streaming",
     "streams",
+    "tokens",
+    "too_far",
     "tracing",
     "updates",
     "vectors",
     "wren.batches",
+    "wren.grammar",
 )
 
 
@@ -115,8 +130,9 @@ def streams(
     return steered_streams(lm, batch, vector.at, rows, values, layers, touched)
 
 
-def measure(lm: LM, case: Case) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A case's distances, a row per coefficient and place, and what its direction is like."""
+def measure(lm: LM, case: Case) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """A case's distances, a row per coefficient and place; what its direction is like; and the
+    ceilings that geometry tells."""
     vector = direction(lm, case)
     places = {"steered": case.layer, "last": lm.layers - 1}
     layers = sorted(set(places.values()))
@@ -129,7 +145,18 @@ def measure(lm: LM, case: Case) -> tuple[pd.DataFrame, pd.DataFrame]:
     ]
     every = pd.concat(parts, ignore_index=True)
     means = every.groupby(["place", "coefficient_norm"], sort=True).mean().reset_index()
-    return means, pd.DataFrame([about(vector, manifolds_of(lm))])
+    told = shipped(lm, vector, case.pairs.report.prompts[:PROMPTS])
+    return means, pd.DataFrame([about(vector, manifolds_of(lm))]), told
+
+
+def shipped(lm: LM, vector: SteeringVector, prompts: Sequence[Prompt]) -> pd.DataFrame:
+    """`ceiling_from_geometry` by both rules."""
+    rows = []
+    for name, rule, unit in (("rise", Rise(), False), ("beyond", Beyond(), True)):
+        known = manifolds_of(lm, unit=unit)
+        found = ceiling_from_geometry(lm, vector, prompts, rule=rule, manifolds=known, reach=REACH)
+        rows += [{"rule": name, "sign": sign, "ceiling": found[sign]} for sign in (1, -1)]
+    return pd.DataFrame(rows)
 
 
 def tokens(lm: LM, seen: Seen, layer: int, index: int) -> pd.DataFrame:
@@ -159,7 +186,7 @@ def about(vector: SteeringVector, manifolds: Manifolds) -> dict[str, float]:
 
 
 STUDY = Study(
-    tables=("manifold", "directions"),
+    tables=("manifold", "directions", "geometric"),
     measure=measure,
     settings=SETTINGS,
     modules=CODE,

@@ -4,10 +4,12 @@
 
 The differences of means of the studies (studies.py), of one seed unless told. Of each: the whole
 vector, its part along the tangent of the manifold of ordinary text (the principal components with
-90 % of its variance) and the rest, each steered by at the same lengths. One table a model:
+90 % of its variance) and the rest, each steered by at the same lengths; beside them the same two
+parts of a random direction. One table a model:
 
-study_parts_MODEL  a row per case, `part` ("whole", "inside", "outside") and coefficient:
-                   `preference` and `utility`, log-odds in nats, means over pairs; `kl`,
+study_parts_MODEL  a row per case, `part` ("whole", "inside", "outside", "random inside",
+                   "random outside") and coefficient: `preference` and `utility`, log-odds in nats,
+                   and `both`, the mean log-probability of the two answers, means over pairs; `kl`,
                    KL(steered || unsteered) of the next token of fixed texts; `share`, of the
                    vector's squared length what lies in the part; `chance`, what would of a random
                    one's
@@ -22,6 +24,7 @@ from studies import COEFFICIENTS, Case, Study, direction  # puts the checkout on
 from study_manifold import CODE as MANIFOLD
 from study_manifold import SETTINGS, manifolds_of, streams, texts_of
 
+from workbench.controls import random_like
 from workbench.law_quantities import curves, means
 from workbench.law_shapes import KINDS
 from workbench.models import LM
@@ -41,11 +44,14 @@ def measure(lm: LM, case: Case) -> tuple[pd.DataFrame]:
     inside = float(here.share_inside(vector.directions[case.layer].double()))
     chance = here.chance
     along, off = parts(vector, manifolds)
+    random_along, random_off = parts(random_like(vector, case.seed), manifolds)
     rows = []
     for name, made, share, expected in (
         ("whole", vector, 1.0, 1.0),
         ("inside", along, inside, chance),
         ("outside", off, 1 - inside, 1 - chance),
+        ("random inside", random_along, chance, chance),
+        ("random outside", random_off, 1 - chance, 1 - chance),
     ):
         frame = odds(lm, made, case.pairs.select[:PAIRS], GRID, quiet=True)
         kl = pd.concat(
@@ -53,7 +59,8 @@ def measure(lm: LM, case: Case) -> tuple[pd.DataFrame]:
             for seen in streams(lm, made, texts_of(case)[:TEXTS], GRID, [case.layer])
         )
         kl = kl.groupby("coefficient")["kl"].mean().sort_index().to_numpy()
-        found = {kind: means(curves(frame, kind)[1]) for kind in KINDS}
+        frame["both"] = -(frame["loss_positive"] + frame["loss_negative"]) / 2
+        found = {name: means(curves(frame, name)[1]) for name in (*KINDS, "both")}
         table = pd.DataFrame({"part": name, "coefficient_norm": GRID, **found, "kl": kl})
         rows.append(table.assign(share=share, chance=expected))
     return (pd.concat(rows, ignore_index=True),)

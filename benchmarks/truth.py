@@ -66,11 +66,12 @@ def sides(directory: Path, step: int = 1) -> Iterator[Truth]:
         beside = dict(iter(rivals.groupby("sweep")))
         halves = by_case(f"study_halves_{model}", directory)
         distances = by_case(f"study_manifold_{model}", directory)
+        shipped = by_case(f"study_geometric_{model}", directory)
         texts.attrs = rivals.attrs = {}  # pandas copies them at every step
         for number, sweep in list(texts.groupby("sweep"))[::step]:
             for sign in (1, -1):
                 case = case_of(sweep)
-                more = halves.get(case), distances.get(case)
+                more = halves.get(case), distances.get(case), shipped.get(case)
                 curves = Curves.of(sweep, beside[number], sign, *more)
                 ceiling = truth_of(curves)
                 floor = noise_floor(curves, ceiling, rng) if np.isfinite(ceiling) else np.nan

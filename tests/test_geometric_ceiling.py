@@ -1,6 +1,8 @@
-"""The ceiling told by geometry: by one pass at the steered layer, by bisection after it."""
+"""The ceiling told by geometry: from one pass at the steered layer, by bisection after it."""
 
 import math
+from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,21 +11,34 @@ from architectures import SENTENCES
 from made_up import made_up
 from test_geometry import manifolds as manifolds  # the fixture
 
+from workbench import manifold, tracing
 from workbench.geometric_ceiling import _search, ceiling_from_geometry
-from workbench.geometry import displacement
 from workbench.manifold import Manifolds
 from workbench.models import LM
+from workbench.positions import content, mask
+from workbench.reference import chosen_tokens
+from workbench.tokens import encode
+from workbench.too_far import Beyond, Rise
 
 TEXTS = (SENTENCES[1], SENTENCES[3], SENTENCES[5])
 
 
-def shares(tiny: LM, manifolds: Manifolds, grid, layer: int) -> np.ndarray:
-    frame = displacement(
-        tiny, made_up(tiny), TEXTS, grid, manifolds, kinds=["principal"], layers=[layer]
-    )
-    weighted = frame["beyond_principal"] * frame["tokens"]
-    sums = weighted.groupby(frame["coefficient_norm"]).sum()
-    return (sums / frame.groupby("coefficient_norm")["tokens"].sum()).to_numpy()
+@pytest.fixture(scope="module")
+def raw(tiny: LM) -> Manifolds:
+    """Of streams in their own length."""
+    rng = Random(0)
+    texts = [" ".join(rng.sample(SENTENCES, 2))[: rng.randint(40, 90)] for _ in range(80)]
+    return manifold.fit(tiny, texts, unit=False, kinds=["principal"], progress=False)
+
+
+def steered(tiny: LM, manifolds: Manifolds, c: float, layer: int) -> torch.Tensor:
+    """Distances of the tokens that count."""
+    batch = encode(tiny, list(TEXTS))
+    touched = mask(chosen_tokens(tiny, batch, content, manifolds.skip))
+    streams = tracing.activations(
+        tiny, batch, [layer], touched, interventions=made_up(tiny).at(c)
+    ).values[:, 0]
+    return manifolds.at(layer, "principal").distance(streams)
 
 
 @pytest.mark.parametrize("layer", [1, 2])
@@ -31,30 +46,51 @@ def test_half_of_the_tokens_lie_beyond_from_there_on(
     tiny: LM, manifolds: Manifolds, layer: int
 ) -> None:
     found = ceiling_from_geometry(
-        tiny, made_up(tiny), TEXTS, manifolds=manifolds, layer=layer, tolerance=0.02
+        tiny, made_up(tiny), TEXTS, rule=Beyond(), manifolds=manifolds, layer=layer, tolerance=0.02
     )
+    bound = manifolds.at(layer, "principal").threshold()
     for sign in (1, -1):
-        here = found[sign]
-        assert 0 < here < 2
-        around = shares(tiny, manifolds, sign * here * np.array([0.9, 1.1]), layer)
-        below, above = around if sign == 1 else around[::-1]
+        assert 0 < found[sign] < 2
+        below, above = (
+            float(
+                (steered(tiny, manifolds, sign * part * found[sign], layer) > bound).double().mean()
+            )
+            for part in (0.9, 1.1)
+        )
         assert below < 0.5 <= above
     assert found.layer == layer
     assert found.kind == "principal"
-    assert found.tried["beyond"].between(0, 1).all()
+    assert found.tried["reached"].between(0, 1).all()
 
 
-def test_the_steered_layer_takes_one_pass_and_others_few(tiny: LM, manifolds: Manifolds) -> None:
-    one = ceiling_from_geometry(tiny, made_up(tiny), TEXTS, manifolds=manifolds)
-    assert (one.passes, one.rows) == (1, 3)
-    other = ceiling_from_geometry(tiny, made_up(tiny), TEXTS, manifolds=manifolds, layer=2)
-    assert other.passes <= 8
-    assert other.rows <= 3 * (1 + 10 + 2 * 6)
-    assert "passes" in repr(other)
+@pytest.mark.parametrize("layer", [1, 2])
+def test_the_mean_distance_has_risen_from_there_on(tiny: LM, raw: Manifolds, layer: int) -> None:
+    found = ceiling_from_geometry(
+        tiny, made_up(tiny), TEXTS, manifolds=raw, layer=layer, tolerance=0.01
+    )
+    unsteered = steered(tiny, raw, 0.0, layer).mean()
+    for sign in (1, -1):
+        assert 0 < found[sign] < 2
+        here = steered(tiny, raw, sign * found[sign], layer).mean() / unsteered
+        assert float(here) == pytest.approx(Rise().times, abs=0.01)
 
 
-def test_nothing_too_far_within_reach(tiny: LM, manifolds: Manifolds) -> None:
-    found = ceiling_from_geometry(tiny, made_up(tiny), TEXTS, manifolds=manifolds, reach=1e-4)
+def test_the_steered_layer_takes_one_pass_and_others_few(tiny: LM, raw: Manifolds) -> None:
+    runs: list[int] = []
+    block: Any = tiny.model.model.layers[0]
+    handle = block.register_forward_pre_hook(lambda *_: runs.append(1))
+    try:
+        one = ceiling_from_geometry(tiny, made_up(tiny), TEXTS, manifolds=raw)
+    finally:
+        handle.remove()
+    assert (len(runs), one.rows) == (1, 3)
+    other = ceiling_from_geometry(tiny, made_up(tiny), TEXTS, manifolds=raw, layer=2)
+    assert other.rows <= 3 * (1 + 10 + 2 * 7)
+    assert "texts read" in repr(other)
+
+
+def test_nothing_too_far_within_reach(tiny: LM, raw: Manifolds) -> None:
+    found = ceiling_from_geometry(tiny, made_up(tiny), TEXTS, manifolds=raw, reach=1e-4)
     assert found.sides == {1: math.inf, -1: math.inf}
 
 
@@ -69,20 +105,28 @@ def test_a_search_finds_a_step() -> None:
 
 
 def test_a_manifold_is_made_where_none_is_given(tiny: LM) -> None:
-    found = ceiling_from_geometry(tiny, made_up(tiny), TEXTS)
-    assert found[1] > 0
+    for rule in (Rise(), Beyond()):
+        assert ceiling_from_geometry(tiny, made_up(tiny), TEXTS, rule=rule)[1] > 0
 
 
-def test_bad_input_is_refused(tiny: LM, manifolds: Manifolds) -> None:
-    for wrong in ({"level": 1.0}, {"share": 0}, {"reach": -1}, {"tolerance": math.nan}):
+def test_bad_input_is_refused(tiny: LM, manifolds: Manifolds, raw: Manifolds) -> None:
+    vector = made_up(tiny)
+    for make, named in (
+        (lambda: Rise(1.0), "times 1.0"),
+        (lambda: Beyond(level=1.0), "level"),
+        (lambda: Beyond(share=0), "share"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            make()
+    for wrong in ({"reach": -1}, {"tolerance": math.nan}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            ceiling_from_geometry(tiny, made_up(tiny), TEXTS, manifolds=manifolds, **wrong)
+            ceiling_from_geometry(tiny, vector, TEXTS, manifolds=raw, **wrong)
+    with pytest.raises(ValueError, match="fit it with unit=False"):
+        ceiling_from_geometry(tiny, vector, TEXTS, manifolds=manifolds)
     with pytest.raises(ValueError, match="from 1 on"):
-        ceiling_from_geometry(tiny, made_up(tiny), TEXTS, manifolds=manifolds, layer=0)
+        ceiling_from_geometry(tiny, vector, TEXTS, manifolds=raw, layer=0)
     with pytest.raises(ValueError, match="no ordinary text"):
-        ceiling_from_geometry(
-            tiny, made_up(tiny), TEXTS, manifolds=manifolds, level=0.01, share=0.5
-        )
+        ceiling_from_geometry(tiny, vector, TEXTS, manifolds=manifolds, rule=Beyond(0.01, 0.5))
     with pytest.raises(ValueError, match="no token"):
-        ceiling_from_geometry(tiny, made_up(tiny), ["a"], manifolds=manifolds)
+        ceiling_from_geometry(tiny, vector, ["a"], manifolds=raw)
     assert torch.is_grad_enabled()

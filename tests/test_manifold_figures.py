@@ -11,7 +11,7 @@ from architectures import SENTENCES
 from made_up import made_up
 from test_geometry import manifolds as manifolds  # the fixture
 
-from workbench import figures, geometry, manifold_views, projection
+from workbench import figures, geometry, manifold_checks, manifold_views, projection
 from workbench.manifold import Manifolds
 from workbench.models import LM
 from workbench.pairs import Pairs
@@ -150,22 +150,11 @@ def test_the_test_across_vectors_shows_ranks_within_layers() -> None:
 
 
 def test_spoiled_texts_are_of_the_same_words_or_length(tiny: LM) -> None:
-    found = manifold_views.spoiled(tiny, TEXTS)
+    found = manifold_checks.spoiled(tiny, TEXTS)
     assert set(found) == {"shuffled words", "loops", "random tokens"}
     for before, after in zip(TEXTS, found["shuffled words"], strict=True):
         assert sorted(before.split(" ")) == sorted(after.split(" "))
-    assert manifold_views.spoiled(tiny, TEXTS) == found
-
-
-def test_at_equal_trait_coherence_is_read_where_each_way_gives_as_much() -> None:
-    grid = np.linspace(0, 1, 11)
-    given, held = np.tile(grid, (6, 1)), np.tile(1 - grid, (6, 1))
-    curves = {"plain": (given, held), "kind": (given, np.ones((6, 11))), "none": (0 * given, held)}
-    table = manifold_views.compare_at(curves, grid, size=20).set_index(["way", "share"])
-    assert table.loc[("plain", 0.5), "coherence"] == pytest.approx(0.5)
-    assert table.loc[("kind", 0.5), "more"] == pytest.approx(0.5)
-    assert np.isnan(table.loc[("none", 0.5), "coherence"])
-    assert table.loc[("none", 0.5), "reached"] == 0
+    assert manifold_checks.spoiled(tiny, TEXTS) == found
 
 
 def test_a_layer_map_steers_at_every_layer(tiny: LM, manifolds: Manifolds) -> None:

@@ -22,6 +22,8 @@ def made_up(traits: int = 4) -> pd.DataFrame:
             ("whole", 10, 20, 5),
             ("inside", 10, 0, 1),
             ("outside", 0, 20, 4),
+            ("random inside", 0, 5, 1),
+            ("random outside", 0, 5, 1),
         ):
             for c in GRID:
                 rows.append(
@@ -34,6 +36,7 @@ def made_up(traits: int = 4) -> pd.DataFrame:
                         "coefficient_norm": c,
                         "preference": 3 + gain * more * c,
                         "utility": -20 - cost * more * c * c,
+                        "both": -30 - cost * more * c * c,
                         "kl": kl * c * c,
                         "share": 0.5,
                     }
@@ -54,6 +57,13 @@ def test_who_gains_and_who_costs_is_said(tmp_path: Path) -> None:
     assert half.loc["outside", "gain"] == pytest.approx(0, abs=1e-9)
     assert half.loc["inside − outside", "gain_low"] > 0
     assert half.loc["inside − outside", "cost_high"] < 0
+    assert half.loc["inside − outside", "both_high"] < 0
+    assert half.loc["inside − outside", ["gain_above", "both_above", "clusters"]].tolist() == [
+        4,
+        0,
+        4,
+    ]
+    assert half.loc["random inside − outside", "both"] == pytest.approx(0, abs=1e-9)
     assert half.loc["whole", "sides"] == 8
     assert "At 0.4 norms the part along the tangent gains more preference, and the part off" in (
         mediation.verdict(found)

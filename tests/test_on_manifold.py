@@ -4,16 +4,23 @@ import numpy as np
 import pytest
 import torch
 from architectures import SENTENCES
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from made_up import made_up
 from test_geometry import manifolds as manifolds  # the fixture
 
 import workbench as wb
 from workbench import manifold, tracing
+from workbench.estimates import Principal
 from workbench.manifold import Manifolds
 from workbench.models import LM
-from workbench.on_manifold import PullBack, PulledBack, natural, parts
-from workbench.positions import content
-from workbench.tokens import encode
+from workbench.on_manifold import PulledBack, natural, parts
+from workbench.positions import content, select
+from workbench.pull_back import Cloud, PullBack, _Path
+from workbench.reference import chosen_tokens
+from workbench.streaming import as_stream
+from workbench.tokens import Batch, encode
+from workbench.updates import Add
 
 
 def test_the_parts_of_a_vector_add_up(tiny: LM, manifolds: Manifolds) -> None:
@@ -64,41 +71,69 @@ def test_the_natural_step_is_the_shortest_in_mahalanobis_distance(
     assert float(turned.norm()) == pytest.approx(vector.norm(1), rel=1e-4)
 
 
-def test_pulled_back_streams_lie_near_and_keep_their_projection(
-    tiny: LM, manifolds: Manifolds
+def streams(lm: LM, batch: Batch, way: wb.steerable.Steerable, c: float) -> torch.Tensor:
+    found = tracing.activations(lm, batch, [1], content, interventions=way.at(c))
+    return found.values[:, 0]
+
+
+@pytest.mark.parametrize("unit", [True, False])
+def test_pulled_back_streams_lie_within_the_bound_and_keep_projection(
+    tiny: LM, manifolds: Manifolds, unit: bool
 ) -> None:
     vector, batch = made_up(tiny), encode(tiny, list(SENTENCES))
-    here = manifolds.at(1, "principal")
+    if not unit:
+        texts = [" ".join(SENTENCES[i % 6 :] + SENTENCES[: i % 6])[: 50 + i] for i in range(60)]
+        manifolds = manifold.fit(tiny, texts, [1], unit=False, kinds=["principal"], progress=False)
+    here, bound = manifolds.at(1, "principal"), manifolds.at(1, "principal").threshold()
     axis = vector.directions[1] / vector.norm(1)
-    for c in (-0.4, 0.3, 0.6):
-        plain, pulled = (
-            tracing.activations(tiny, batch, [1], content, interventions=each.at(c)).values[:, 0]
-            for each in (vector, PulledBack(vector, manifolds))
-        )
+    count = 0
+    for c in (-0.2, -0.05, 0.02, 0.05, 0.1):
+        plain = streams(tiny, batch, vector, c)
+        pulled = streams(tiny, batch, PulledBack(vector, manifolds), c)
+        covered = chosen_tokens(tiny, batch, content, manifolds.skip)
+        touched = covered[select(tiny, batch, content)]
         far, near = here.distance(plain), here.distance(pulled)
-        bound = here.threshold()
-        assert (far > bound).any()
-        assert torch.equal(pulled[far <= bound], plain[far <= bound])
-        assert (near <= far + 1e-3).all()
-        assert float((near[far > bound] < 1.05 * bound).double().mean()) > 0.5
-        # Lengthening after the pull moves the projection a little.
-        kept = (pulled @ axis) / (plain @ axis)
-        assert float((kept - 1).abs().median()) < 0.15
-        np.testing.assert_allclose(pulled.norm(dim=1), plain.norm(dim=1), rtol=1e-4)
+        beyond = touched & (far > bound)
+        assert torch.equal(pulled[~beyond], plain[~beyond])
+        cloud = Cloud.of(here.estimate)
+        end = _Path.of(plain, vector.directions[1], cloud, unit).squared(torch.zeros(len(plain)))
+        able = beyond & (end <= bound**2)
+        count += int(able.sum())
+        assert (near[able] <= 1.001 * bound).all()
+        np.testing.assert_allclose(pulled @ axis, plain @ axis, rtol=1e-3, atol=1e-2)
+        if unit:
+            np.testing.assert_allclose(pulled.norm(dim=1), plain.norm(dim=1), rtol=1e-4)
+    assert count > 30
 
 
-def test_in_their_own_length_the_projection_is_kept_exactly(tiny: LM) -> None:
-    texts = [" ".join(SENTENCES[i % 6 :] + SENTENCES[: i % 6])[: 50 + i] for i in range(60)]
-    raw = manifold.fit(tiny, texts, [1], unit=False, kinds=["principal"], progress=False)
+def test_where_nothing_near_has_the_projection_a_stream_goes_to_the_path_s_end(
+    tiny: LM, manifolds: Manifolds
+) -> None:
+    """Far out the likeliest stream with the projection lies beyond the bound, too."""
     vector, batch = made_up(tiny), encode(tiny, list(SENTENCES))
+    here = manifolds.at(1, "principal")
     plain, pulled = (
-        tracing.activations(tiny, batch, [1], content, interventions=each.at(0.5)).values[:, 0]
-        for each in (vector, PulledBack(vector, raw))
+        streams(tiny, batch, each, 5.0) for each in (vector, PulledBack(vector, manifolds))
     )
-    axis = vector.directions[1] / vector.norm(1)
-    np.testing.assert_allclose(pulled @ axis, plain @ axis, rtol=1e-3, atol=1e-2)
-    near = raw.at(1).distance(pulled)
-    assert (near <= raw.at(1).distance(plain) + 1e-3).all()
+    moved = (plain != pulled).any(dim=1)
+    assert moved.any()
+    assert (here.distance(pulled)[moved] < here.distance(plain)[moved]).all()
+    assert (here.distance(pulled)[moved] > here.threshold()).any()
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), rank=st.integers(1, 6), unit=st.booleans())
+def test_distances_along_a_path_are_those_of_its_points(seed: int, rank: int, unit: bool) -> None:
+    rng = np.random.default_rng(seed)
+    basis = np.linalg.qr(rng.standard_normal((6, 6)))[0].T
+    fit = Principal(rng.standard_normal(6), basis[:rank], rng.uniform(0.2, 5, rank), 0.7)
+    hidden = torch.from_numpy(3 * rng.standard_normal((5, 6))).float()
+    path = _Path.of(hidden, torch.from_numpy(rng.standard_normal(6)), Cloud.of(fit), unit)
+    for t in (0.0, 0.3, 1.0):
+        here = torch.full((5,), t)
+        points = as_stream(path.at(here), unit).double().numpy()
+        np.testing.assert_allclose(path.squared(here).sqrt(), fit.distance(points), rtol=2e-3)
+    np.testing.assert_allclose(path.at(torch.ones(5)), hidden, rtol=1e-3, atol=1e-3)
 
 
 def test_nothing_changes_at_zero(tiny: LM, manifolds: Manifolds) -> None:
@@ -119,7 +154,9 @@ def test_what_is_missing_is_named(tiny: LM, manifolds: Manifolds) -> None:
     )
     with pytest.raises(ValueError, match="no 'principal' manifold of layer 9"):
         parts(other, manifolds)
-    update = PulledBack(vector, manifolds).at(1.0)[0].update
+    added, pulled = PulledBack(vector, manifolds).at(1.0)
+    assert isinstance(added.update, Add)
+    update = pulled.update
     assert isinstance(update, PullBack)
     assert update.width == tiny.width
     assert update.origin is not None

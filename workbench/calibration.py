@@ -64,10 +64,9 @@ class Calibration:
         """
         if not 0 < level < 1:
             raise ValueError(f"level {level!r}: give a share between 0 and 1")
+        _check(per)
         if per == "token":
             return float(np.quantile(self.distances, level))
-        if per != "document":
-            raise ValueError(f"per {per!r} is not 'token' or 'document'")
         rank = math.ceil((self.texts + 1) * level - 1e-9)
         if rank > self.texts:
             raise ValueError(
@@ -77,7 +76,9 @@ class Calibration:
         return float(self.means[rank - 1])
 
     def rank(self, distances: ArrayLike, per: Per = "token") -> Floats:
-        """The share of ordinary tokens, or documents' means, that lie nearer: as shaped."""
+        """The share of ordinary tokens, or documents' means, that lie nearer: as shaped. Raises
+        ValueError for another `per`."""
+        _check(per)
         known = self.ordered if per == "token" else self.means
         return np.searchsorted(known, np.asarray(distances, dtype=float)) / len(known)
 
@@ -90,6 +91,11 @@ class Calibration:
         if per == "document":
             return bootstrap_mean(document_means(distances, documents) > bound, bounds=(0, 1))
         return bootstrap_mean(distances > bound, documents, bounds=(0, 1))
+
+
+def _check(per: str) -> None:
+    if per not in PER:
+        raise ValueError(f"per {per!r} is not 'token' or 'document'")
 
 
 def document_means(distances: Floats, documents: np.ndarray) -> Floats:

@@ -21,8 +21,8 @@ from sklearn.isotonic import IsotonicRegression
 
 from workbench import tables
 from workbench.intervals import Floats, Interval, percentiles
-from workbench.manifold_findings import CASE, KINDS, PLACES, in_words, side, studied
-from workbench.wording import number
+from workbench.manifold_findings import CASE, KINDS, NORM, PLACES, in_words, side, studied
+from workbench.wording import estimate, number
 
 OUTCOMES = {
     "coherence": "coherence",
@@ -98,6 +98,10 @@ def judged(frame: pd.DataFrame) -> pd.DataFrame:
     `total` (of what the other traits' mean is off by) and `rho` (Spearman's, of damage and
     predictor within each side, their mean). Cells of fewer than three traits are left out.
 
+    The norm takes few values, so that its law is the curve over them, which any vector has; what
+    else a law tells must show at one size. So `squares_at` and `total_at` are the same of the size
+    nearest to `NORM` alone, beside the other traits' mean there.
+
     frame  rows of `points`
     """
     rows = []
@@ -107,20 +111,28 @@ def judged(frame: pd.DataFrame) -> pd.DataFrame:
             if len(traits) < 3:
                 continue
             damage = part[outcome].to_numpy()
+            norms = part["norm"].to_numpy()
+            here = norms == norms[np.abs(norms - NORM).argmin()]
             for trait in traits:
                 mine = (part["trait"] == trait).to_numpy()
-                total = float(((damage[mine] - damage[~mine].mean()) ** 2).sum())
+                total = _squares(damage[mine], damage[~mine].mean())
+                total_at = _squares(damage[mine & here], damage[~mine & here].mean())
                 runs = part[mine].groupby(["seed", "sign"]).ngroup().to_numpy()
                 for predictor in PREDICTORS:
                     x = part[predictor].to_numpy()
                     law = IsotonicRegression(out_of_bounds="clip").fit(x[~mine], damage[~mine])
                     row = {"outcome": outcome, "predictor": predictor, "trait": trait}
                     row |= dict(zip(_CELL, cell, strict=True))
-                    row["squares"] = float(((damage[mine] - law.predict(x[mine])) ** 2).sum())
-                    row["total"] = total
+                    row |= {"total": total, "total_at": total_at}
+                    row["squares"] = _squares(damage[mine], law.predict(x[mine]))
+                    row["squares_at"] = _squares(damage[mine & here], law.predict(x[mine & here]))
                     row["rho"] = _within(x[mine], damage[mine], runs)
                     rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _squares(values: Floats, told: Floats | float) -> float:
+    return float(((values - told) ** 2).sum())
 
 
 def _within(x: Floats, damage: Floats, runs: np.ndarray) -> float:
@@ -139,22 +151,29 @@ def held_out(
     laws: pd.DataFrame, *, by: tuple[str, ...] = ("depth", "method"), size: int = 1000
 ) -> pd.DataFrame:
     """R² on traits that were left out, and how much more it is than the norm's: one row per
-    outcome, `by` and predictor, with 95 % intervals that resample traits and models at once.
+    outcome, `by` and predictor, with 95 % intervals that resample traits and models at once. What
+    laws were fitted to is not drawn anew: the intervals are of the errors, not of the laws.
 
     laws  rows of `judged`
 
     R² = 1 - squares / total; below 0 a law is worse than the mean of the other traits. Columns
-    `r2`, `beyond_norm`, each with `…_low`, `…_high`; `rho`, the mean within a side; `traits`.
+    `r2`, `beyond_norm` and, at one size, `at_size`, each with `…_low`, `…_high`; `rho`, the mean
+    within a side; `traits`.
     """
     rows = []
     for (outcome, *cell), part in laws.groupby(["outcome", *by], sort=False):
         counts = _draws(part, size)
-        norm = _r2(part, "norm", counts)
+        norm = _r2(part, "norm", counts, "")
         for predictor in PREDICTORS:
-            own = _r2(part, predictor, counts)
+            own = _r2(part, predictor, counts, "")
+            at_size = _r2(part, predictor, counts, "_at")
             row: dict[str, object] = {"outcome": outcome, **dict(zip(by, cell, strict=True))}
             row["predictor"] = predictor
-            for name, values in (("r2", own), ("beyond_norm", own - norm)):
+            for name, values in (
+                ("r2", own),
+                ("beyond_norm", own - norm),
+                ("at_size", at_size),
+            ):
                 found = _interval(values)
                 row |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
             mine = part[part["predictor"] == predictor]
@@ -176,13 +195,13 @@ def _draws(part: pd.DataFrame, size: int) -> Mapping[str, pd.DataFrame]:
     return made
 
 
-def _r2(part: pd.DataFrame, predictor: str, counts: Mapping[str, pd.DataFrame]) -> Floats:
+def _r2(part: pd.DataFrame, predictor: str, counts: Mapping[str, pd.DataFrame], end: str) -> Floats:
     """(1 + R,) of a predictor: as it is, and of every resample."""
     mine = part[part["predictor"] == predictor]
     weights = np.ones((len(counts["trait"]), len(mine)))
     for name, drawn in counts.items():
         weights *= drawn[mine[name]].to_numpy()
-    squares, total = weights @ mine["squares"].to_numpy(), weights @ mine["total"].to_numpy()
+    squares, total = (weights @ mine[f"{name}{end}"].to_numpy() for name in ("squares", "total"))
     return 1 - squares / np.where(total > 0, total, np.nan)
 
 
@@ -201,18 +220,12 @@ def shown(found: pd.DataFrame, outcome: str) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "law of": [in_words(name) for name in mine["predictor"]],
-            "R² on traits left out": [_said(row, "r2") for _, row in mine.iterrows()],
-            "beyond the norm's": [_said(row, "beyond_norm") for _, row in mine.iterrows()],
+            "R² on traits left out": [estimate(row, "r2") for _, row in mine.iterrows()],
+            "beyond the norm's": [estimate(row, "beyond_norm") for _, row in mine.iterrows()],
+            f"R² at {NORM:.2g} norms": [estimate(row, "at_size") for _, row in mine.iterrows()],
             "ρ within a sweep": [number(value, "+.2f") for value in mine["rho"]],
         }
     )
-
-
-def _said(row: pd.Series, name: str) -> str:
-    value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
-    if not np.isfinite(value):
-        return "–"
-    return f"{number(value, '+.2f')} [{number(low, '+.2f')}, {number(high, '+.2f')}]"
 
 
 def verdict(found: pd.DataFrame) -> str:
@@ -231,10 +244,13 @@ def verdict(found: pd.DataFrame) -> str:
         behind = int((own["beyond_norm_high"] < 0).sum())
         said.append(
             f"{words.capitalize()}, on traits left out: a law of the norm has an R² of "
-            f"{_said(mine.loc['norm'], 'r2')}, of KL {_said(mine.loc['kl'], 'r2')}, of the best "
-            f"of {len(apart)} distances ({in_words(best)}) {_said(mine.loc[best], 'r2')}. Of "
-            f"{len(own)} laws of distance, one per layer, method and distance, {ahead} are "
-            f"clearly ahead of the norm's and {behind} clearly behind."
+            f"{estimate(mine.loc['norm'], 'r2')}, of KL {estimate(mine.loc['kl'], 'r2')}, of the "
+            f"best of {len(apart)} distances ({in_words(best)}) "
+            f"{estimate(mine.loc[best], 'r2')}. Of {len(own)} laws of distance, one per layer, "
+            f"method and distance, {ahead} are "
+            f"clearly ahead of the norm's and {behind} clearly behind. At one size, {NORM:.2g} "
+            f"norms, where the norm tells nothing: KL {estimate(mine.loc['kl'], 'at_size')}, the "
+            f"best distance {estimate(apart.loc[apart['at_size'].idxmax()], 'at_size')}."
         )
     return " ".join(said)
 
@@ -258,5 +274,6 @@ def in_short(found: pd.DataFrame) -> str:
     )
     return (
         f"One law of the norm tells how coherent traits are that it was not fitted to (R² "
-        f"{_said(norm, 'r2')}); the best law of distance {does} ({_said(apart, 'r2')})."
+        f"{estimate(norm, 'r2')}, which is the curve over sizes alone); the best law of distance "
+        f"{does} ({estimate(apart, 'r2')})."
     )

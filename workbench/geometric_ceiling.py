@@ -1,15 +1,16 @@
-"""How far one may steer, told by geometry alone: no text is written.
+"""How far one may steer, told by geometry: no steered text is written.
 
-The ceiling of a sign is the smallest coefficient at which half of the tokens of some prompts lie
-beyond the quantile of ordinary text, at the steered layer or at a later one. At the steered layer
-the stream is h + c v: one unsteered pass over the prompts tells everything. At a later layer the
-coefficient is bracketed and bisected, both signs in the same pass.
+A rule (too_far.py) says what distance of some prompts' tokens from ordinary text is too far, at the
+steered layer or at a later one. At the steered layer the stream is h + c v: one unsteered pass over
+the prompts tells everything. At a later layer the coefficient is bracketed and bisected, both signs
+at once.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import random
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,13 +19,17 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from workbench import tracing
 from workbench.checks import number
-from workbench.downstream import Seen, Streams
+from workbench.downstream import Streams
 from workbench.intervals import Floats
 from workbench.manifold import Manifold, Manifolds, fit
 from workbench.ordinary import from_model
+from workbench.positions import mask
+from workbench.reading import batches, tokens_at_once
 from workbench.reference import chosen_tokens
 from workbench.tokens import Batch, Prompt, encode
+from workbench.too_far import Beyond, Rise, Rule
 from workbench.vectors import SteeringVector
 
 if TYPE_CHECKING:
@@ -40,20 +45,18 @@ _DOCUMENTS, _TOKENS = 300, 48
 class GeometricCeiling:
     """What `ceiling_from_geometry` found.
 
-    sides   sign -> coefficient, in residual norms; infinite where none within reach is too far
-    layer   where the stream was looked at; `kind` of manifold
-    level   the quantile of ordinary tokens that counts, and `share` how many may lie beyond
-    tried   one row per coefficient: `coefficient_norm`, `beyond` (the share of tokens)
-    passes  forwards over the prompts, of however many rows; `rows`, how many texts they read
+    sides  sign -> coefficient, in residual norms; infinite where none within reach is too far
+    rule   what counted as too far; layer, where the stream was looked at; kind, of manifold
+    tried  one row per coefficient: `coefficient_norm`, `reached` (what the rule holds against its
+           bound)
+    rows   texts that were read, a text under several coefficients as often
     """
 
     sides: Mapping[int, float]
+    rule: Rule
     layer: int
     kind: str
-    level: float
-    share: float
     tried: pd.DataFrame
-    passes: int
     rows: int
 
     def __getitem__(self, sign: int) -> float:
@@ -64,8 +67,8 @@ class GeometricCeiling:
             f"{'+' if sign > 0 else '−'} {value:.3g}" for sign, value in self.sides.items()
         )
         return (
-            f"GeometricCeiling({said}: {self.share:.0%} of tokens beyond the {self.level:.0%} "
-            f"quantile, {self.kind}, layer {self.layer}; {self.passes} passes, {self.rows} texts)"
+            f"GeometricCeiling({said}: {self.rule}, {self.kind}, layer {self.layer}; {self.rows} "
+            "texts read)"
         )
 
 
@@ -74,70 +77,69 @@ def ceiling_from_geometry(
     vector: SteeringVector,
     texts: Sequence[Prompt],
     *,
+    rule: Rule | None = None,
     manifolds: Manifolds | None = None,
     kind: str | None = None,
     layer: int | None = None,
-    level: float = 0.95,
-    share: float = 0.5,
     reach: float = 2.0,
     tolerance: float = 0.05,
 ) -> GeometricCeiling:
-    """The coefficient of either sign at which the distance passes a quantile of ordinary text.
+    """The coefficient of either sign at which texts lead too far off ordinary text.
 
     texts      prompts, read and not continued
-    manifolds  of ordinary text; None: of 300 texts that the model writes after these prompts
+    rule       what is too far (default: `Rise()`)
+    manifolds  of ordinary text, for `Rise` fitted with unit=False; None: of 300 texts that the
+               unsteered model writes after these prompts, which costs more than all the rest
     kind       of manifold (default: the first one there is)
     layer      where the stream is looked at; None: the steered one, which takes one pass
-    level      the quantile: ordinary tokens within it are this share
-    share      the ceiling is where so many tokens lie beyond
     reach      the largest coefficient that is looked at, in residual norms
     tolerance  how far apart the ends of the last bracket may be: outer / inner - 1
 
     Raises ValueError for numbers out of range, a layer without a manifold or before the steered
-    one, prompts of which half lie beyond as they are, and as `Streams`.
+    one, a manifold that is not for the rule, prompts that the rule finds too far as they are, and
+    as `Streams`.
     """
-    for name, value, most in (
-        ("level", level, 1.0),
-        ("share", share, 1.0),
-        ("reach", reach, math.inf),
-        ("tolerance", tolerance, math.inf),
-    ):
-        if not 0 < number(value) < most:
-            raise ValueError(f"{name} {value!r}: give a number between 0 and {most:g}")
+    for name, value in (("reach", reach), ("tolerance", tolerance)):
+        if not 0 < number(value) < math.inf:
+            raise ValueError(f"{name} {value!r}: give a number above 0")
     vector.check(lm)
+    rule = rule or Rise()
     at = vector.layer if layer is None else layer
-    if manifolds is None:
-        prompts = [texts[i % len(texts)] for i in range(_DOCUMENTS)]
-        written = from_model(lm, prompts, tokens=_TOKENS)
-        manifolds = fit(lm, written, [at], kinds=[kind or "principal"], progress=False)
-    here = manifolds.at(at, kind)
     batch = encode(lm, texts)
+    if manifolds is None:
+        prompts = random.Random(0).choices(texts, k=_DOCUMENTS)
+        written = from_model(lm, prompts, tokens=_TOKENS)
+        kinds, unit = [kind or "principal"], isinstance(rule, Beyond)
+        manifolds = fit(lm, written, [at], kinds=kinds, unit=unit, progress=False)
+    here = manifolds.at(at, kind)
+    rule.check(here)
     touched = chosen_tokens(lm, batch, manifolds.positions, manifolds.skip)
     if not touched.any():
         raise ValueError("no token of these texts is one that manifolds are for: give longer ones")
-    looking = _Looking(lm, vector, batch, touched, here, here.threshold(level))
-    at_rest = looking.beyond(np.zeros(1))[0]
-    if at_rest >= share:
-        raise ValueError(
-            f"{at_rest:.0%} of the tokens of these texts lie beyond the {level:.0%} quantile "
-            "without steering: they are no ordinary text of this model; give others, or a manifold "
-            "of their kind"
-        )
-    sides = _search(looking.beyond, share, reach, tolerance)
-    tried = pd.DataFrame(sorted(looking.tried.items()), columns=["coefficient_norm", "beyond"])
-    return GeometricCeiling(sides, at, here.kind, level, share, tried, looking.passes, looking.rows)
+    looking = (_Here if at == vector.layer else _Later)(lm, vector, batch, touched, here, rule)
+    unsteered = float(looking.means(np.zeros(1))[0])
+    tried: dict[float, float] = {}
+
+    def reached(coefficients: Floats) -> Floats:
+        found = rule.reached(looking.means(coefficients), unsteered)
+        tried.update(zip(coefficients.tolist(), found.tolist(), strict=True))
+        return found
+
+    sides = _search(reached, rule.bound, reach, tolerance)
+    table = pd.DataFrame(sorted(tried.items()), columns=["coefficient_norm", "reached"])
+    return GeometricCeiling(sides, rule, at, here.kind, table, looking.rows)
 
 
 def _search(
-    beyond: Callable[[Floats], Floats], share: float, reach: float, tolerance: float
+    reached: Callable[[Floats], Floats], bound: float, reach: float, tolerance: float
 ) -> dict[int, float]:
-    """The first coefficient of either sign at which `beyond` reaches the share: from a few sizes,
+    """The first coefficient of either sign at which `reached` is at the bound: from a few sizes,
     by halves, then by bisection of the logarithm."""
     sizes = reach * 0.5 ** np.arange(_HALVINGS)[::-1]
-    values = beyond(np.concatenate([-sizes, sizes]))
+    values = reached(np.concatenate([-sizes, sizes]))
     brackets: dict[int, tuple[float, float]] = {}
     for sign, side in ((1, values[_HALVINGS:]), (-1, values[:_HALVINGS])):
-        over = np.flatnonzero(side >= share)
+        over = np.flatnonzero(side >= bound)
         outer = float(sizes[over[0]]) if len(over) else math.inf
         inner = (
             0.0 if len(over) and over[0] == 0 else float(sizes[over[0] - 1 if len(over) else -1])
@@ -153,18 +155,18 @@ def _search(
         }
         if not wide:
             return {sign: _middle(*brackets[sign]) for sign in (1, -1)}
-        found = beyond(np.array([sign * size for sign, size in wide.items()]))
+        found = reached(np.array([sign * size for sign, size in wide.items()]))
         for (sign, size), value in zip(wide.items(), found, strict=True):
             inner, outer = brackets[sign]
-            brackets[sign] = (inner, size) if value >= share else (size, outer)
+            brackets[sign] = (inner, size) if value >= bound else (size, outer)
 
 
 def _middle(inner: float, outer: float) -> float:
     return math.sqrt(inner * outer) if inner and math.isfinite(outer) else outer
 
 
-class _Looking:
-    """The share of tokens beyond the threshold at any coefficients, and what it has cost."""
+class _Here:
+    """Means of a rule over tokens at the steered layer, at any coefficients, from one pass."""
 
     def __init__(
         self,
@@ -173,40 +175,51 @@ class _Looking:
         batch: Batch,
         touched: Tensor,
         manifold: Manifold,
-        threshold: float,
+        rule: Rule,
     ) -> None:
-        self.manifold, self.threshold = manifold, threshold
+        self.rule, self.manifold, self.rows = rule, manifold, len(batch)
+        (step,) = vector.at(1.0)
+        self._step = step.update.direction.double()  # type: ignore[union-attr]
+        found = [
+            tracing.activations(lm, part, [vector.layer], mask(touched[rows][:, -part.width :]))
+            for part, rows in batches(batch, tokens_at_once(lm, 1))
+        ]
+        self._streams = torch.cat([each.values[:, 0].double() for each in found])
+
+    def means(self, coefficients: Floats) -> Floats:
+        """(c,)"""
+        return np.array([self._mean(float(c)) for c in coefficients])
+
+    def _mean(self, coefficient: float) -> float:
+        distances = self.manifold.distance(self._streams + coefficient * self._step)
+        return float(self.rule.of(self.manifold, distances).mean())
+
+
+class _Later:
+    """The same at a later layer, each coefficient read by the steered model."""
+
+    def __init__(
+        self,
+        lm: LM,
+        vector: SteeringVector,
+        batch: Batch,
+        touched: Tensor,
+        manifold: Manifold,
+        rule: Rule,
+    ) -> None:
+        self.rule, self.manifold, self.rows = rule, manifold, 0
         self._reader = Streams(lm, batch, vector.at, [manifold.layer], touched)
-        self.able = touched.any(dim=1).nonzero()[:, 0]
-        self.tried: dict[float, float] = {}
-        self.passes = self.rows = 0
-        self._at_rest: Tensor | None = None
-        if manifold.layer == vector.layer:
-            self._at_rest = torch.cat([seen.before[:, 0] for seen in self._streams(np.zeros(1))])
-            self._step = vector.at(1.0)[0].update.direction.double()  # type: ignore[union-attr]
+        self._able = touched.any(dim=1).nonzero()[:, 0]
 
-    def beyond(self, coefficients: Floats) -> Floats:
-        """(c,) shares."""
-        if self._at_rest is not None:
-            moved = (self._at_rest.double() + float(c) * self._step for c in coefficients)
-            found = [float(self._share(each)) for each in moved]
-        else:
-            totals = np.zeros((2, len(coefficients)))
-            places = {float(c): i for i, c in enumerate(coefficients)}
-            for seen in self._streams(coefficients):
-                over = self.manifold.distance(seen.after[:, 0]) > self.threshold
-                index = [places[c] for c in seen.coefficients.tolist()]
-                np.add.at(totals[0], index, over.numpy())
-                np.add.at(totals[1], index, 1)
-            found = (totals[0] / totals[1]).tolist()
-        self.tried |= dict(zip(coefficients.tolist(), found, strict=True))
-        return np.array(found)
-
-    def _share(self, streams: Tensor) -> Tensor:
-        return (self.manifold.distance(streams) > self.threshold).double().mean()
-
-    def _streams(self, coefficients: Floats) -> Iterator[Seen]:
-        self.passes += 1
-        self.rows += len(self.able) * len(coefficients)
-        rows = self.able.repeat_interleave(len(coefficients))
-        return self._reader.read(rows, torch.from_numpy(coefficients).repeat(len(self.able)))
+    def means(self, coefficients: Floats) -> Floats:
+        """(c,)"""
+        self.rows += len(self._able) * len(coefficients)
+        rows = self._able.repeat_interleave(len(coefficients))
+        sums, counts = np.zeros(len(coefficients)), np.zeros(len(coefficients))
+        places = {float(c): i for i, c in enumerate(coefficients)}
+        for seen in self._reader.read(rows, torch.from_numpy(coefficients).repeat(len(self._able))):
+            values = self.rule.of(self.manifold, self.manifold.distance(seen.after[:, 0]))
+            index = [places[c] for c in seen.coefficients.tolist()]
+            np.add.at(sums, index, values.numpy())
+            np.add.at(counts, index, 1)
+        return sums / counts

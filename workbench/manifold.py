@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from workbench import reference_files
-from workbench.calibrated import KINDS, TANGENT, Manifold, Manifolds, column
 from workbench.calibration import Calibration
 from workbench.estimates import Clusters, Estimate, Neighbours, Principal, Spectrum, likelihoods
+from workbench.manifolds import KINDS, TANGENT, Manifold, Manifolds, column
 from workbench.positions import Positions, content
 from workbench.reference import Reference, collect, read_tokens
 from workbench.splits import text_hash
@@ -52,9 +52,10 @@ def fit(
     cache: bool = True,
     progress: bool = True,
 ) -> Manifolds:
-    """Manifolds of ordinary text: every other document fits them, the others calibrate.
+    """Manifolds of ordinary text: one half of the documents, drawn by the seed, fits them, the
+    others calibrate.
 
-    texts   documents, some hundreds of them: the model's own language (ordinary.py)
+    texts   documents in any order, some hundreds of them: the model's own language (ordinary.py)
     layers  all by default
     kinds   the first one is meant where none is named
     cache   keep on disk what was read, and take it from there
@@ -69,11 +70,15 @@ def fit(
         )
     check_kinds(kinds)
     wanted = None if layers is None else tuple(layers)
+    order = np.random.default_rng(seed).permutation(len(texts))
+    fitting, others = (
+        [texts[i] for i in some] for some in np.split(order, [(len(texts) + 1) // 2])
+    )
 
     def compute() -> dict[str, Tensor]:
         found = collect(
             lm,
-            texts[::2],
+            fitting,
             wanted,
             positions=positions,
             skip=skip,
@@ -95,7 +100,7 @@ def fit(
     )
 
     def distant() -> dict[str, Tensor]:
-        table = distances(lm, made, texts[1::2], progress=progress)
+        table = distances(lm, made, others, progress=progress)
         return {name: torch.from_numpy(table[name].to_numpy().copy()) for name in table.columns}
 
     settings = (*settings, tuple(kinds), neighbours, tuple(clusters))
@@ -113,7 +118,7 @@ def _path(lm: LM, texts: Sequence[Prompt], what: str, *settings: object) -> Path
         dtype=str(lm.dtype),
         texts=text_hash("\n".join(map(text_hash, texts))),
         settings=repr(settings),
-        version="1",
+        version="2",
     )
 
 

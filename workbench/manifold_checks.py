@@ -5,6 +5,7 @@ Both are measured on documents that neither fitted nor calibrated. Knows nothing
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -85,6 +86,23 @@ def sensitivity(
             rows.append((layer, kind, word, value, low, high, tokens))
     names = ["layer", "kind", "spoiled", "auc", "low", "high", "auc_tokens"]
     return pd.DataFrame(rows, columns=names)
+
+
+def spoiled(lm: LM, texts: Sequence[str], *, seed: int = 0) -> dict[str, list[str]]:
+    """The texts with their words shuffled; as many tokens of a loop of their first eight; and as
+    many random ones (a third of the context at most, since they are read anew as text)."""
+    rng = random.Random(f"spoiled {seed}")
+    shuffled, looped, noise = [], [], []
+    special = set(lm.tokenizer.all_special_ids)
+    able = [token for token in range(lm.vocabulary) if token not in special]
+    for text in texts:
+        words = text.split(" ")
+        shuffled.append(" ".join(rng.sample(words, len(words))))
+        ids = lm.tokenizer(text, add_special_tokens=False)["input_ids"]
+        count = min(len(ids), (lm.context or 3 * len(ids)) // 3)
+        looped.append(str(lm.tokenizer.decode((ids[:8] * count)[:count])))
+        noise.append(str(lm.tokenizer.decode(rng.choices(able, k=count))))
+    return {"shuffled words": shuffled, "loops": looped, "random tokens": noise}
 
 
 def towards_centre(

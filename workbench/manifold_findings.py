@@ -18,7 +18,7 @@ from workbench import tables
 from workbench.curves import reaching
 from workbench.rank_correlation import rank_correlation
 from workbench.study import ceiling_of
-from workbench.wording import number
+from workbench.wording import estimate
 
 # Settled before any correlation was looked at: the middle of the study's sizes, and a nat, which is
 # the bound of iso-KL's authors, of the 95th percentile of a token's KL in rollouts.
@@ -29,6 +29,8 @@ KINDS = ("principal", "neighbours", "raw")
 PLACES = ("steered", "last")
 CASE = ["model", "trait", "layer", "method", "seed"]
 STRATA = ("model", "layer")
+# Random and shuffled-label directions are none.
+TRAIT_METHODS = ("mean_difference", "logistic")
 OUTCOMES = {
     "ceiling": "true ceiling",
     "loss_rise": "loss of unrelated text up by 1 nat a token",
@@ -39,6 +41,7 @@ WORDS = {
     "neighbours": "distance (nearest neighbours)",
     "raw": "distance (streams in their own length)",
     "kl": "KL",
+    "kl_fixed": "KL of fixed texts",
     "norm": "norm",
     "cos_top": "|cos| to the first 8 components",
     "steered": "steered layer",
@@ -57,7 +60,8 @@ def sides(directory: str | Path) -> pd.DataFrame:
     """One row per side of a studied sweep: `CASE`, `sign`; the outcomes (`OUTCOMES`, coefficients
     in residual norms, infinite beyond the range); at the norm `NORM` (`norm:`) and at the KL `NATS`
     (`kl:`) the rise of every distance, log of it by what it is unsteered, such as
-    "norm:principal steered", and "norm:kl", "kl:norm"; `cos_top`.
+    "norm:principal steered", and "norm:kl", "kl:norm"; `cos_top`. KL is of rollouts on the prompts
+    whose texts define the true ceiling; "norm:kl_fixed" the mean one of the fixed texts.
 
     Raises FileNotFoundError for a model whose ceilings are not there.
     """
@@ -100,6 +104,8 @@ def _matched(seen: pd.DataFrame, beside: pd.DataFrame) -> dict[str, float]:
     at_kl = reaches(beside.assign(kl_95=np.maximum.accumulate(beside["kl_95"])), "kl_95", NATS)
     kl = np.interp(NORM, beside["size"], beside["kl_95"])
     row = {"norm:kl": float(kl), "kl:norm": at_kl}
+    fixed = seen[seen["place"] == "steered"]
+    row["norm:kl_fixed"] = float(np.interp(NORM, fixed["size"], fixed["kl"]))
     for place in PLACES:
         here = seen[seen["place"] == place]
         for kind in KINDS:
@@ -132,28 +138,33 @@ def correlations(
     frame  rows of `sides`
 
     One row per outcome, `matched` ("norm" or "kl") and `predictor`: `alone` and `beside`, given the
-    others that need no distance (KL or norm, and |cos|), within layers of a model; `pooled`, over
-    all. Each with `…_low`, `…_high`. `sides`: how many.
+    others that need no distance (KL or norm, and |cos|), within layers of a model; `own` and
+    `own_beside`, the same of vectors of traits, without random and shuffled-label ones; `pooled`,
+    over all. Each with `…_low`, `…_high`. `sides`: how many.
     """
-    rows = []
+    rows, own = [], frame[frame["method"].isin(TRAIT_METHODS)]
     for outcome in outcomes:
         if outcome not in frame or frame[outcome].notna().sum() == 0:
             continue
         for matched, other in (("norm", "norm:kl"), ("kl", "kl:norm")):
             distances = [f"{matched}:{kind} {place}" for place in PLACES for kind in KINDS]
-            for predictor in [other, "cos_top", *distances]:
-                given = [name for name in (other, "cos_top") if name != predictor]
+            fixed = ["norm:kl_fixed"] if matched == "norm" else []
+            for predictor in [other, *fixed, "cos_top", *distances]:
+                kl = [] if predictor in (other, *fixed) else [other]
+                given = [*kl, *([] if predictor == "cos_top" else ["cos_top"])]
                 row: dict[str, object] = {
                     "outcome": outcome,
                     "matched": matched,
                     "predictor": predictor.removeprefix(f"{matched}:"),
                 }
-                for name, strata, others in (
-                    ("alone", STRATA, []),
-                    ("beside", STRATA, given),
-                    ("pooled", (), []),
+                for name, table, strata, others in (
+                    ("own", own, STRATA, []),
+                    ("own_beside", own, STRATA, given),
+                    ("alone", frame, STRATA, []),
+                    ("beside", frame, STRATA, given),
+                    ("pooled", frame, (), []),
                 ):
-                    found = rank_correlation(frame, outcome, predictor, strata=strata, given=others)
+                    found = rank_correlation(table, outcome, predictor, strata=strata, given=others)
                     row |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
                     row["sides"] = found.count
                 rows.append(row)
@@ -172,22 +183,17 @@ def shown(found: pd.DataFrame, outcome: str = "ceiling") -> pd.DataFrame:
     for name, words in (
         ("alone", "within layers"),
         ("beside", "given the others"),
+        ("own", "traits' vectors"),
+        ("own_beside", "traits' vectors, given the others"),
         ("pooled", "over all layers"),
     ):
-        table[words] = [_said(row, name) for _, row in mine.iterrows()]
+        table[words] = [estimate(row, name) for _, row in mine.iterrows()]
     return table.assign(sides=mine["sides"]).reset_index(drop=True)
 
 
 def in_words(predictor: str) -> str:
     """A predictor's name for readers."""
     return ", ".join(WORDS[part] for part in predictor.split(" "))
-
-
-def _said(row: pd.Series, name: str) -> str:
-    value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
-    if not np.isfinite(value):
-        return "–"
-    return f"{number(value, '+.2f')} [{number(low, '+.2f')}, {number(high, '+.2f')}]"
 
 
 def verdict(found: pd.DataFrame, *, outcome: str = "ceiling") -> str:
@@ -199,16 +205,17 @@ def verdict(found: pd.DataFrame, *, outcome: str = "ceiling") -> str:
         apart = mine[mine["predictor"].str.contains(" ")]
         if apart.empty:
             continue
-        tells = apart[(apart["beside_high"] < 0) & apart["beside"].notna()]
-        against = apart[apart["beside_low"] > 0]
+        tells, against = told(apart)
+        own_tells, own_against = told(apart, "own_beside")
         primary = apart[apart["predictor"] == "principal steered"].iloc[0]
         known = "KL" if matched == "norm" else "norm"
         said.append(
             f"At {words} the rise in distance at the steered layer correlates with the "
-            f"{OUTCOMES[outcome]} by {_said(primary, 'alone')} within layers of a model, and by "
-            f"{_said(primary, 'beside')} once {known} and |cos| are known. "
-            f"Of {len(apart)} distances {len(tells)} tell beside these, clear of zero, that "
-            f"what lies further off breaks earlier, and {len(against)} the opposite."
+            f"{OUTCOMES[outcome]} by {estimate(primary, 'alone')} within layers of a model, and by "
+            f"{estimate(primary, 'beside')} once {known} and |cos| are known. "
+            f"Of {len(apart)} distances {tells} tell beside these, clear of zero, that what lies "
+            f"further off breaks earlier, and {against} the opposite; among vectors of traits "
+            f"alone {own_tells} and {own_against}."
         )
     return " ".join(said)
 
@@ -216,18 +223,27 @@ def verdict(found: pd.DataFrame, *, outcome: str = "ceiling") -> str:
 def in_short(found: pd.DataFrame) -> str:
     """The whole test across vectors in a few words, of the true ceiling."""
     mine = found[found["outcome"] == "ceiling"]
-    kl = mine[(mine["matched"] == "norm") & (mine["predictor"] == "kl")].iloc[0]
+    norm = mine[mine["matched"] == "norm"].set_index("predictor")
+    kl, fixed = norm.loc["kl"], norm.loc["kl_fixed"]
     apart = mine[mine["predictor"].str.contains(" ")]
-    tells, against = (
-        int((apart["beside_high"] < 0).sum()),
-        int((apart["beside_low"] > 0).sum()),
-    )
+    tells, against = told(apart)
+    own_tells, own_against = told(apart, "own_beside")
     adds = (
         f"Across vectors, beside KL and norm, {tells or 'none'} of {len(apart)} measures of "
         "distance from ordinary text tells, clear of zero, that what leads further off breaks "
-        f"earlier, and {against or 'none'} the opposite"
+        f"earlier, and {against or 'none'} the opposite; among vectors of traits alone "
+        f"{own_tells or 'none'} and {own_against or 'none'}"
     )
-    return f"{adds}. KL at the same norm does tell: {_said(kl, 'alone')}."
+    return (
+        f"{adds} ({len(apart)} intervals of 95 % were looked at each time). KL at the same norm "
+        f"does tell: {estimate(kl, 'alone')}, of vectors of traits alone {estimate(kl, 'own')}, KL "
+        f"of texts that define no ceiling {estimate(fixed, 'alone')}."
+    )
+
+
+def told(rows: pd.DataFrame, name: str = "beside") -> tuple[int, int]:
+    """How many correlations are clearly negative, and how many clearly positive."""
+    return int((rows[f"{name}_high"] < 0).sum()), int((rows[f"{name}_low"] > 0).sum())
 
 
 def picture(name: str, caption: str) -> str:

@@ -2,8 +2,11 @@
 off it: at equal norm, and at equal KL of the next token.
 
     gain = ±(preference(±c) - preference(0))        cost = utility(0) - utility(±c)
+    both = B(0) - B(±c),  B = (log P(positive) + log P(negative)) / 2
 
-Log-odds in nats. Reads the tables of benchmarks/study_parts.py; runs no model. A check in the
+In nats. Utility rises with |preference| / 2 by arithmetic (odds.py), so that what gains less costs
+more; `both` is free of that. A random direction's two parts, steered by as well, tell what any step
+of the kind would do. Reads the tables of benchmarks/study_parts.py; runs no model. A check in the
 manner of a mediation analysis, not one: the two parts are steered by one at a time.
 """
 
@@ -17,17 +20,27 @@ import pandas as pd
 
 from workbench import tables
 from workbench.curves import reaching
-from workbench.intervals import Interval
 from workbench.manifold_findings import CASE, side
 from workbench.strata import of_clusters
-from workbench.wording import interval
+from workbench.wording import estimate
 
-PARTS = {"whole": "whole vector", "inside": "along the tangent", "outside": "off the tangent"}
+PARTS = {
+    "whole": "whole vector",
+    "inside": "along the tangent",
+    "outside": "off the tangent",
+    "random inside": "random, along",
+    "random outside": "random, off",
+}
+MEASURES = ("gain", "cost", "both", "size")
 ABOUT = (
     "Each difference of means is cut into its part along the tangent of the manifold and the rest, "
     "and each part is steered by alone: at equal norm, and where it moves the next token's "
-    "distribution as far. *Gain*: of preference in the direction steered; *cost*: the fall of "
-    "utility; log-odds in nats, means over sides with Student's 95 % intervals over traits."
+    "distribution as far; so are the two parts of a random direction. *Gain*: of preference in the "
+    "direction steered; *cost*: the fall of utility, which holds |preference| / 2 by arithmetic; "
+    "*both*: the fall of the two answers' mean log-probability, which does not; nats, means over "
+    "sides with Student's 95 % intervals over traits. *Signs*: in how many traits the mean of the "
+    "difference is above 0, of gain and of both: one trait of great gains widens an interval and "
+    "moves no sign."
 )
 NORMS = (0.265156, 0.395342, 0.589445)
 NATS = (0.1, 0.3, 1.0)
@@ -46,10 +59,10 @@ def studied(directory: str | Path) -> pd.DataFrame:
 
 
 def curves(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per side, part and size from 0 on: `size`, `gain`, `cost`, `kl`, `share`.
+    """One row per side, part and size from 0 on: `size`, `gain`, `cost`, `both`, `kl`, `share`.
 
     table  rows of `studied`, or of one vector with the columns of `CASE`, `part`,
-           `coefficient_norm`, `preference`, `utility`, `kl`
+           `coefficient_norm`, `preference`, `utility`, `both`, `kl`
     """
     parts = []
     for _, own in table.groupby([*CASE, "part"], sort=False):
@@ -57,6 +70,7 @@ def curves(table: pd.DataFrame) -> pd.DataFrame:
             half = side(own, sign).assign(sign=sign)
             half["gain"] = sign * (half["preference"] - half["preference"].iloc[0])
             half["cost"] = half["utility"].iloc[0] - half["utility"]
+            half["both"] = half["both"].iloc[0] - half["both"]
             parts.append(half)
     return pd.concat(parts, ignore_index=True)
 
@@ -64,12 +78,12 @@ def curves(table: pd.DataFrame) -> pd.DataFrame:
 def matched(
     found: pd.DataFrame, *, norms: Sequence[float] = NORMS, nats: Sequence[float] = NATS
 ) -> pd.DataFrame:
-    """Gain and cost of every side and part at these norms, and where KL first reaches these nats.
+    """Gain and costs of every side and part at these norms, and where KL first reaches these nats.
 
     found  rows of `curves`
 
-    Columns `at` ("norm" or "kl"), `level`, `size` (the norm it takes), `gain`, `cost`; NaN where
-    a KL is not reached within the range.
+    Columns `at` ("norm" or "kl"), `level`, `size` (the norm it takes), `gain`, `cost`, `both`; NaN
+    where a KL is not reached within the range.
     """
     rows = []
     for key, own in found.groupby(_SIDE, sort=False):
@@ -81,7 +95,7 @@ def matched(
                 size = float(level) if at == "norm" else reaching(sizes, rising, level)
                 known = np.isfinite(size) and size <= sizes[-1] + 1e-6
                 row = {**about, "at": at, "level": level, "size": size if known else np.nan}
-                for name in ("gain", "cost"):
+                for name in ("gain", "cost", "both"):
                     row[name] = float(np.interp(size, sizes, own[name])) if known else np.nan
                 rows.append(row)
     return pd.DataFrame(rows)
@@ -89,24 +103,28 @@ def matched(
 
 def compared(rows: pd.DataFrame, *, cluster: str = "trait") -> pd.DataFrame:
     """Means over sides with Student's 95 % intervals over traits, a row per (`at`, `level`,
-    `part`): `gain`, `cost` and `size`, each with `…_low`, `…_high`; and the same of part "inside −
-    outside", of sides where both are known; `sides`.
+    `part`): `MEASURES`, each with `…_low`, `…_high`; the same of part "inside − outside", of sides
+    where both are known, and of the random direction's; `sides`, and in how many of the `clusters`
+    the mean `gain` and `both` are above 0 (`…_above`).
 
     rows  of `matched`
     """
     keys = [name for name in _SIDE if name != "part"]
     found = []
     for (at, level), own in rows.groupby(["at", "level"], sort=False):
-        wide = own.pivot(index=keys, columns="part", values=["gain", "cost", "size"])
-        gap = pd.DataFrame(
-            {n: wide[n]["inside"] - wide[n]["outside"] for n in ("gain", "cost", "size")}
-        ).reset_index()
+        wide = own.pivot(index=keys, columns="part", values=list(MEASURES))
         named = [(part, own[own["part"] == part]) for part in PARTS]
-        for part, mine in [*named, ("inside − outside", gap)]:
+        for begins in ("", "random "):
+            gap = {n: wide[n][f"{begins}inside"] - wide[n][f"{begins}outside"] for n in MEASURES}
+            named.append((f"{begins}inside − outside", pd.DataFrame(gap).reset_index()))
+        for part, mine in named:
             row: dict[str, object] = {"at": at, "level": level, "part": part}
-            for name in ("gain", "cost", "size"):
+            for name in MEASURES:
                 mean = of_clusters(mine[name], mine[cluster])
                 row |= {name: mean.value, f"{name}_low": mean.low, f"{name}_high": mean.high}
+            means = mine.groupby(cluster)[["gain", "both"]].mean().dropna()
+            row |= {f"{name}_above": int((means[name] > 0).sum()) for name in means}
+            row["clusters"] = len(means)
             row["sides"] = int(mine["gain"].notna().sum())
             found.append(row)
     return pd.DataFrame(found)
@@ -114,10 +132,6 @@ def compared(rows: pd.DataFrame, *, cluster: str = "trait") -> pd.DataFrame:
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
     """The comparison in words."""
-
-    def words(row: pd.Series, name: str, spec: str) -> str:
-        ends = (row[name], row[f"{name}_low"], row[f"{name}_high"])
-        return "–" if not np.isfinite(ends[0]) else interval(Interval(*ends, 2), spec)
 
     units = {"norm": "{:.2g} norms", "kl": "KL {:g} nats"}
     return pd.DataFrame(
@@ -127,10 +141,15 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
                 for at, level in zip(table["at"], table["level"], strict=True)
             ],
             "part": [PARTS.get(part, part) for part in table["part"]],
-            "gain in preference, nats": [words(row, "gain", "+.1f") for _, row in table.iterrows()],
-            "cost in utility, nats": [words(row, "cost", "+.1f") for _, row in table.iterrows()],
+            "gain": [estimate(row, "gain", "+.1f") for _, row in table.iterrows()],
+            "cost": [estimate(row, "cost", "+.1f") for _, row in table.iterrows()],
+            "both": [estimate(row, "both", "+.1f") for _, row in table.iterrows()],
+            "signs": [
+                f"{row['gain_above']}, {row['both_above']} of {row['clusters']}"
+                for _, row in table.iterrows()
+            ],
             "norms": [
-                f"{row['level']:.2f}" if row["at"] == "norm" else words(row, "size", ".2f")
+                f"{row['level']:.2f}" if row["at"] == "norm" else estimate(row, "size", ".2f")
                 for _, row in table.iterrows()
             ],
             "sides": table["sides"].to_numpy(),
@@ -139,13 +158,16 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdict(table: pd.DataFrame) -> str:
-    """In words, which part gains more and which costs more, at each level, where that is clear of
-    zero."""
+    """In words, which part gains more and which costs the two answers more, at each level, where
+    that is clear of zero."""
     said = []
     for _, row in table[table["part"] == "inside − outside"].iterrows():
         at = f"{row['level']:.2g} norms" if row["at"] == "norm" else f"a KL of {row['level']:g}"
         each = []
-        for name, what in (("gain", "gains more preference"), ("cost", "costs more utility")):
+        for name, what in (
+            ("gain", "gains more preference"),
+            ("both", "costs both answers more"),
+        ):
             low, high = row[f"{name}_low"], row[f"{name}_high"]
             if not np.isfinite(row[name]):
                 each.append(f"which part {what} is not known")
@@ -153,6 +175,11 @@ def verdict(table: pd.DataFrame) -> str:
                 part = "along" if row[name] > 0 else "off"
                 each.append(f"the part {part} the tangent {what}")
             else:
-                each.append(f"neither part clearly {what}")
+                signs = max(row[f"{name}_above"], row["clusters"] - row[f"{name}_above"])
+                more = "along" if 2 * row[f"{name}_above"] > row["clusters"] else "off"
+                each.append(
+                    f"neither part clearly {what} (the one {more} it in {signs} of "
+                    f"{row['clusters']} traits)"
+                )
         said.append(f"At {at} {each[0]}, and {each[1]}.")
     return " ".join(said)

@@ -3,9 +3,8 @@
 parts       v = v_in + v_out: its part along the tangent of the manifold, and the rest
 natural     C v, with C the covariance of ordinary text: of all steps that move the projection on v
             by as much, the shortest in Mahalanobis distance
-pull back   h + m v, then towards the manifold as far as needed and no further: on the straight line
-            to the likeliest point with the same projection on v, μ + C v (v'h - v'μ) / v'C v, until
-            the distance is within that of most ordinary text. The projection is kept.
+pull back   h + m v, then towards the manifold as far as needed and no further (pull_back.py); the
+            projection on v is kept
 
 Knows nothing of texts.
 """
@@ -16,21 +15,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import torch
 from torch import Tensor
 
 from workbench.estimates import Principal
 from workbench.manifold import Manifolds
-from workbench.positions import Positions, everything
-from workbench.streaming import as_stream
-from workbench.updates import Add, Coefficient, Intervention, Origin
+from workbench.positions import Positions, everything, select
+from workbench.pull_back import Cloud, PullBack
+from workbench.reference import chosen_tokens
+from workbench.tokens import Batch
+from workbench.updates import Add, Coefficient, Intervention
 from workbench.vectors import SteeringVector, Unit
 
 if TYPE_CHECKING:
     from workbench.models import LM
-
-# At unit length a point that is pulled is lengthened again, which moves it a little.
-_ROUNDS = 4
 
 
 def parts(vector: SteeringVector, manifolds: Manifolds) -> tuple[SteeringVector, SteeringVector]:
@@ -57,14 +54,15 @@ def natural(vector: SteeringVector, manifolds: Manifolds) -> SteeringVector:
     """
     found = {}
     for layer, direction in _known(vector, manifolds).items():
-        turned = _Cloud.of(_principal(manifolds, layer)).times(direction.double())
+        turned = Cloud.of(_principal(manifolds, layer)).times(direction.double())
         found[layer] = turned * (direction.norm() / turned.norm())
     return _derived(vector, found, "times the covariance")
 
 
 @dataclass(frozen=True, eq=False)
 class PulledBack:
-    """A vector that is steered by `PullBack`: `at` gives its interventions.
+    """A vector that is added, and then pulled back: `at` gives both interventions of each layer.
+    Tokens that manifolds are not for, such as a text's first ones, are not pulled.
 
     level  the share of ordinary tokens that lie as near as steered ones may
     """
@@ -126,103 +124,42 @@ class PulledBack:
         """As `SteeringVector.at`. Raises ValueError as there, and for a layer without a calibrated
         manifold of the kind "principal"."""
         steps = self.vector.at(coefficient, layers=layers, positions=positions, unit=unit)
-        return tuple(replace(each, update=self._update(each)) for each in steps)
+        known = self.manifolds.positions, self.manifolds.skip
+        return tuple(
+            each
+            for step in steps
+            for each in (
+                step,
+                replace(step, update=self._pull(step), positions=_Covered(positions, *known)),
+            )
+        )
 
-    def _update(self, step: Intervention) -> PullBack:
-        assert isinstance(step.update, Add)
+    def _pull(self, step: Intervention) -> PullBack:
+        assert isinstance(step.update, Add)  # what a vector's interventions are
         here = self.manifolds.at(step.layer, "principal")
         return PullBack(
             step.update.direction,
-            _Cloud.of(_principal(self.manifolds, step.layer)),
+            Cloud.of(_principal(self.manifolds, step.layer)),
             here.threshold(self.level),
             here.unit,
             step.update.origin,
         )
 
 
-@dataclass(frozen=True, eq=False)
-class PullBack:
-    """h + m v, pulled back to within a distance of the manifold; see above.
+@dataclass(frozen=True)
+class _Covered:
+    """Of the tokens of a rule those that manifolds are for."""
 
-    What lies within after the step is left there. At unit length the stream keeps the length that
-    the step gave it.
-    """
-
-    direction: Tensor
-    cloud: _Cloud
-    reach: float
-    unit: bool
-    origin: Origin | None = None
+    chosen: Positions
+    known: Positions
+    skip: int
 
     @property
-    def width(self) -> int:
-        return self.direction.shape[0]
+    def generated(self) -> bool:
+        return self.chosen.generated and self.known.generated
 
-    def __call__(self, hidden: Tensor, scale: Tensor) -> Tensor:
-        stepped = Add(self.direction)(hidden, scale).float()
-        cloud = self.cloud.to(stepped.device)
-        axis = torch.nn.functional.normalize(self.direction.to(stepped.device).float(), dim=0)
-        spread = cloud.times(axis)  # C w
-        length = stepped.norm(dim=-1, keepdim=True)
-        point = stepped
-        for _ in range(_ROUNDS if self.unit else 1):
-            looked = as_stream(point, self.unit)
-            moved = self._nearer(looked, cloud, axis, spread)
-            point = moved if not self.unit else moved * (length / moved.norm(dim=-1, keepdim=True))
-        beyond = cloud.squared(as_stream(stepped, self.unit)) > self.reach**2
-        return torch.where(beyond[..., None], point, stepped).to(hidden.dtype)
-
-    def _nearer(self, looked: Tensor, cloud: _Cloud, axis: Tensor, spread: Tensor) -> Tensor:
-        """Streams (…, D) moved towards the likeliest ones with their projection."""
-        along = (looked - cloud.mean) @ axis
-        target = cloud.mean + along[..., None] * (spread / (axis @ spread))
-        far, near = cloud.squared(looked), cloud.squared(target)
-        # The gap to the target is at right angles to it, in this metric: d² falls by (1 - t)².
-        rest = ((self.reach**2 - near).clamp_min(0) / (far - near).clamp_min(1e-12)).sqrt()
-        return target + rest.clamp_max(1)[..., None] * (looked - target)
-
-
-@dataclass(frozen=True, eq=False)
-class _Cloud:
-    """A `Principal` in tensors: mean (D,), components (k, D), variances (k,), and σ², 0 where the
-    components span everything."""
-
-    mean: Tensor
-    components: Tensor
-    variances: Tensor
-    residual: float
-
-    @classmethod
-    def of(cls, made: Principal) -> _Cloud:
-        whole = made.rank == len(made.mean)
-        tensors = (
-            torch.from_numpy(values.copy()).float()
-            for values in (made.mean, made.components, made.variances)
-        )
-        return cls(*tensors, residual=0.0 if whole else made.residual)
-
-    def to(self, device: torch.device) -> _Cloud:
-        if self.mean.device == device:
-            return self
-        moved = (each.to(device) for each in (self.mean, self.components, self.variances))
-        return _Cloud(*moved, residual=self.residual)
-
-    def times(self, direction: Tensor) -> Tensor:
-        """C v for v (D,)."""
-        components = self.components.to(direction.dtype)
-        inner = components @ direction
-        within = (self.variances.to(direction.dtype) * inner) @ components
-        return within + self.residual * (direction - inner @ components)
-
-    def squared(self, values: Tensor) -> Tensor:
-        """d² of streams (…, D)."""
-        centred = values - self.mean
-        inner = centred @ self.components.T
-        within = (inner.square() / self.variances).sum(-1)
-        if not self.residual:
-            return within
-        outer = centred.square().sum(-1) - inner.square().sum(-1)
-        return within + outer.clamp_min(0) / self.residual
+    def __call__(self, lm: LM, batch: Batch) -> Tensor:
+        return select(lm, batch, self.chosen) & chosen_tokens(lm, batch, self.known, self.skip)
 
 
 def _principal(manifolds: Manifolds, layer: int) -> Principal:

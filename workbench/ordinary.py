@@ -5,6 +5,7 @@ from the model itself. Documents are plain texts, one a document, that fit the m
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,17 @@ from workbench.wren.batches import documents
 
 if TYPE_CHECKING:
     from workbench.models import LM
+
+
+def own_language(lm: LM, prompts: Sequence[Prompt], count: int, part: str) -> list[str]:
+    """Documents of a model's own language: wren's grammar, else what it writes after prompts.
+
+    part  a word, another one for texts that shall have nothing in common
+    """
+    if lm.name == "wren":
+        return from_grammar(count, part)
+    begun = [prompts[index % len(prompts)] for index in range(count)]
+    return from_model(lm, begun, seed=zlib.crc32(part.encode()))
 
 
 def from_grammar(count: int, seed: int | str = 0) -> list[str]:

@@ -17,9 +17,9 @@ import pandas as pd
 import torch
 from numpy.typing import ArrayLike
 
-from workbench.calibrated import Manifolds
 from workbench.downstream import Seen, steered_streams
 from workbench.intervals import Floats
+from workbench.manifolds import Manifolds
 from workbench.pairs import Pairs
 from workbench.reference import chosen_tokens, read_tokens
 from workbench.streaming import as_stream

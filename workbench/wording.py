@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -44,6 +45,15 @@ def interval(found: Interval, spec: str = "+.2f") -> str:
     if found.low == found.high:
         return f"{value} (all equal)" if found.count > 1 else f"{value} (one value)"
     return f"{value} [{number(found.low, spec)}, {number(found.high, spec)}]"
+
+
+def estimate(row: pd.Series, name: str, spec: str = "+.2f") -> str:
+    """`name` of a row with its ends `name_low` and `name_high`, such as "+0.93 [+0.89, +0.96]"; a
+    dash where it is not known."""
+    value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
+    if not math.isfinite(value):
+        return "–"
+    return f"{number(value, spec)} [{number(low, spec)}, {number(high, spec)}]"
 
 
 def p_value(value: float) -> str:
