@@ -103,6 +103,23 @@ def test_small_memory_changes_nothing(tiny: LM) -> None:
     pd.testing.assert_frame_equal(whole, pieces, rtol=1e-5)
 
 
+def test_several_changes_at_once_are_each_alone(tiny: LM) -> None:
+    """In any order of their layers, one of them within the first block, in small pieces too."""
+    batch = encode(tiny, ["The old fox", "A girl", "The king"], [" ran away.", " sang.", " wept."])
+    up = torch.ones(tiny.width)
+    several = [
+        [Intervention(1, Add(up))],
+        [Intervention(0, Add(-up)), Intervention(1, Add(up))],
+        [Intervention(0, Add(up), site="mlp")],
+    ]
+    grid = np.array([-1.0, 0.0, 0.5])
+    for memory in (1 << 30, 1e5):
+        together = multiples.multiples(tiny, batch, several, grid, memory=memory)
+        for change, found in zip(several, together, strict=True):
+            (alone,) = multiples.multiples(tiny, batch, [change], grid)
+            torch.testing.assert_close(found, alone, equal_nan=True, rtol=1e-5, atol=1e-5)
+
+
 def test_lower_blocks_run_once_a_text(tiny: LM, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = []
     block = tiny.model.get_submodule(f"{tiny.layer_path}.1.mlp")
@@ -297,7 +314,7 @@ def test_undefined_is_in_the_attrs(
     losses[:, :2, -1] = 0.1
     found = torch.tensor(-losses * np.array([4, 1, 4, 8, 1, 1])[None, :, None])
     module = sys.modules["workbench.odds"]
-    monkeypatch.setattr(module, "multiples", lambda *_, **__: found)
+    monkeypatch.setattr(module, "multiples", lambda *_, **__: found[None])
     frame = odds(tiny, edits(tiny), PAIRS, GRID, length="mean")
     wide = frame.pivot(index="pair", columns="m", values="utility").isna()
     assert frame.attrs["undefined"] == int(wide.any(axis=1).sum())
@@ -463,7 +480,7 @@ def test_what_lies_below_a_kept_stream_is_refused(tiny: LM) -> None:
     def last(logits: torch.Tensor) -> torch.Tensor:
         return logits[:, -1]
 
-    kept, _ = tracing.lower(tiny, batch, 1, last, keep=1)
+    (kept,), _ = tracing.lower(tiny, batch, [1], last, keep=1)
     low = [Intervention(0, Add(torch.ones(tiny.width)))]
     with pytest.raises(ValueError, match=r"layer 0 is steered .*, before the stream"):
         tracing.forward(tiny, batch, low, last, keep=1, below=kept)

@@ -24,15 +24,12 @@ OTHERS = {"html", "csv", "json"}
 
 @pytest.fixture
 def no_browser(monkeypatch: pytest.MonkeyPatch) -> None:
-    """plotly as it behaves where there is no Chrome."""
+    """kaleido as it behaves where there is no Chrome."""
 
-    def write_images(**_: object) -> None:
-        try:
-            raise ChromeNotFoundError
-        except ChromeNotFoundError:
-            raise RuntimeError("needs Chrome")  # noqa: B904 - as plotly raises it
+    def browser() -> None:
+        raise ChromeNotFoundError
 
-    monkeypatch.setattr(images.plotly.io, "write_images", write_images)
+    monkeypatch.setattr(images, "browser", browser)
 
 
 def suffixes(folder: Path, name: str) -> set[str]:
@@ -109,13 +106,13 @@ def test_without_a_browser_the_page_and_the_data_are_written(
     assert set(done._repr_mimebundle_()) == {"application/vnd.plotly.v1+json"}
 
 
-def test_another_error_of_the_browser_is_not_swallowed(
+def test_a_browser_that_does_not_start_is_not_swallowed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write_images(**_: object) -> None:
+    def browser() -> None:
         raise RuntimeError("the browser crashed")
 
-    monkeypatch.setattr(images.plotly.io, "write_images", write_images)
+    monkeypatch.setattr(images, "browser", browser)
     with pytest.raises(RuntimeError, match="the browser crashed"):
         report.export(figures.separation(FRAME), "layers", data=FRAME, directory=tmp_path)
 
@@ -123,8 +120,13 @@ def test_another_error_of_the_browser_is_not_swallowed(
 def test_a_picture_that_was_not_drawn_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images.plotly.io, "write_images", lambda **_: None)
-    with pytest.raises(RuntimeError, match=r"drew no layers\.png, layers\.svg, layers\.pdf"):
+    class Slow:
+        def write(self, _: object) -> list[Exception]:
+            return [TimeoutError("90 s")]
+
+    monkeypatch.setattr(images, "browser", Slow)
+    drawn = r"drew no layers\.png, layers\.svg, layers\.pdf \(TimeoutError\('90 s'\)\)"
+    with pytest.raises(RuntimeError, match=drawn):
         report.export(figures.separation(FRAME), "layers", data=FRAME, directory=tmp_path)
 
 

@@ -70,6 +70,18 @@ def test_slopes_equal_a_plain_computation(name: str) -> None:
         assert row["low"] < row["slope"] < row["high"]
 
 
+def test_what_lies_below_is_run_once_for_all_layers() -> None:
+    lm = architectures.build("llama")
+    ran = []
+    block = lm.model.get_submodule(f"{lm.layer_path}.0.mlp")
+    handle = block.register_forward_hook(lambda *_: ran.append(1))
+    try:
+        steerability(lm, made(lm), PAIRS)
+    finally:
+        handle.remove()
+    assert len(ran) == 1
+
+
 def test_turning_the_vector_turns_the_slopes() -> None:
     lm = architectures.build("llama")
     there, back = (steerability(lm, vector, PAIRS) for vector in (made(lm), -made(lm)))

@@ -285,3 +285,27 @@ def test_unsteered_scoring_in_pieces_is_one_forward(monkeypatch: pytest.MonkeyPa
         torch.testing.assert_close(
             getattr(again, name), getattr(whole_scores, name), equal_nan=True, atol=1e-5, rtol=1e-4
         )
+
+
+def test_texts_that_are_the_same_are_scored_once(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In any order, and with another row for what differs in its padding alone."""
+    batch = encode(tiny, ["I am", "The old fox", "I am", "I am"])
+    ids = torch.tensor([[5, 6, 7], [5, 6, 7], [5, 6, 7], [5, 6, 7]])
+    written = batch.extend(ids, torch.tensor([3, 3, 3, 2]))
+    read = []
+
+    def watched(lm, part, remote=False):
+        read.append(len(part))
+        yield part
+
+    monkeypatch.setattr(tracing, "pieces", watched)
+    found = scoring.score(tiny, written)
+    assert read == [3]
+    for row in range(4):
+        alone = scoring.score(tiny, written.select([row]))
+        torch.testing.assert_close(
+            found.logprobs[row : row + 1], alone.logprobs, equal_nan=True, atol=1e-5, rtol=1e-5
+        )
+        torch.testing.assert_close(
+            found.echoes[row : row + 1], alone.echoes, equal_nan=True, atol=1e-5, rtol=1e-5
+        )

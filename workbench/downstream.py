@@ -169,7 +169,9 @@ class Streams:
 
     def _unsteered(self, part: Batch, touched: Tensor) -> _Unsteered:
         lm, at = self.lm, _places(self.lm, touched)
-        kept, logits = tracing.lower(lm, part, self.bottom, lambda all: all[at], keep=part.width)
+        (kept,), logits = tracing.lower(
+            lm, part, [self.bottom], lambda all: all[at], keep=part.width
+        )
         below = None if self._splits is False else kept
         streams, scores = self._forward(part, (), touched, below, logits)
         if self._splits is None:

@@ -10,12 +10,13 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import plotly.graph_objects as go
-import plotly.io
 from kaleido.errors import ChromeNotFoundError
 from plotly.offline import get_plotlyjs, get_plotlyjs_version
 
+from workbench.browser import browser
 from workbench.look import WIDTH
 from workbench.store import write_atomically
 
@@ -40,8 +41,7 @@ PAGE = """<!doctype html>
 def draw(drawings: Mapping[Path, go.Figure]) -> list[Path]:
     """Write the page and, with a browser, the images of figures.
 
-    Each to its path plus a suffix. All images are made in one start of the browser, which takes
-    longer than any of them. Returns the files written.
+    Each to its path plus a suffix. Returns the files written.
     """
     pages = [_page(figure, path) for path, figure in drawings.items()]
     files = {
@@ -70,32 +70,39 @@ def _page(figure: go.Figure, path: Path) -> Path:
 
 def render(files: Mapping[Path, go.Figure]) -> bool:
     """Write images, their kind told by the suffix; without a browser False, with advice printed."""
-    sizes = [(figure.layout.width, figure.layout.height) for figure in files.values()]
     with tempfile.TemporaryDirectory() as place:
         drafts = [Path(place) / f"{index}{file.suffix}" for index, file in enumerate(files)]
+        drawings = [
+            {"fig": figure.to_dict(), "path": draft, "opts": _options(figure, draft.suffix)}
+            for figure, draft in zip(files.values(), drafts, strict=True)
+        ]
         try:
-            plotly.io.write_images(
-                fig=list(files.values()),
-                file=list(drafts),
-                scale=[2 if file.suffix == ".png" else 1 for file in files],
-                width=[width or WIDTH for width, _ in sizes],
-                height=[height or HEIGHT for _, height in sizes],
-            )
-        except RuntimeError as error:
-            if not isinstance(error.__context__, ChromeNotFoundError):
-                raise
+            errors = browser().write(drawings)
+        except ChromeNotFoundError:
             print(f"no Chrome or Chromium found, so no images are written. To mend it: {_remedy()}")
             return False
         lacking = [
             file.name for draft, file in zip(drafts, files, strict=True) if not draft.exists()
         ]
-        if lacking:  # kaleido says nothing of a figure that failed, or that took too long
+        if lacking:
+            why = f" ({errors[0]!r})" if errors else ""
             raise RuntimeError(
-                f"the browser drew no {', '.join(lacking)}: try again when the machine is less busy"
+                f"the browser drew no {', '.join(lacking)}{why}: try again when the machine is "
+                "less busy"
             )
         for draft, file in zip(drafts, files, strict=True):
             write_atomically(file, _same_every_time(draft.read_bytes(), file))
     return True
+
+
+def _options(figure: go.Figure, suffix: str) -> dict[str, Any]:
+    """How kaleido is to draw a figure: the kind of file, its size, and pixels a point."""
+    return {
+        "format": suffix[1:],
+        "width": figure.layout.width or WIDTH,
+        "height": figure.layout.height or HEIGHT,
+        "scale": 2 if suffix == ".png" else 1,
+    }
 
 
 def _remedy() -> str:

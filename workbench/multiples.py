@@ -1,8 +1,9 @@
-"""One batch of answers under many multiples m of the same interventions.
+"""One batch of answers under many multiples m of the same interventions, or of several such.
 
 The blocks up to the lowest intervention see the same whatever m is: they run once, in the unsteered
-forward that is also m = 0. From there on every other m has rows of its own, beside those of other
-texts, and the logits are those of the answers only. Knows nothing of pairs.
+forward that is also m = 0, and is the same for all that is steered. From there on every other m has
+rows of its own, beside those of other texts, and the logits are those of the answers only. Knows
+nothing of pairs.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from workbench.logodds import Forks, score_rows
 from workbench.positions import Mask
 from workbench.reading import batches
 from workbench.steering import check_layer, place
+from workbench.streams import Kept
 from workbench.tokens import Batch
 from workbench.tracing import Remote
 from workbench.updates import Coefficient, Intervention, per_row
@@ -62,7 +64,7 @@ def check_multipliers(multipliers: ArrayLike) -> NDArray[np.float64]:
 def multiples(
     lm: LM,
     batch: Batch,
-    interventions: Sequence[Intervention],
+    several: Sequence[Sequence[Intervention]],
     multipliers: NDArray[np.float64],
     *,
     forks: Forks | None = None,
@@ -70,27 +72,28 @@ def multiples(
     remote: Remote = False,
     desc: str | None = "log-odds",
 ) -> Tensor:
-    """(2, B, M) float64 in nats: of each row under each multiple, log P of its answer and of the
-    answers that leave it (`logodds.score_rows`; NaN without `forks`).
+    """(S, 2, B, M) float64 in nats: under each of several changes, of each row under each multiple,
+    log P of its answer and of the answers that leave it (`logodds.score_rows`; NaN without
+    `forks`).
 
-    interventions  as they are at m = 1: every coefficient is multiplied by m
-    multipliers    ascending, 0 among them, as `check_multipliers` gives them
-    memory         bytes that the logits of one forward may take
-    desc           before the progress bar; None: no bar
+    several      S lists of interventions as they are at m = 1: every coefficient is multiplied by m
+    multipliers  ascending, 0 among them, as `check_multipliers` gives them
+    memory       bytes that the logits of one forward may take, and the streams kept of it
+    desc         before the progress bar; None: no bar
 
     The answer is the completion, or, where no row has one, all of the text but its first token.
     Raises ValueError for no interventions, coefficients given per row, positions given as a mask,
     and as `steering.plan`.
     """
-    layer = lowest(lm, interventions)
-    # What acts within the first block leaves no lower half.
-    task = _Task(lm, tuple(interventions), max(layer, 0), multipliers, memory, remote)
-    task.splits = False if layer < 0 else None
+    changes = [_Change.of(lm, interventions) for interventions in several]
+    task = _Task(lm, changes, multipliers, memory, remote)
     scored = batch.completion if bool(batch.completion.any()) else batch.attention
     scored = scored & (batch.positions > 0)
-    found = torch.full((2, len(batch), len(multipliers)), torch.nan, dtype=torch.float64)
-    # What the lower half holds at once: logits of the answers and the stream, of so many tokens.
-    budget = max(1, min(tracing.TOKENS, int(memory / (8 * lm.vocabulary))))
+    shape = len(changes), 2, len(batch), len(multipliers)
+    found = torch.full(shape, torch.nan, dtype=torch.float64)
+    # What the lower half holds at once of so many tokens: logits of the answers, and streams.
+    each = max(8 * lm.vocabulary, 4 * lm.width * len(changes))
+    budget = max(1, min(tracing.TOKENS, int(memory / each)))
     bar = tqdm(total=len(batch), desc=desc, unit="text", delay=2, leave=False, disable=desc is None)
     with bar as progress:
         for part, rows in batches(batch, budget):
@@ -98,25 +101,38 @@ def multiples(
             own = scored[rows, cut:]
             first = int(own.any(dim=0).nonzero()[0])
             branch = None if forks is None else forks.select(rows, cut + first)
-            found[:, rows] = task.run(part, first, own[:, first:], branch)
+            found[:, :, rows] = task.run(part, first, own[:, first:], branch)
             progress.update(len(rows))
     return found
 
 
 @dataclass
+class _Change:
+    """Interventions, and the last block that sees the same under each of their multiples."""
+
+    interventions: tuple[Intervention, ...]
+    layer: int
+    splits: bool | None  # whether the model's upper half follows from the stream; None: not known
+
+    @classmethod
+    def of(cls, lm: LM, interventions: Sequence[Intervention]) -> _Change:
+        layer = lowest(lm, interventions)
+        # What acts within the first block leaves no lower half.
+        return cls(tuple(interventions), max(layer, 0), None if layer >= 0 else False)
+
+
+@dataclass(frozen=True)
 class _Task:
     """What all parts of a batch share."""
 
     lm: LM
-    interventions: tuple[Intervention, ...]
-    layer: int
+    changes: Sequence[_Change]
     multipliers: NDArray[np.float64]
     memory: float
     remote: Remote
-    splits: bool | None = None  # whether the model's upper half follows from the stream; not known
 
     def run(self, part: Batch, first: int, own: Tensor, forks: Forks | None) -> Tensor:
-        """(2, B, M) of a part whose answers (`own`, bool) begin at column `first` or later."""
+        """(S, 2, B, M) of a part whose answers (`own`, bool) begin at column `first` or later."""
         lm, width = self.lm, part.width
         keep, count = width - first + 1, len(self.multipliers)
         zero = int(np.flatnonzero(self.multipliers == 0)[0])
@@ -128,33 +144,33 @@ class _Task:
             branch = None if forks is None else forks.select(rows)
             return _scoring(place(lm, part.ids[rows, first:]), place(lm, own[rows]), branch)
 
-        kept, whole = tracing.lower(
-            lm, part, self.layer, finish(everyone), keep=keep, remote=self.remote
+        layers = [change.layer for change in self.changes]
+        streams, whole = tracing.lower(
+            lm, part, layers, finish(everyone), keep=keep, remote=self.remote
         )
 
-        def steered(rows: Tensor, scales: Tensor) -> Tensor:
-            batch = part.select(rows)
-            scaled = [_scaled(each, scales) for each in self.interventions]
+        def steered(change: _Change, kept: Kept, rows: Tensor, scales: Tensor) -> Tensor:
             return tracing.forward(
                 lm,
-                batch,
-                scaled,
+                part.select(rows),
+                [_scaled(each, scales) for each in change.interventions],
                 finish(rows),
                 keep=keep,
                 scoring=True,
-                below=None if self.splits is False else kept.select(rows),
+                below=None if change.splits is False else kept.select(rows),
                 remote=self.remote,
             ).cpu()
 
         whole = whole.cpu()
-        found = torch.empty(2, len(part), count, dtype=torch.float64)
-        found[:, :, zero] = whole
-        if self.splits is None and len(others):
-            again = steered(everyone[:1], torch.zeros(1, dtype=values.dtype))
-            self.splits = same_in_halves(lm, float(again[0, 0]), float(whole[0, 0]))
+        found = torch.empty(len(layers), 2, len(part), count, dtype=torch.float64)
+        found[..., zero] = whole
         most = min(tracing.TOKENS // width, int(self.memory / (8 * lm.vocabulary * keep)))
-        for rows, places in _cells(len(part), others, max(1, most)):
-            found[:, rows, places] = steered(rows, values[places])
+        for change, kept, table in zip(self.changes, streams, found, strict=True):
+            if change.splits is None and len(others):
+                again = steered(change, kept, everyone[:1], torch.zeros(1, dtype=values.dtype))
+                change.splits = same_in_halves(lm, float(again[0, 0]), float(whole[0, 0]))
+            for rows, places in _cells(len(part), others, max(1, most)):
+                table[:, rows, places] = steered(change, kept, rows, values[places])
         return found
 
 

@@ -86,10 +86,10 @@ def odds(
     interventions = _interventions(lm, steered)
     batch = _encoded(lm, pairs)
     forks, forked, alike = _forks(batch, pairs)
-    found = multiples(
+    (found,) = multiples(
         lm,
         batch,
-        interventions,
+        [interventions],
         grid,
         forks=forks,
         memory=memory,
@@ -169,10 +169,10 @@ def unrelated_loss(
         raise ValueError(
             f"unrelated text {row} is one token, {batch.texts[row]!r}: give longer ones"
         )
-    found = multiples(
+    (found,) = multiples(
         lm,
         batch,
-        _interventions(lm, steered),
+        [_interventions(lm, steered)],
         grid,
         memory=memory,
         remote=remote,

@@ -86,12 +86,14 @@ def score(
         return tracing.forward(lm, part, (), finish, keep=made + 1, remote=remote).cpu()
 
     # Both of a divergence read the same batch: then it is exactly 0 where nothing is steered.
-    parts = tracing.pieces(lm, written, remote) if steered is None else [written]
+    if steered is None:
+        different, which = _different(written)
+        parts = [read(part) for part in tracing.pieces(lm, different, remote)]
+        table = torch.cat(parts, dim=1)[:, which]
+    else:
+        table = read(written)
     missing = ~written.completion[:, -made:]
-    found = [
-        values.masked_fill(missing, torch.nan)
-        for values in torch.cat([read(part) for part in parts], dim=1)
-    ]
+    found = [values.masked_fill(missing, torch.nan) for values in table]
     return Scores(found[0], found[1], found[2], None if steered is None else found[3])
 
 
@@ -105,6 +107,16 @@ def prompt_echoes(
         found = tracing.forward(lm, batch, (), _echo(batch.ids), remote=remote)
         sums[rows] = found.cpu().double().masked_fill(~batch.attention, 0).sum(dim=1)
     return sums
+
+
+def _different(batch: Batch) -> tuple[Batch, Tensor]:
+    """The rows that differ, in their order, and which of them each row is, (B,). Coefficients that
+    lie close together often write the same."""
+    seen = torch.cat([batch.ids, batch.attention.long()], dim=1).numpy()
+    first: dict[bytes, int] = {}
+    same = [first.setdefault(row.tobytes(), index) for index, row in enumerate(seen)]
+    rows = torch.tensor(list(first.values()))
+    return batch.select(rows), torch.searchsorted(rows, torch.tensor(same))
 
 
 def _echo(ids: Tensor) -> Callable[[Tensor], Tensor]:

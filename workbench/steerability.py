@@ -15,17 +15,15 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
-from workbench import layer_scores, tracing
+from workbench import layer_scores
 from workbench.intervals import bootstrap_mean, wilson
+from workbench.multiples import multiples
 from workbench.pairs import Pairs
-from workbench.reading import batches
 from workbench.splits import require_disjoint
-from workbench.tokens import Batch, encode
-from workbench.updates import Intervention
+from workbench.tokens import encode
 from workbench.vectors import SteeringVector
 
 if TYPE_CHECKING:
@@ -61,14 +59,14 @@ def steerability(
         for prompt, text in zip(pair.prompts, (pair.positive, pair.negative), strict=True)
     ]
     batch = encode(lm, [prompt for prompt, _ in sides], [text for _, text in sides])
+    steered = [vector.at(1.0, layers=[layer]) for layer in vector.layers]
+    grid = np.array([-coefficient, 0, coefficient])
+    totals = multiples(lm, batch, steered, grid, desc=None)[:, 0]  # (L, 2n, 3)
+    odds = (totals[:, ::2] - totals[:, 1::2]).numpy()
     rows = []
-    for layer in vector.layers:
-        up, down = (
-            _odds(lm, batch, vector.at(step, layers=[layer]))
-            for step in (coefficient, -coefficient)
-        )
+    for layer, (down, _, up) in zip(vector.layers, odds.swapaxes(1, 2), strict=True):
         slopes = (up - down) / (2 * coefficient)
-        mean = bootstrap_mean(slopes.numpy())
+        mean = bootstrap_mean(slopes)
         agree = wilson(int((slopes > 0).sum()), len(slopes))
         rows.append(
             {
@@ -110,11 +108,3 @@ def steepest_layer(table: pd.DataFrame) -> tuple[int, str]:
         f"{top['agree']:.0%} [{top['agree_low']:.0%}, {top['agree_high']:.0%}] of the pairs agree)"
     )
     return int(top["layer"]), why
-
-
-def _odds(lm: LM, batch: Batch, steered: tuple[Intervention, ...]) -> Tensor:
-    """(n,) log P(positive) - log P(negative) of pairs that lie one after the other in the batch."""
-    totals = torch.empty(len(batch), dtype=torch.float64)
-    for part, rows in batches(batch, tracing.TOKENS):
-        totals[rows] = tracing.logprobs(lm, part, steered).double().nansum(dim=1)
-    return totals[::2] - totals[1::2]

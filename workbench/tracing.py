@@ -105,25 +105,27 @@ def _steered_after(below: Kept, steered: Plan) -> Tensor:
 def lower(
     lm: LM,
     batch: Batch,
-    layer: int,
+    layers: Sequence[int],
     finish: Callable[[Tensor], Tensor],
     *,
     keep: int,
     remote: Remote = False,
-) -> tuple[Kept, Tensor]:
-    """One unsteered forward that also keeps the stream after block `layer`, for `forward`.
+) -> tuple[list[Kept], Tensor]:
+    """One unsteered forward that also keeps the stream after each of `layers`, for `forward`.
 
-    Returns what is kept, and what `finish` makes of the logits (B, keep, V). Raises ValueError for
-    a layer out of range.
+    Returns what is kept, ordered as the layers are, and what `finish` makes of the logits
+    (B, keep, V). Raises ValueError for a layer out of range.
     """
-    block = lm.blocks[check_layer(lm, layer)]
+    blocks = {layer: lm.blocks[check_layer(lm, layer)] for layer in sorted(layers)}
     with evaluating(lm.model), lm.traced.trace(**_inputs(lm, batch, keep), remote=remote) as tracer:
-        output = block.output
-        plain = not isinstance(output, tuple)
-        stream = save(output if plain else output[0])
-        beside = save(None if plain else len(output) - 1)
+        streams, beside = save({}), save({})
+        for layer, block in blocks.items():
+            output = block.output
+            plain = not isinstance(output, tuple)
+            streams[layer] = output if plain else output[0]
+            beside[layer] = None if plain else len(output) - 1
         result = save(finish(tracer.result.logits[:, -keep:]))
-    return Kept(layer, stream, beside), result
+    return [Kept(layer, streams[layer], beside[layer]) for layer in layers], result
 
 
 def pieces(lm: LM, batch: Batch, remote: Remote = False) -> Iterator[Batch]:
