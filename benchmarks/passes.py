@@ -140,11 +140,11 @@ def corpus_loss(case: Case) -> Spent:
 
 
 def geometry(case: Case) -> Spent:
-    """`ceiling_from_geometry` at the steered layer, its manifold ready: one pass over the prompts
-    tells both signs; nothing is generated."""
+    """`ceiling_from_geometry` at the steered layer, its manifold ready: one pass over the prompts,
+    each read once, tells both signs; nothing is generated."""
     found = ceiling_from_geometry(case.lm, case.vector, case.prompts, manifolds=case.manifolds)
-    lengths = encode(case.lm, list(case.prompts)).attention.sum(dim=1)
-    return Spent(0, found.passes * int(lengths.sum()))
+    assert found.rows == len(case.prompts)
+    return Spent(0, int(encode(case.lm, list(case.prompts)).attention.sum()))
 
 
 def _bisect(too_far: Callable[[Sequence[float]], list[bool]]) -> None:
@@ -188,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     corpus = [pair.full[index % 2] for index, pair in enumerate(parts.report[:CORPUS])]
     prompts = parts.select.prompts[: PROMPTS // 4 if args.quick else PROMPTS]
     texts = ordinary.from_grammar(400, "passes")
-    ready = manifold.fit(lm, texts, [vector.layer], kinds=["principal"], progress=False)
+    ready = manifold.fit(lm, texts, [vector.layer], kinds=["principal"], unit=False, progress=False)
     case = Case(lm, vector, prompts, corpus, ready)
     contestants = {name: Contestant(lambda rule=rule: rule(case)) for name, rule in RULES.items()}
     times = timing.interleave(contestants, 1 if args.quick else 3)

@@ -11,8 +11,8 @@ study_parts_MODEL  a row per case, `part` ("whole", "inside", "outside", "random
                    "random outside") and coefficient: `preference` and `utility`, log-odds in nats,
                    and `both`, the mean log-probability of the two answers, means over pairs; `kl`,
                    KL(steered || unsteered) of the next token of fixed texts; `share`, of the
-                   vector's squared length what lies in the part; `chance`, what would of a random
-                   one's
+                   vector's squared length what lies in the part (of the random ones', what would on
+                   average); `chance`, what would of a random one's
 
 What comes of it is told by workbench/mediation.py.
 """

@@ -60,13 +60,19 @@ def distances(ceiling: float) -> pd.DataFrame:
     return pd.concat([seen.assign(place=place) for place in ("steered", "last")])
 
 
+def told(ceiling: float) -> pd.DataFrame:
+    """What `ceiling_from_geometry` says of both sides."""
+    rows = [(rule, sign, ceiling) for rule in ("rise", "beyond") for sign in (1, -1)]
+    return pd.DataFrame(rows, columns=["rule", "sign", "ceiling"])
+
+
 @pytest.mark.parametrize("ceiling", [0.2, 0.55, 1.1])
 def test_every_rule_finds_the_end_of_curves_that_are_steep_there(
     modules: dict[str, Any], ceiling: float
 ) -> None:
     rules = modules["detectors"]
     halves = pd.DataFrame({"sign": [1, -1], "preference": ceiling, "utility": ceiling})
-    curves = rules.Curves.of(*study(ceiling), 1, halves, distances(ceiling))
+    curves = rules.Curves.of(*study(ceiling), 1, halves, distances(ceiling), told(ceiling))
     fitting = {
         "share intact": 0.5,
         "mean excess": 1.5,
@@ -86,6 +92,8 @@ def test_every_rule_finds_the_end_of_curves_that_are_steep_there(
         "geometry, neighbours": 1.0,
         "geometry, own length": 1.0,
         "geometry, rise in own length": 1.0 / 0.7,
+        "geometry, shipped: Rise": 0.0,
+        "geometry, shipped: Beyond": 0.0,
     }
     step = GRID[-1] / GRID[-2]
     for name, threshold in fitting.items():
@@ -113,7 +121,8 @@ def test_a_search_finds_the_same_end_with_fewer_coefficients(
 def test_a_rule_that_sees_no_end_says_so(modules: dict[str, Any]) -> None:
     rules = modules["detectors"]
     nowhere = pd.DataFrame({"sign": [1, -1], "preference": math.nan, "utility": math.nan})
-    curves = rules.Curves.of(*study(0.5), -1, nowhere, distances(math.inf))
+    never = told(math.inf)
+    curves = rules.Curves.of(*study(0.5), -1, nowhere, distances(math.inf), never)
     for name, rule in rules.RULES.items():
         if name not in ("constant", "change point"):
             assert rule(curves, 3.0 if "geometry" in name else 0.3) == math.inf, name
@@ -122,7 +131,7 @@ def test_a_rule_that_sees_no_end_says_so(modules: dict[str, Any]) -> None:
 def test_what_was_not_studied_is_not_said(modules: dict[str, Any]) -> None:
     rules = modules["detectors"]
     curves = rules.Curves.of(*study(0.5), 1)
-    for name in ("geometry, last layer", "utility half-life"):
+    for name in ("geometry, last layer", "geometry, shipped: Rise", "utility half-life"):
         assert math.isnan(rules.RULES[name](curves, 1.0))
 
 

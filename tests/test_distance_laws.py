@@ -89,5 +89,5 @@ def test_words_and_figures(laws: pd.DataFrame, tmp_path: Path) -> None:
     assert len([trace for trace in figure.data if trace.x is not None]) == 15
     collapsed = figures.distance_collapse(points(tmp_path).query("model == 'a'"), outcome="loss")
     law = [trace for trace in collapsed.data if trace.name == "one law for all"]
-    assert len(law) == 4
+    assert len(law) == 6
     assert all((np.diff(trace.y) >= 0).all() for trace in law)

@@ -1,5 +1,7 @@
 """Distances from clouds of vectors, against scikit-learn and closed forms."""
 
+import sys
+
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
@@ -108,6 +110,26 @@ def test_neighbours_are_exact() -> None:
 def test_a_neighbour_that_is_not_there(count: int) -> None:
     with pytest.raises(ValueError, match=f"the {count}-th neighbour among 5"):
         Neighbours(cloud(5), count)
+
+
+def test_approximate_neighbours_are_nearly_the_exact_ones() -> None:
+    pytest.importorskip("faiss")
+    rng = np.random.default_rng(0)
+    sample = rng.standard_normal((6000, 16)) * np.geomspace(3, 0.3, 16)
+    others = 1.5 * sample[:200] + 0.1
+    exact = Neighbours(sample, 10).distance(others)
+    found = Neighbours(sample, 10, approximate=True).distance(others)
+    assert (found >= exact * (1 - 1e-4)).all()  # what is looked through is a part
+    assert float(np.median(found / exact)) < 1.02
+    # A sample smaller than the cells that are looked through is looked through whole.
+    few = Neighbours(sample[:300], 10, approximate=True).distance(others)
+    np.testing.assert_allclose(few, Neighbours(sample[:300], 10).distance(others), rtol=1e-4)
+
+
+def test_without_faiss_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(ImportError, match="pip install faiss-cpu"):
+        Neighbours(np.zeros((20, 3)), 2, approximate=True)
 
 
 def test_one_cluster_is_mahalanobis() -> None:

@@ -180,8 +180,10 @@ def test_forms_are_compared_over_kl() -> None:
     figure = figures.distance_by_form(frame)
     assert len(figure.data) == 8  # two ways, two signs, two measures
     below = [trace for trace in figure.data if trace.line.dash == "dot" and trace.xaxis == "x2"]
-    # Utility that rises has no logarithm: no point, rather than a wrong one.
-    assert all(np.isnan(np.asarray(trace.y, dtype=float)).all() for trace in below)
+    # Utility that rises is shown below 0.
+    for trace in below:
+        assert list(trace.customdata) == [-3.0, -6.0]
+        np.testing.assert_allclose(trace.y, [-np.sqrt(3), -np.sqrt(6)])
     assert all(list(trace.x) == sorted(trace.x) for trace in figure.data)
     assert "<b>" not in figure.data[0].name
 

@@ -1,5 +1,7 @@
 """Steering that keeps to the manifold: parts of a vector, the natural step, and pulling back."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,7 @@ from workbench.estimates import Principal
 from workbench.manifold import Manifolds
 from workbench.models import LM
 from workbench.on_manifold import PulledBack, natural, parts
-from workbench.positions import content, select
+from workbench.positions import content, generated, select
 from workbench.pull_back import Cloud, PullBack, _Path
 from workbench.reference import chosen_tokens
 from workbench.streaming import as_stream
@@ -143,8 +145,59 @@ def test_nothing_changes_at_zero(tiny: LM, manifolds: Manifolds) -> None:
     plain = tracing.activations(tiny, batch, [2], content).split()
     assert torch.equal(found[0], plain[0])
     assert not torch.equal(found[1], plain[1])
-    made = wb.generate(tiny, list(SENTENCES[:2]), still, new_tokens=4)
-    assert len(made.texts) == 2
+
+
+def test_what_is_written_is_pulled_too_and_reads_back_the_same(
+    tiny: LM, manifolds: Manifolds
+) -> None:
+    prompts, way = list(SENTENCES[:3]), PulledBack(made_up(tiny), manifolds)
+    made = wb.generate(tiny, prompts, way.at(0.3), new_tokens=6)
+    plain = wb.generate(tiny, prompts, made_up(tiny).at(0.3), new_tokens=6)
+    assert not torch.equal(made.logprobs_steered, plain.logprobs_steered)
+    written = made.batch.extend(made.ids, made.lengths, made.texts)
+    read = tracing.logprobs(tiny, written, way.at(0.3))
+    for row, count in enumerate(made.lengths.tolist()):
+        own = read[row][~read[row].isnan()]
+        torch.testing.assert_close(
+            own[:count].double(),
+            made.logprobs_steered[row, :count].double(),
+            rtol=1e-3,
+            atol=1e-3,
+        )
+    here, bound = manifolds.at(1, "principal"), manifolds.at(1, "principal").threshold()
+    streams = tracing.activations(tiny, written, [1], generated, interventions=way.at(0.02)).values[
+        :, 0
+    ]
+    far = tracing.activations(
+        tiny, written, [1], generated, interventions=made_up(tiny).at(0.02)
+    ).values[:, 0]
+    assert (here.distance(streams) > 1.001 * bound).sum() < (here.distance(far) > bound).sum()
+
+
+def test_a_stream_of_zeros_and_a_direction_without_length() -> None:
+    width = 64
+    fit = Principal(np.ones(width), np.eye(width)[:4], np.full(4, 2.0), 0.5)
+    for unit in (True, False):
+        pull = PullBack(torch.ones(width), Cloud.of(fit), 1.0, unit)
+        moved = pull(torch.zeros(1, 2, width), torch.ones(1, 2, 1))
+        assert torch.isfinite(moved).all()
+    with pytest.raises(ValueError, match="has no length"):
+        PullBack(torch.zeros(width), Cloud.of(fit), 1.0, True)
+
+
+def test_a_sweep_of_another_level_or_manifold_is_another_sweep(
+    tiny: LM, manifolds: Manifolds, tmp_path: Path
+) -> None:
+    def run(level: float) -> None:
+        way = PulledBack(made_up(tiny), manifolds, level)
+        wb.sweep(
+            tiny, way, ["The fox"], [0.0, 0.2], new_tokens=2, directory=tmp_path, progress=False
+        )
+
+    run(0.95)
+    run(0.95)
+    with pytest.raises(ValueError, match="vectors"):
+        run(0.5)
 
 
 def test_what_is_missing_is_named(tiny: LM, manifolds: Manifolds) -> None:

@@ -36,6 +36,8 @@ _AXES = {
     "kl": "KL of the next token<br>(nats)",
     "principal steered": "Rise in distance, principal<br>(log)",
     "neighbours steered": "Rise in distance, neighbours<br>(log)",
+    "raw steered": "Rise in distance, own length<br>(log)",
+    "raw last": "Rise in distance, own length,<br>last layer (log)",
 }
 _METHODS = {"mean_difference": "difference of means", "shuffled": "shuffled labels"}
 
@@ -55,14 +57,16 @@ def distance_collapse(
     the thick line the law of all. Where lines fall together, what they are drawn over tells how
     far a vector may be pushed, whichever it is.
     """
-    figure = make_subplots(rows=2, cols=2, shared_yaxes="all", vertical_spacing=0.24)
+    figure = make_subplots(
+        rows=2, cols=3, shared_yaxes="all", vertical_spacing=0.24, horizontal_spacing=0.03
+    )
     control = frame["method"].isin(["random", "shuffled"])
     groups = (
         ("trait's direction", BLUE, frame[~control]),
         ("random or shuffled direction", GREY, frame[control]),
     )
     for index, predictor in enumerate(_AXES):
-        row, column = divmod(index, 2)
+        row, column = divmod(index, 3)
         where = {"row": row + 1, "col": column + 1}
         for name, color, mine in groups:
             lines = [
@@ -95,7 +99,7 @@ def distance_collapse(
             hovertemplate="%{y:.2f} at %{x:.2f}<extra></extra>",
             **where,
         )
-        figure.update_xaxes(title_text=_AXES[predictor], nticks=6, **where)
+        figure.update_xaxes(title_text=_AXES[predictor], nticks=5, **where)
         if predictor == "kl":
             figure.update_xaxes(type="log", range=[-3, 1.5], dtick=1, **where)
     for row in (1, 2):
@@ -103,7 +107,7 @@ def distance_collapse(
         figure.update_yaxes(title_text=words, row=row, col=1)
     figure.update_layout(
         template=TEMPLATE,
-        width=WIDTH + 40,
+        width=WIDTH + 220,
         height=620 + (30 if title else 0),
         margin={"t": 52 + (30 if title else 0), "b": 76},
         title={"text": html.escape(title)},

@@ -44,9 +44,11 @@ def at_equal_trait(
     coefficients  from 0 upwards, in residual norms
     others        as for `sweep`; texts are drawn at temperature 1
 
-    A text's trait counts 0 where it broke. Raises ValueError as `sweep` and `compare_at`.
+    A text's trait counts 0 where it broke. Raises ValueError, before any is written, for ways
+    without "plain", and as `sweep` and `compare_at`.
     """
     grid = np.asarray(coefficients, dtype=float)
+    _check(ways, grid)
     curves: dict[str, tuple[Floats, Floats]] = {}
     for name, way in ways.items():
         frame = sweep(
@@ -63,7 +65,9 @@ def at_equal_trait(
             progress=False,
         )
         frame = frame.assign(given=frame["trait"].where(frame["coherence"] >= HOLDS, 0).fillna(0))
-        wide = frame.pivot(index="prompt_index", columns="coefficient_norm")
+        wide = frame.pivot(
+            index="prompt_index", columns="coefficient_norm", values=["given", "coherence"]
+        )
         curves[name] = wide["given"].to_numpy(float), wide["coherence"].to_numpy(float)
     return compare_at(curves, grid, size=size, seed=seed)
 
@@ -71,7 +75,8 @@ def at_equal_trait(
 def compare_at(
     curves: Mapping[str, tuple[Floats, Floats]], grid: Floats, *, size: int = 500, seed: int = 0
 ) -> pd.DataFrame:
-    """Coherence of each way where it first gives a share of plain steering's most trait.
+    """Coherence of each way where it first gives a share of plain steering's most trait, which at
+    100 % is the luckiest point of a noisy curve, that others must reach too.
 
     curves  way -> trait and coherence (P, K) by prompt and coefficient, "plain" among them
     grid    (K,) coefficients from 0 upwards
@@ -83,8 +88,7 @@ def compare_at(
     much. NaN where it never does, and where it already does at the first coefficient after 0: there
     the grid is too coarse to tell. Raises ValueError for a grid that does not rise from 0.
     """
-    if len(grid) < 3 or grid[0] != 0 or (np.diff(grid) <= 0).any():
-        raise ValueError(f"coefficients {grid.tolist()!r}: give three at least, rising from 0")
+    _check(curves, grid)
     prompts = len(curves[PLAIN][0])
     rng = np.random.default_rng(seed)
     draws = [np.arange(prompts), *rng.integers(prompts, size=(size, prompts))]
@@ -115,6 +119,13 @@ def compare_at(
                 row |= {word: column[0], f"{word}_low": low, f"{word}_high": high}
             rows.append(row | {"lost": lost, "reached": np.isfinite(values[1:, 1]).mean()})
     return pd.DataFrame(rows)
+
+
+def _check(ways: Mapping[str, object], grid: Floats) -> None:
+    if PLAIN not in ways:
+        raise ValueError(f"ways {list(ways)!r}: name one {PLAIN!r}, which the others are held to")
+    if len(grid) < 3 or grid[0] != 0 or (np.diff(grid) <= 0).any():
+        raise ValueError(f"coefficients {grid.tolist()!r}: give three at least, rising from 0")
 
 
 def over_traits(table: pd.DataFrame) -> pd.DataFrame:
@@ -170,4 +181,8 @@ def verdict(table: pd.DataFrame) -> str:
             for _, row in clear.iterrows()
         ]
         said.append(f"{way}: {', '.join(parts)}")
-    return "At equal trait, clear of zero over traits: " + "; ".join(said) + "."
+    looked = len(table[table["way"] != PLAIN])
+    return (
+        f"At equal trait, clear of zero over traits ({looked} intervals of 95 % were looked at): "
+        f"{'; '.join(said)}."
+    )

@@ -49,7 +49,8 @@ class GeometricCeiling:
     rule   what counted as too far; layer, where the stream was looked at; kind, of manifold
     tried  one row per coefficient: `coefficient_norm`, `reached` (what the rule holds against its
            bound)
-    rows   texts that were read, a text under several coefficients as often
+    rows   texts that were read, one under several coefficients as often; those of a manifold that
+           was made for it are not counted
     """
 
     sides: Mapping[int, float]
@@ -177,6 +178,8 @@ class _Here:
         manifold: Manifold,
         rule: Rule,
     ) -> None:
+        able = touched.any(dim=1).nonzero()[:, 0]
+        batch, touched = batch.select(able), touched[able, -batch.select(able).width :]
         self.rule, self.manifold, self.rows = rule, manifold, len(batch)
         (step,) = vector.at(1.0)
         self._step = step.update.direction.double()  # type: ignore[union-attr]

@@ -29,11 +29,22 @@ from workbench.reference import Reference, collect, read_tokens
 from workbench.splits import text_hash
 from workbench.store import cache_path, cached
 from workbench.tokens import Prompt
+from workbench.versions import versions
 
 if TYPE_CHECKING:
     from workbench.models import LM
 
-__all__ = ["KINDS", "Manifold", "Manifolds", "calibrate", "column", "distances", "estimate", "fit"]
+__all__ = [
+    "KINDS",
+    "TANGENT",
+    "Manifold",
+    "Manifolds",
+    "calibrate",
+    "column",
+    "distances",
+    "estimate",
+    "fit",
+]
 
 
 def fit(
@@ -47,6 +58,7 @@ def fit(
     unit: bool = True,
     sample: int = 4096,
     neighbours: int = 10,
+    approximate: bool = False,
     clusters: Sequence[int] = (1, 4, 16),
     seed: int = 0,
     cache: bool = True,
@@ -95,6 +107,7 @@ def fit(
         reference_files.unpack(kept),
         kinds=kinds,
         neighbours=neighbours,
+        approximate=approximate,
         clusters=clusters,
         positions=positions,
     )
@@ -103,8 +116,9 @@ def fit(
         table = distances(lm, made, others, progress=progress)
         return {name: torch.from_numpy(table[name].to_numpy().copy()) for name in table.columns}
 
-    settings = (*settings, tuple(kinds), neighbours, tuple(clusters))
-    path = _path(lm, texts, "calibration", *settings)
+    settings = (*settings, tuple(kinds), neighbours, approximate, tuple(clusters))
+    # Distances belong to the fit, which scikit-learn has a part in.
+    path = _path(lm, texts, "calibration", *settings, versions()["scikit-learn"])
     table = distant() if not cache else cached(path, distant)
     return _calibrated(made, {name: values.numpy() for name, values in table.items()})
 
@@ -134,6 +148,7 @@ def estimate(
     *,
     kinds: Sequence[str] = KINDS,
     neighbours: int = 10,
+    approximate: bool = False,
     clusters: Sequence[int] = (1, 4, 16),
     positions: Positions = content,
 ) -> Manifolds:
@@ -156,7 +171,7 @@ def estimate(
             if kind == "principal":
                 made: Estimate = Principal.of(spectrum, int(best["rank"]), best["shrinkage"])
             elif kind == "neighbours":
-                made = Neighbours(sample, neighbours)
+                made = Neighbours(sample, neighbours, approximate)
             else:
                 made = Clusters.of(spectrum, sample, reference.documents, counts=clusters)
             found[layer, kind] = Manifold(layer, kind, made, reference.unit, tangent)

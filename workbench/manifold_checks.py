@@ -14,11 +14,11 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from workbench.calibration import PER, document_means
-from workbench.estimates import Principal
 from workbench.intervals import Floats, percentiles, resamples
 from workbench.manifold import Manifolds, column, distances
 from workbench.reference import read_tokens
 from workbench.tokens import Prompt
+from workbench.wording import listed
 
 if TYPE_CHECKING:
     from workbench.models import LM
@@ -113,7 +113,7 @@ def towards_centre(
 
     texts  in a word what they are -> the texts
 
-    Raises ValueError for manifolds of kinds without a mean.
+    Raises ValueError for manifolds without the kind "principal", which has that mean.
     """
     rows = []
     for word, each in texts.items():
@@ -125,10 +125,8 @@ def towards_centre(
         ]
         documents = np.concatenate([part for part, _ in parts])
         for index, layer in enumerate(manifolds.layers):
-            estimate = manifolds.at(layer, "principal").estimate
-            if not isinstance(estimate, Principal):
-                raise ValueError(f"the manifold of layer {layer} has no mean: fit kind 'principal'")
-            centre = estimate.mean / np.linalg.norm(estimate.mean)
+            mean = manifolds.principal(layer).mean
+            centre = mean / np.linalg.norm(mean)
             streams = np.concatenate([values[:, index].double().numpy() for _, values in parts])
             cosines = streams @ centre / np.linalg.norm(streams, axis=1)
             means = document_means(cosines, documents)
@@ -147,6 +145,21 @@ def centre_in_words(found: pd.DataFrame) -> str:
     return (
         f"What the model makes of random tokens lies {nearer} to the mean stream than ordinary "
         f"text does (cosine {noise:.2f}, of ordinary text {usual:.2f}, means over layers)."
+    )
+
+
+def blind_in_words(found: pd.DataFrame) -> str:
+    """What the distances do not see, rows of `sensitivity`: so that a null result is taken for one
+    about them."""
+    medians = found.groupby("spoiled")["auc"].median()
+    said = ", ".join(f"{word} {value:.2f}" for word, value in medians.items())
+    missed = [str(word) for word, value in medians.items() if value < 0.5]
+    if not missed:
+        return f"The distances see spoiled texts (median area under the curve: {said})."
+    return (
+        f"These distances are weak witnesses: {listed(missed)} look more ordinary to them than "
+        f"ordinary text (median area under the curve: {said}). What they do not tell, another "
+        "measure of the manifold might."
     )
 
 

@@ -124,7 +124,9 @@ def layer_maps(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
     )
     rest = frame[np.isclose(frame["coefficient_norm"], 0)].set_index("layer")["utility"]
     frame = frame.assign(fall=frame["layer"].map(rest) - frame["utility"])
-    for column, (name, scale) in enumerate((("distance", "Blues"), ("fall", "Oranges")), 1):
+    # White is the bound: what is red lies beyond it.
+    middle = {"distance": 1.0, "fall": None}
+    for column, (name, scale) in enumerate((("distance", "RdBu_r"), ("fall", "Oranges")), 1):
         wide = frame.pivot(index="layer", columns="coefficient_norm", values=name)
         # Falls range over powers of ten: the colour is their square root's.
         shade = np.sqrt(wide.clip(lower=0)) if name == "fall" else wide
@@ -138,6 +140,7 @@ def layer_maps(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
             z=shade,
             customdata=wide,
             colorscale=scale,
+            zmid=middle[name],
             colorbar=bar,
             hovertemplate="layer %{y}, %{x} norms: %{customdata:.2f}<extra></extra>",
             row=1,
@@ -196,7 +199,8 @@ def distance_by_form(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
         title: above the figure.
 
     Distance at the steered layer, in shares of what 95 % of ordinary tokens keep within. Solid,
-    coefficients above 0; dotted, below. Where utility rises there is no point.
+    coefficients above 0; dotted, below. Falls range over powers of ten: their axis is one of square
+    roots, below 0 where utility rises.
     """
     here = frame[frame["steered"]]
     figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.14)
@@ -207,14 +211,15 @@ def distance_by_form(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
             for column, measure in enumerate(("distance", "fall"), start=1):
                 figure.add_scatter(
                     x=side["kl"],
-                    y=side[measure].where(side[measure] > 0),
+                    y=side[measure] if measure == "distance" else _root(side[measure]),
+                    customdata=side[measure],
                     mode="lines+markers",
                     name=html.escape(str(name)),
                     legendgroup=str(name),
                     showlegend=sign == 1 and column == 1,
                     line={"color": color, "width": 2, "dash": dash},
                     marker={"size": 5},
-                    hovertemplate="%{y:.2f} at %{x:.3f} nats<extra></extra>",
+                    hovertemplate="%{customdata:.2f} at %{x:.3f} nats<extra></extra>",
                     row=1,
                     col=column,
                 )
@@ -229,5 +234,20 @@ def distance_by_form(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
     )
     figure.update_xaxes(type="log", title_text="KL of the next token (nats)", dtick=1)
     figure.update_yaxes(title_text="Distance (95 % bound = 1)", row=1, col=1)
-    figure.update_yaxes(type="log", title_text="Fall of utility (nats)", dtick=1, row=1, col=2)
+    ticks = [
+        t
+        for t in (-50, -10, -1, 0, 1, 10, 50, 100, 200, 400, 800)
+        if here["fall"].min() <= t <= here["fall"].max()
+    ]
+    figure.update_yaxes(
+        title_text="Fall of utility (nats)",
+        tickvals=_root(pd.Series(ticks, dtype=float)).tolist(),
+        ticktext=[str(t).replace("-", "−") for t in ticks],
+        row=1,
+        col=2,
+    )
     return figure
+
+
+def _root(values: pd.Series) -> pd.Series:
+    return np.sign(values) * np.sqrt(values.abs())

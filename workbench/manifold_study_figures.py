@@ -85,6 +85,8 @@ def across_vectors(
         "norm:kl",
         "norm:principal steered",
         "norm:neighbours steered",
+        "norm:raw steered",
+        "norm:raw last",
         "cos_top",
     ),
     title: str = "",

@@ -23,9 +23,6 @@ from workbench.vectors import SteeringVector
 if TYPE_CHECKING:
     from workbench.models import LM
 
-PLAIN = "plain"
-SHARES = (0.25, 0.5, 0.75)
-
 
 def relative(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows of `geometry.displacement` with `relative_KIND`: the distance in shares of what 95 % of

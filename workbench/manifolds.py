@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from workbench.calibration import Calibration, Per
-from workbench.estimates import Estimate, Spectrum
+from workbench.estimates import Estimate, Principal, Spectrum
 from workbench.intervals import Floats
 from workbench.positions import Positions
 from workbench.streaming import as_stream
@@ -131,6 +131,13 @@ class Manifolds:
                 f"{list(self.kinds)} are there"
             )
         return self.found[layer, chosen]
+
+    def principal(self, layer: int) -> Principal:
+        """The estimate "principal" of a layer. Raises ValueError where there is none."""
+        found = self.at(layer, "principal").estimate
+        if not isinstance(found, Principal):
+            raise ValueError(f"'principal' of layer {layer} is a {type(found).__name__}")
+        return found
 
 
 def column(layer: int, kind: str) -> str:

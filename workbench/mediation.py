@@ -31,6 +31,8 @@ PARTS = {
     "random inside": "random, along",
     "random outside": "random, off",
 }
+# The same difference less that of a random direction's parts: what is the vector's own.
+BEYOND = "the vector's own difference"
 MEASURES = ("gain", "cost", "both", "size")
 ABOUT = (
     "Each difference of means is cut into its part along the tangent of the manifold and the rest, "
@@ -104,8 +106,8 @@ def matched(
 def compared(rows: pd.DataFrame, *, cluster: str = "trait") -> pd.DataFrame:
     """Means over sides with Student's 95 % intervals over traits, a row per (`at`, `level`,
     `part`): `MEASURES`, each with `…_low`, `…_high`; the same of part "inside − outside", of sides
-    where both are known, and of the random direction's; `sides`, and in how many of the `clusters`
-    the mean `gain` and `both` are above 0 (`…_above`).
+    where both are known, of the random direction's, and of the one less the other; `sides`, and in
+    how many of the `clusters` the mean `gain` and `both` are above 0 (`…_above`).
 
     rows  of `matched`
     """
@@ -117,6 +119,12 @@ def compared(rows: pd.DataFrame, *, cluster: str = "trait") -> pd.DataFrame:
         for begins in ("", "random "):
             gap = {n: wide[n][f"{begins}inside"] - wide[n][f"{begins}outside"] for n in MEASURES}
             named.append((f"{begins}inside − outside", pd.DataFrame(gap).reset_index()))
+        beyond = {
+            n: (wide[n]["inside"] - wide[n]["outside"])
+            - (wide[n]["random inside"] - wide[n]["random outside"])
+            for n in MEASURES
+        }
+        named.append((BEYOND, pd.DataFrame(beyond).reset_index()))
         for part, mine in named:
             row: dict[str, object] = {"at": at, "level": level, "part": part}
             for name in MEASURES:
@@ -159,9 +167,11 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
 
 def verdict(table: pd.DataFrame) -> str:
     """In words, which part gains more and which costs the two answers more, at each level, where
-    that is clear of zero."""
+    that is clear of zero; and whether the parts of a random direction differ less."""
     said = []
+    own = table[table["part"] == BEYOND].set_index(["at", "level"])
     for _, row in table[table["part"] == "inside − outside"].iterrows():
+        beyond = own.loc[(row["at"], row["level"])]
         at = f"{row['level']:.2g} norms" if row["at"] == "norm" else f"a KL of {row['level']:g}"
         each = []
         for name, what in (
@@ -173,7 +183,9 @@ def verdict(table: pd.DataFrame) -> str:
                 each.append(f"which part {what} is not known")
             elif low > 0 or high < 0:
                 part = "along" if row[name] > 0 else "off"
-                each.append(f"the part {part} the tangent {what}")
+                clear = beyond[f"{name}_low"] > 0 or beyond[f"{name}_high"] < 0
+                than = "" if clear else "no more clearly than of a random direction, "
+                each.append(f"{than}the part {part} the tangent {what}")
             else:
                 signs = max(row[f"{name}_above"], row["clusters"] - row[f"{name}_above"])
                 more = "along" if 2 * row[f"{name}_above"] > row["clusters"] else "off"

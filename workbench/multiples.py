@@ -99,6 +99,9 @@ def multiples(
         for part, rows in batches(batch, budget):
             cut = batch.width - part.width
             own = scored[rows, cut:]
+            if not own.any():
+                progress.update(len(rows))
+                continue
             first = int(own.any(dim=0).nonzero()[0])
             branch = None if forks is None else forks.select(rows, cut + first)
             found[:, :, rows] = task.run(part, first, own[:, first:], branch)

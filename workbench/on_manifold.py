@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from torch import Tensor
 
-from workbench.estimates import Principal
 from workbench.manifold import Manifolds
 from workbench.positions import Positions, everything, select
 from workbench.pull_back import Cloud, PullBack
@@ -54,7 +53,7 @@ def natural(vector: SteeringVector, manifolds: Manifolds) -> SteeringVector:
     """
     found = {}
     for layer, direction in _known(vector, manifolds).items():
-        turned = Cloud.of(_principal(manifolds, layer)).times(direction.double())
+        turned = Cloud.of(manifolds.principal(layer)).times(direction.double())
         found[layer] = turned * (direction.norm() / turned.norm())
     return _derived(vector, found, "times the covariance")
 
@@ -62,7 +61,8 @@ def natural(vector: SteeringVector, manifolds: Manifolds) -> SteeringVector:
 @dataclass(frozen=True, eq=False)
 class PulledBack:
     """A vector that is added, and then pulled back: `at` gives both interventions of each layer.
-    Tokens that manifolds are not for, such as a text's first ones, are not pulled.
+    Tokens of a prompt that manifolds are not for, such as its first ones, are not pulled; of what
+    is written all are, or none.
 
     level  the share of ordinary tokens that lie as near as steered ones may
     """
@@ -94,7 +94,12 @@ class PulledBack:
 
     @property
     def provenance(self) -> Mapping[str, Any]:
-        return {**self.vector.provenance, "derived": f"pulled back to {self.level:g}"}
+        about = self.manifolds.provenance
+        return {
+            **self.vector.provenance,
+            "derived": f"pulled back to {self.level:g}",
+            "manifold": {name: about[name] for name in ("unit", "documents") if name in about},
+        }
 
     @property
     def texts(self) -> frozenset[str]:
@@ -139,7 +144,7 @@ class PulledBack:
         here = self.manifolds.at(step.layer, "principal")
         return PullBack(
             step.update.direction,
-            Cloud.of(_principal(self.manifolds, step.layer)),
+            Cloud.of(self.manifolds.principal(step.layer)),
             here.threshold(self.level),
             here.unit,
             step.update.origin,
@@ -160,12 +165,6 @@ class _Covered:
 
     def __call__(self, lm: LM, batch: Batch) -> Tensor:
         return select(lm, batch, self.chosen) & chosen_tokens(lm, batch, self.known, self.skip)
-
-
-def _principal(manifolds: Manifolds, layer: int) -> Principal:
-    found = manifolds.at(layer, "principal").estimate
-    assert isinstance(found, Principal)
-    return found
 
 
 def _known(vector: SteeringVector, manifolds: Manifolds) -> dict[int, Tensor]:

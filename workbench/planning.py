@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -281,12 +281,28 @@ def provenance(
 
 
 def _hash(interventions: tuple[Intervention, ...]) -> str:
-    """sha256 of what coefficient 1 adds: tensors by layer and name, a vector's one by layer."""
+    """sha256 of what coefficient 1 adds: tensors and numbers by layer and name, a vector's one by
+    layer; of several updates of a layer by their order, too."""
     tensors: dict[str, torch.Tensor] = {}
-    for each in interventions:
-        own = {k: v for k, v in vars(each.update).items() if isinstance(v, torch.Tensor)}
-        tensors |= {f"{each.layer}.{k}" if len(own) > 1 else str(each.layer): own[k] for k in own}
+    layers = [each.layer for each in interventions]
+    for index, each in enumerate(interventions):
+        own = _held(each.update)
+        place = f"{each.layer}.{index}" if layers.count(each.layer) > 1 else str(each.layer)
+        tensors |= {f"{place}.{k}" if len(own) > 1 else place: own[k] for k in own}
     return tensors_hash(tensors)
+
+
+def _held(update: Any) -> dict[str, torch.Tensor]:
+    """The tensors and numbers that an update holds, those of what it is made of by their path."""
+    found: dict[str, torch.Tensor] = {}
+    for name, value in vars(update).items():
+        if isinstance(value, torch.Tensor):
+            found[name] = value
+        elif isinstance(value, int | float):
+            found[name] = torch.tensor(value)
+        elif is_dataclass(value) and not isinstance(value, type):
+            found |= {f"{name}.{k}": each for k, each in _held(value).items()}
+    return found
 
 
 def _token_hash(batch: Batch) -> str:

@@ -1,13 +1,14 @@
-"""Moving streams towards ordinary text, as far as needed and no further: an update, no texts.
+"""Moving streams towards ordinary text, as far as needed: an update, no texts.
 
-A stream a is moved on a path to the likeliest one with the same projection on an axis w,
+A stream a is moved on a path towards the likeliest one with the same projection on an axis w,
 
     b = μ + (w'a - w'μ) c,  c = C w / w'C w
 
 until its distance is within a bound. In their own length the path is straight, b + t (a - b). At
 unit length it bends so that the length is kept too: α w + β u(t), with α = w'a, u(t) the direction
-across w of the straight path's point, β what the length leaves. Either way the projection is
-exactly what it was. Where even b lies beyond the bound, the stream goes to the path's end.
+across w of the straight path's point, β what the length leaves; its end is then not quite the
+likeliest. Either way the projection is exactly what it was. Where the path's end, too, lies beyond
+the bound, the stream goes there if that is nearer, and stays otherwise.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from workbench.distributions import precise
 from workbench.estimates import Principal
 from workbench.streaming import as_stream
 from workbench.updates import Origin
@@ -45,10 +47,10 @@ class Cloud:
         )
         return cls(*tensors, residual=0.0 if whole else made.residual)
 
-    def to(self, device: torch.device) -> Cloud:
-        if self.mean.device == device:
+    def to(self, device: torch.device, dtype: torch.dtype) -> Cloud:
+        if (self.mean.device, self.mean.dtype) == (device, dtype):
             return self
-        moved = (each.to(device) for each in (self.mean, self.components, self.variances))
+        moved = (each.to(device, dtype) for each in (self.mean, self.components, self.variances))
         return Cloud(*moved, residual=self.residual)
 
     def times(self, vectors: Tensor) -> Tensor:
@@ -86,16 +88,21 @@ class PullBack:
     def width(self) -> int:
         return self.direction.shape[0]
 
+    def __post_init__(self) -> None:
+        if not float(self.direction.norm()) > 0:
+            raise ValueError("the direction has no length: there is no projection to keep")
+
     def __call__(self, hidden: Tensor, scale: Tensor) -> Tensor:
-        path = _Path.of(hidden.float(), self.direction, self.cloud, self.unit)
+        path = _Path.of(precise(hidden), self.direction, self.cloud, self.unit)
         bound = self.reach**2
         low, high = torch.zeros_like(path.along), torch.ones_like(path.along)
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
             within = path.squared(middle) <= bound
             low, high = torch.where(within, middle, low), torch.where(within, high, middle)
-        stay = (path.squared(torch.ones_like(low)) <= bound)[..., None] | (scale == 0)
-        return torch.where(stay, hidden, path.at(low).to(hidden.dtype))
+        before = path.squared(torch.ones_like(low))
+        move = (before > bound) & (path.squared(low) < before)
+        return torch.where(move[..., None], path.at(low).to(hidden.dtype), hidden)
 
 
 class _Path(NamedTuple):
@@ -123,16 +130,15 @@ class _Path(NamedTuple):
 
     @classmethod
     def of(cls, hidden: Tensor, direction: Tensor, cloud: Cloud, unit: bool) -> _Path:
-        looked, here = as_stream(hidden, unit), cloud.to(hidden.device)
+        looked, here = as_stream(hidden, unit), cloud.to(hidden.device, hidden.dtype)
         axis = torch.nn.functional.normalize(direction.to(hidden.device, hidden.dtype), dim=0)
         spread = here.times(axis)
         fixed = torch.stack([axis, here.mean, spread / (axis @ spread)])
         divided = here.divided(fixed)
         inner = looked @ fixed.T
-        tiny = torch.finfo(hidden.dtype).tiny
-        longer = hidden.norm(dim=-1, keepdim=True) / looked.norm(dim=-1, keepdim=True).clamp_min(
-            tiny
-        )
+        root = hidden.shape[-1] ** 0.5
+        length = hidden.norm(dim=-1, keepdim=True)
+        longer = length / root if unit else torch.ones_like(length)
         return cls(
             looked=looked,
             fixed=fixed,
@@ -155,7 +161,8 @@ class _Path(NamedTuple):
         length = self.looked.square().sum(-1)
         point = t**2 * length + 2 * t * (self.inner * of_fixed).sum(-1)
         point = point + ((of_fixed @ self.plain) * of_fixed).sum(-1)
-        across = (point - alpha**2).clamp_min(1e-12 * length.clamp_min(1e-12))
+        across = point - alpha**2
+        across = across.clamp_min(torch.finfo(t.dtype).eps * length.clamp_min(1e-12))
         stretch = ((length - alpha**2).clamp_min(0) / across).sqrt()
         of_fixed = stretch[..., None] * of_fixed
         of_fixed[..., 0] = alpha * (1 - stretch)

@@ -24,7 +24,7 @@ def as_stream(values: Tensor, unit: bool) -> Tensor:
     if not unit:
         return values
     length = values.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(values.dtype).tiny)
-    return values * (values.shape[-1] ** 0.5 / length)
+    return values / length * values.shape[-1] ** 0.5
 
 
 class Streaming:
