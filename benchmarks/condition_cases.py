@@ -111,24 +111,19 @@ def requests(seed: int, fold: int | None = None) -> pd.DataFrame:
 
 
 def harmless(
-    seed: int,
-    count: int,
-    without: Iterable[str] = (),
-    asking: Sequence[str] = (),
-    kind: str | None = None,
+    seed: int, count: int, without: Iterable[str] = (), kind: str | None = None
 ) -> pd.DataFrame:
-    """So many distinct harmless prompts of all kinds as wren's language has them, but for those
-    that ask for a refusal or to obey: `prompt`, `kind`. `without`: prompts that shall not be
-    among them; `asking`: requests that none shall make; `kind`: of this kind alone."""
+    """So many distinct harmless prompts, of all kinds as wren's language has them or of one, but
+    for those that ask for a refusal or to obey: `prompt`, `kind`. `without`: prompts that shall not
+    be among them."""
     rng, found, barred = Random(f"harmless {kind} {seed}"), dict[str, str](), set(without)
     while len(found) < count:
         made = plan(rng, kind=kind)
         if made.kind == "task" and lexicon().topics[made.roles["topic"]].harmful:
             continue
         prompt = plain(document_prompt(render(made)))
-        if "refusal" in made.asked or prompt in barred or any(each in prompt for each in asking):
-            continue
-        found.setdefault(prompt, made.kind)
+        if "refusal" not in made.asked and prompt not in barred:
+            found.setdefault(prompt, made.kind)
     return pd.DataFrame({"prompt": [*found], "kind": [*found.values()]})
 
 
@@ -255,12 +250,20 @@ def refusal(lm: LM, frame: pd.DataFrame, seed: int) -> LoRA:
 
 
 def written(
-    lm: LM, prompts: Sequence[str], interventions: Sequence[Intervention], seed: int
+    lm: LM, frame: pd.DataFrame, interventions: Sequence[Intervention], seed: int
 ) -> pd.DataFrame:
-    """What is answered, sampled at temperature 1, exactly judged: `refused`, `obeyed` (neither: no
-    whole sentence says which), `coherence`."""
+    """What is answered to requests, sampled at temperature 1 with noise of each request's own,
+    exactly judged: `refused`, `obeyed` (neither: no whole sentence says which), `coherence`."""
+    own = frame["topic"].map([*HARMFUL, *HARMLESS].index) * WAYS + frame["way"]
     made = generate(
-        lm, prompts, interventions, new_tokens=NEW_TOKENS, temperature=1.0, seed=seed, score=False
+        lm,
+        frame["prompt"].tolist(),
+        interventions,
+        new_tokens=NEW_TOKENS,
+        temperature=1.0,
+        seed=seed,
+        streams=(own * (INSTRUCTED + 1) + frame["instruction"]).tolist(),
+        score=False,
     )
     return verdicts(made.texts)
 
@@ -276,8 +279,7 @@ def strength(lm: LM, lora: LoRA, frame: pd.DataFrame, seed: int) -> tuple[float,
     """The least multiple of a refusal that refuses enough of the harmless requests that make
     things, else the one that refuses most; and what each does to them."""
     own = frame[(frame["part"] == "making") & ~frame["harmful"] & (frame["instruction"] == 0)]
-    prompts = own["prompt"].tolist()
-    tried = [written(lm, prompts, lora.at(m), seed).mean() for m in STRENGTHS]
+    tried = [written(lm, own, lora.at(m), seed).mean() for m in STRENGTHS]
     table = pd.DataFrame(tried).assign(m=STRENGTHS)
     enough = table.loc[table["refused"] >= ENOUGH, "m"]
     best = enough.min() if len(enough) else table.loc[table["refused"].idxmax(), "m"]

@@ -7,8 +7,8 @@ one seed and fold, no table is saved. Tables, `study_conditions_…_wren`:
 
 texts     a row per answer: seed, fold (NaN: none), rule ("harmful", "one task", "not", "and not"),
           steering ("none", "always", "best F1", "2 %", the gate's threshold), part ("held out":
-          requests of tasks that made the condition; "unseen": tasks that made nothing; "others":
-          no tasks), topic, way, instruction, harmful, wanted (whether the rule calls for a
+          requests of tasks that made the condition; "unseen": tasks that the condition never saw),
+          topic, way, instruction, harmful, wanted (whether the rule calls for a
           refusal), met, refused, obeyed, coherence
 gates     a row per seed, fold, part and score: the gate's at both thresholds, and characters,
           tokens and a bag of words beside it, with area under the curve, F1, recall, false alarms;
@@ -17,8 +17,8 @@ readings  a row per seed, fold, part, place that is read, method and layer: area
 alarms    a row per seed and kind of fresh harmless prompts, all distinct: how many, how many fire
 odds      a row per seed, kind of pair and pair: preference and utility (nats) unsteered and
           refusing always, and whether the gate opens
-strengths a row per seed, fold and multiple of the refusal, of the harmless requests that made
-          things: shares refused and obeyed, coherence
+strengths a row per seed and multiple of the refusal, of harmless requests that are not judged:
+          shares refused and obeyed, coherence
 ways      a row per way to make wren refuse, coefficient, and tokens of an answer (24: before most
           first sentences end), seed 0
 """
@@ -36,7 +36,7 @@ import condition_cases as cases
 import numpy as np
 import pandas as pd
 from condition_cases import AFTER, MEAN, Found
-from keeping import Keeper, smaller  # puts the checkout on the path
+from keeping import Keeper, require_same, smaller  # puts the checkout on the path
 from sklearn.metrics import roc_auc_score
 
 from workbench import load
@@ -45,14 +45,15 @@ from workbench.conditional import ConditionalSteering
 from workbench.confounds import confound_scores, confounds, length_matched
 from workbench.forms import LoRA
 from workbench.generate import generate
-from workbench.intervals import bootstrap_mean, wilson
+from workbench.intervals import Floats, bootstrap_mean, wilson
 from workbench.models import LM
 from workbench.odds import odds
 from workbench.tokens import encode
-from workbench.updates import Intervention
 
 SEEDS, FOLDS, RATE = (0, 1, 2), tuple(range(cases.FOLDS)), 0.02
-CALIBRATING, FRESH = 1000, 3000
+# Harmless prompts that set a threshold and that are judged: of all kinds, tasks alone.
+CALIBRATING: Mapping[str | None, int] = {None: 600, "task": 900}
+FRESH: Mapping[str | None, int] = {None: 1500, "task": 600}
 ODDS_PAIRS = 24
 # What sets a threshold of 2 % false alarms: harmless prompts of all kinds, or tasks alone.
 STRICT = {"2 %": None, "2 % of tasks": "task"}
@@ -78,11 +79,37 @@ READINGS = {
 
 
 @cache
-def behaviour(lm: LM, seed: int, fold: int) -> tuple[LoRA, float, pd.DataFrame]:
-    """A refusal that neither unseen tasks nor held-out requests made, and how strong it is."""
-    frame = cases.requests(seed, fold)
+def behaviour(lm: LM, seed: int) -> tuple[LoRA, float, pd.DataFrame]:
+    """A refusal that no held-out request and no harmless one made, and how strong it is. Harmful
+    tasks that a condition has not seen are among what made it."""
+    frame = cases.requests(seed)
     lora = cases.refusal(lm, frame, seed)
     return lora, *cases.strength(lm, lora, frame, seed)
+
+
+@cache
+def spoken(lm: LM, seed: int) -> dict[str, pd.DataFrame]:
+    """What is answered to a seed's requests, unsteered and refusing always, by prompt."""
+    frame = asked(seed)
+    lora, m, _ = behaviour(lm, seed)
+    return {
+        name: cases.written(lm, frame, how, seed).set_index(frame["prompt"])
+        for name, how in (("none", ()), ("always", lora.at(m)))
+    }
+
+
+def asked(seed: int, fold: int | None = None) -> pd.DataFrame:
+    """The requests that are answered: plain ones, and one instruction of each."""
+    frame = cases.requests(seed, fold)
+    return frame[frame["instruction"] < 2]
+
+
+@cache
+def calm(lm: LM, seed: int, kind: str | None) -> tuple[tuple[str, ...], Floats]:
+    """Harmless prompts that may set thresholds and make nothing, and their streams."""
+    found = cases.harmless(seed, CALIBRATING[kind], cases.requests(seed)["prompt"], kind)
+    prompts = tuple(found["prompt"])
+    return prompts, cases.read_texts(lm, cases.after(prompts), AFTER)
 
 
 def gate(lm: LM, seed: int, fold: int | None) -> tuple[Found, dict[str, Any]]:
@@ -96,65 +123,66 @@ def gate(lm: LM, seed: int, fold: int | None) -> tuple[Found, dict[str, Any]]:
     barred = [cases.lines(t)[way] for t, way in zip(kept["topic"], kept["way"], strict=True)]
     points = {"best F1": made.point}
     for name, kind in STRICT.items():
-        seen = made.similarities(cases.streams(lm, calm(seed, tuple(barred), kind)))
+        prompts, read = calm(lm, seed, kind)
+        free = [not any(line in prompt for line in barred) for prompt in prompts]
+        seen = made.similarities(read[free])
         points[name] = made.point.calibrated(seen, made.layers, false_alarms=RATE)
     return made, points
 
 
-@cache
-def calm(seed: int, barred: tuple[str, ...], kind: str | None) -> tuple[str, ...]:
-    """Harmless prompts that set thresholds and make nothing."""
-    made = cases.requests(seed)["prompt"]
-    return tuple(cases.harmless(seed, CALIBRATING, made, barred, kind)["prompt"])
+def answers(lm: LM, frame: pd.DataFrame, steered: ConditionalSteering, seed: int) -> pd.DataFrame:
+    """What is answered to requests unsteered, always and conditionally steered: the frame with
+    `steering`, `met` and the judge's columns. Conditions read the prompts with what stands behind
+    them."""
+    verdicts = steered.judge(lm, cases.after(frame["prompt"]))
+    parts = [
+        (name, name == "always", each.loc[frame["prompt"]].reset_index(drop=True))
+        for name, each in spoken(lm, seed).items()
+    ]
+    own = cases.written(lm, frame, steered.at(verdicts), seed)
+    parts.append(("best F1", verdicts.strengths["refuse"].numpy() > 0, own))
+    return together(frame, parts)
 
 
-def answers(
-    lm: LM,
-    frame: pd.DataFrame,
-    steered: Mapping[str, ConditionalSteering],
-    always: Sequence[Intervention],
-    seed: int,
-) -> pd.DataFrame:
-    """What is answered unsteered, always and conditionally steered: the frame with `steering`,
-    `met` and the judge's columns. Conditions read the prompts with what stands behind them."""
-    prompts = frame["prompt"].tolist()
-    runs: dict[str, tuple[Sequence[Intervention], Any]] = {
-        "none": ([], False),
-        "always": (always, True),
-    }
-    for name, each in steered.items():
-        verdicts = each.judge(lm, cases.after(prompts))
-        runs[name] = each.at(verdicts), verdicts.strengths["refuse"].numpy() > 0
-    return pd.concat(
-        [
-            pd.concat([frame, cases.written(lm, prompts, how, seed)], axis=1).assign(
-                steering=name, met=met
-            )
-            for name, (how, met) in runs.items()
-        ],
-        ignore_index=True,
-    ).drop(columns="prompt")
+def together(frame: pd.DataFrame, parts: Sequence[tuple[str, Any, pd.DataFrame]]) -> pd.DataFrame:
+    """The frame once for each way that it was answered."""
+    bare = frame.drop(columns="prompt").reset_index(drop=True)
+    rows = [
+        pd.concat([bare, each], axis=1).assign(steering=name, met=met) for name, met, each in parts
+    ]
+    return pd.concat(rows, ignore_index=True)
 
 
 def harmful(lm: LM, seed: int, fold: int) -> list[pd.DataFrame]:
-    """ "If harmful then refuse" of a fold: texts, gates, strengths."""
+    """ "If harmful then refuse" of a fold: texts and gates. A row is steered or it is not, so that
+    its answer is one of two that are known; of the first fold that is tried out.
+
+    Raises ValueError where an answer is neither.
+    """
     frame = cases.requests(seed, fold)
     made, points = gate(lm, seed, fold)
-    lora, m, tried = behaviour(lm, seed, fold)
-    steered = {
-        name: ConditionalSteering(
+    lora, m, _ = behaviour(lm, seed)
+    own = asked(seed, fold)
+    own = own[own["part"] != "making"].reset_index(drop=True)
+    known = {name: each.loc[own["prompt"]].reset_index(drop=True)
+             for name, each in spoken(lm, seed).items()}  # fmt: skip
+    parts = [("none", False, known["none"]), ("always", True, known["always"])]
+    for name, point in points.items():
+        steered = ConditionalSteering(
             {"harmful": made.at(point)}, {"refuse": lora.at(m)}, "if harmful then refuse"
         )
-        for name, point in points.items()
-    }
-    own = frame[(frame["part"] != "making") & (frame["instruction"] < 2)].reset_index(drop=True)
-    texts = answers(lm, own, steered, lora.at(m), seed)
-    texts = texts.assign(rule="harmful", wanted=texts["harmful"])
-    parts = [
+        verdicts = steered.judge(lm, cases.after(own["prompt"]))
+        met = verdicts.strengths["refuse"].numpy() > 0
+        either = known["always"].where(pd.Series(met), known["none"]).astype(known["none"].dtypes)
+        if fold == 0 and name == "best F1":
+            require_same(cases.written(lm, own, steered.at(verdicts), seed), either, f"seed {seed}")
+        parts.append((name, met, either))
+    texts = together(own, parts).assign(rule="harmful")
+    texts = texts.assign(wanted=texts["harmful"])
+    tables = [
         beside(lm, made, points, frame, part).assign(part=part) for part in ("held out", "unseen")
     ]
-    about = {"seed": seed, "fold": fold}
-    return [each.assign(**about) for each in (texts, pd.concat(parts), tried.assign(chosen=m))]
+    return [each.assign(seed=seed, fold=fold) for each in (texts, pd.concat(tables))]
 
 
 def beside(
@@ -187,11 +215,11 @@ def readings(lm: LM, seed: int, folds: Sequence[int]) -> list[pd.DataFrame]:
     """How well "harmful" can be read at all, by place, method and layer."""
     rows = []
     for name, (behind, read) in READINGS.items():
-        prompts = cases.requests(seed)["prompt"]
+        prompts = asked(seed)["prompt"]
         cut = prompts.str.removesuffix("<|assistant|>")
         found = cases.read_texts(lm, cut if behind is None else prompts + behind, read)
         for fold in folds:
-            frame = cases.requests(seed, fold)
+            frame = asked(seed, fold)
             labels = frame["harmful"].to_numpy()
             making = (frame["part"] == "making").to_numpy()
             for method in ("mean_difference", "logistic", "lda"):
@@ -209,33 +237,37 @@ def readings(lm: LM, seed: int, folds: Sequence[int]) -> list[pd.DataFrame]:
     return [pd.DataFrame(rows, columns=columns).assign(seed=seed)]
 
 
+def strengths(lm: LM, seed: int) -> list[pd.DataFrame]:
+    """What multiples of the refusal do."""
+    _, chosen, tried = behaviour(lm, seed)
+    return [tried.assign(chosen=tried["m"] == chosen, seed=seed)]
+
+
 def others(lm: LM, seed: int) -> list[pd.DataFrame]:
     """Rules that refuse harmless things: one task alone, and what `not` leaves; and all harmful
     tasks but one."""
     frame = cases.requests(seed)
     found = cases.streams(lm, tuple(frame["prompt"]))
     making = (frame["part"] == "making").to_numpy()
-    lora, m, _ = behaviour(lm, seed, 0)
+    lora, m, _ = behaviour(lm, seed)
     refuse = lora.at(m)
-    asked = frame[~making & (frame["instruction"] < 2)].reset_index(drop=True)
+    own = asked(seed)
+    own = own[own["part"] != "making"].reset_index(drop=True)
     means = cases.streams(lm, tuple(frame["prompt"]), MEAN)
 
     def one(topic: str) -> Found:
         inside = (frame.loc[making, "topic"] == topic).to_numpy()
         return cases.find(lm, means[making], inside, read=MEAN, method="lda")
 
-    def run(
-        rule: str, text: str, conditions: Mapping[str, Found], own: pd.DataFrame, wanted: Any
-    ) -> pd.DataFrame:
+    def run(rule: str, text: str, conditions: Mapping[str, Found], wanted: Any) -> pd.DataFrame:
         given = {name: each.at(each.point) for name, each in conditions.items()}
-        steered = {"best F1": ConditionalSteering(given, {"refuse": refuse}, text)}
-        made = answers(lm, own.assign(wanted=wanted), steered, refuse, seed)
-        return made.assign(rule=rule, seed=seed)
+        steered = ConditionalSteering(given, {"refuse": refuse}, text)
+        return answers(lm, own.assign(wanted=wanted), steered, seed).assign(rule=rule, seed=seed)
 
     parts = []
     for topic in (cases.HARMLESS[2 * seed % 8], cases.HARMLESS[(2 * seed + 1) % 8]):
-        wanted = asked["topic"] == topic
-        parts.append(run("one task", "if it then refuse", {"it": one(topic)}, asked, wanted))
+        wanted = own["topic"] == topic
+        parts.append(run("one task", "if it then refuse", {"it": one(topic)}, wanted))
     talk = cases.harmless(seed + 100, 300)
     talk = talk[~talk["kind"].isin(["task", "plain"])].reset_index(drop=True)
     half = len(talk) // 2
@@ -247,28 +279,31 @@ def others(lm: LM, seed: int) -> list[pd.DataFrame]:
         read=MEAN,
         method="lda",
     )
-    rest = talk[half : half + 32].rename(columns={"kind": "topic"})
-    rest = rest.assign(harmful=False, way=range(len(rest)))
-    both = pd.concat([asked, rest.assign(part="others")], ignore_index=True)
     name = cases.HARMLESS[(2 * seed + 2) % 8]
-    wanted = (both["part"] != "others") & (both["topic"] != name)
-    rule = "if task and not it then refuse"
-    parts.append(run("not", rule, {"task": task, "it": one(name)}, both, wanted))
+    rule, both = "if task and not it then refuse", {"task": task, "it": one(name)}
+    parts.append(run("not", rule, both, own["topic"] != name))
+    rest = talk[half : half + 40]
+    stories = cases.read_texts(lm, cases.after(rest["prompt"]), MEAN)
+    fired = task.point.met(task.similarities(stories), task.layers)
+    print(f"seed {seed}: of {len(rest)} other prompts {fired.sum()} count as tasks")
     harm = cases.find_harmful(lm, found[making], frame[making])
     spared = cases.HARMFUL[seed % 4]
-    wanted = asked["harmful"] & (asked["topic"] != spared)
+    wanted = own["harmful"] & (own["topic"] != spared)
     rule = "if harmful and not it then refuse"
-    parts.append(run("and not", rule, {"harmful": harm, "it": one(spared)}, asked, wanted))
+    parts.append(run("and not", rule, {"harmful": harm, "it": one(spared)}, wanted))
     return [pd.concat(parts, ignore_index=True)]
 
 
 def alarms(lm: LM, seed: int) -> list[pd.DataFrame]:
     """What a gate that was set to 2 % shows on harmless prompts that nobody has seen."""
     made, points = gate(lm, seed, None)
-    asked, parts = cases.requests(seed)["prompt"], []
+    used = {
+        *cases.requests(seed)["prompt"],
+        *(p for k in STRICT.values() for p in calm(lm, seed, k)[0]),
+    }
+    parts = []
     for among, kind in {"all kinds": None, "tasks": "task"}.items():
-        known = {*asked, *(prompt for each in STRICT.values() for prompt in calm(seed, (), each))}
-        fresh = cases.harmless(seed + 500, FRESH if kind is None else CALIBRATING, known, kind=kind)
+        fresh = cases.harmless(seed + 500, FRESH[kind], used, kind)
         seen = made.similarities(cases.read_texts(lm, cases.after(fresh["prompt"]), AFTER))
         for name, point in points.items():
             table = fresh.assign(fired=point.met(seen, made.layers), gate=name)
@@ -280,7 +315,7 @@ def alarms(lm: LM, seed: int) -> list[pd.DataFrame]:
 def costs(lm: LM, seed: int) -> list[pd.DataFrame]:
     """Log-odds of pairs unsteered and refusing always; and where the gates would open."""
     made, points = gate(lm, seed, 0)
-    lora, m, _ = behaviour(lm, seed, 0)
+    lora, m, _ = behaviour(lm, seed)
     parts = []
     for name, pairs in cases.odds_pairs(seed, ODDS_PAIRS).items():
         table = odds(lm, lora, pairs, [0.0, m], quiet=True)
@@ -338,9 +373,12 @@ def run(
             found[label].append(part)
 
     for seed, fold in itertools.product(seeds, folds):
-        labels = ["texts", "gates", "strengths"]
+        labels = ["texts", "gates"]
         keep(f"harmful-{seed}-{fold}", labels, lambda s=seed, f=fold: harmful(lm, s, f))
     for seed in () if quick else seeds:
+        keep(
+            f"strengths-{seed}", ["strengths"], lambda s=seed: [behaviour(lm, s)[2].assign(seed=s)]
+        )
         keep(f"readings-{seed}-{len(folds)}", ["readings"], lambda s=seed: readings(lm, s, folds))
         keep(f"others-{seed}", ["texts"], lambda s=seed: others(lm, s))
         keep(f"alarms-{seed}", ["alarms"], lambda s=seed: alarms(lm, s))
@@ -360,9 +398,9 @@ def said(whole: Mapping[str, pd.DataFrame]) -> None:
         print(summary(whole).round(3).to_string())
         gates = whole["gates"].groupby(["part", "score"])
         print(gates[["auc", "f1", "recall", "false_alarms", "auc_matched"]].mean().round(3))
-        print(whole["strengths"].groupby("m").mean(numeric_only=True).round(3).to_string())
         if "readings" not in whole:
             return
+        print(whole["strengths"].round(3).to_string())
         keys = ["reading", "method", "part", "layer"]
         print(whole["readings"].groupby(keys)["auc"].mean().unstack().round(2).to_string())
         for keys in (["gate", "among", "seed"], ["gate", "among", "kind"], ["gate", "among"]):
@@ -399,8 +437,8 @@ def settings() -> dict[str, Any]:
         "pairs": cases.PAIRS,
         "epochs": cases.EPOCHS,
         "rate": RATE,
-        "calibrating": CALIBRATING,
-        "fresh": FRESH,
+        "calibrating": list(CALIBRATING.values()),
+        "fresh": list(FRESH.values()),
     }
 
 

@@ -30,9 +30,10 @@ def study(
     monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
     for name, value in {"INSTRUCTED": 1, "PAIRS": 8, "EPOCHS": 1, "STRENGTHS": (2.0,)}.items():
         monkeypatch.setattr(cases, name, value)
-    for name, value in {"CALIBRATING": 60, "FRESH": 40, "ODDS_PAIRS": 4}.items():
-        monkeypatch.setattr(module, name, value)
-    monkeypatch.setattr(module, "FOLDS", (1,))
+    monkeypatch.setattr(module, "CALIBRATING", {None: 60, "task": 150})
+    monkeypatch.setattr(module, "FRESH", {None: 60, "task": 40})
+    monkeypatch.setattr(module, "ODDS_PAIRS", 4)
+    monkeypatch.setattr(module, "FOLDS", (0,))
     after = {"after “Indeed,”": module.READINGS["after “Indeed,”"]}
     monkeypatch.setattr(module, "READINGS", after)
     monkeypatch.setattr(module, "ways", lambda lm: [pd.DataFrame({"way": ["none"]})])
@@ -56,7 +57,7 @@ def test_what_judges_made_nothing(benchmark_script: Callable[[str], Any]) -> Non
     )
 
 
-def test_harmless_prompts_are_distinct_and_ask_for_nothing_that_is_barred(
+def test_harmless_prompts_are_distinct_and_none_is_used_twice(
     benchmark_script: Callable[[str], Any],
 ) -> None:
     cases = benchmark_script("condition_cases")
@@ -66,10 +67,8 @@ def test_harmless_prompts_are_distinct_and_ask_for_nothing_that_is_barred(
     tasks = cases.harmless(0, 40, kind="task")
     said = [line for topic in cases.HARMFUL for line in cases.lines(topic)]
     assert not any(line in prompt for prompt in tasks["prompt"] for line in said)
-    barred = cases.lines("bread")
-    again = cases.harmless(0, 40, tasks["prompt"], barred, kind="task")
+    again = cases.harmless(0, 40, tasks["prompt"], kind="task")
     assert not set(again["prompt"]) & set(tasks["prompt"])
-    assert not any(line in prompt for prompt in again["prompt"] for line in barred)
 
 
 def test_the_layer_is_the_one_that_carries_over_to_other_tasks(
