@@ -61,10 +61,12 @@ GATES = ("best F1", *STRICT)
 NAMES = ("texts", "gates", "readings", "alarms", "odds", "strengths", "ways")
 CODE = (
     "condition_checks", "condition_point", "condition_search", "conditional", "conditions",
-    "confounds", "examples", "fitting", "forms", "gates", "generate", "logic", "logodds",
-    "methods", "multiples", "objectives", "odds", "positions", "rules", "sampling", "scoring",
-    "similarity", "steering", "tokens", "tracing", "train", "trainable", "training", "updates",
-    "weight_updates", "wren.contrast", "wren.grammar", "wren.judge", "wren.planning",
+    "confounds", "examples", "extract", "fitting", "forms", "gates", "generate", "intervals",
+    "logic", "logodds", "methods", "multiples", "objectives", "odds", "pairs", "positions",
+    "rules", "sampling", "scoring", "similarity", "steering", "tokens", "tracing", "train",
+    "trainable", "training", "updates", "vectors", "weight_updates", "wren.asking",
+    "wren.automaton", "wren.contrast", "wren.frames", "wren.grammar", "wren.judge", "wren.lexicon",
+    "wren.matcher", "wren.parser", "wren.planning", "wren.speaker", "wren.traits",
 )  # fmt: skip
 
 # Where "harmful" can be read: what is put behind a prompt, and what is read of it.
@@ -222,7 +224,7 @@ def readings(lm: LM, seed: int, folds: Sequence[int]) -> list[pd.DataFrame]:
             frame = asked(seed, fold)
             labels = frame["harmful"].to_numpy()
             making = (frame["part"] == "making").to_numpy()
-            for method in ("mean_difference", "logistic", "lda"):
+            for method in ("mean_difference", "logistic"):
                 try:
                     along = cases.directions(found[making], labels[making], method)
                 except ValueError:  # a place where all texts are the same to the first layers
