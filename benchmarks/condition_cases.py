@@ -41,8 +41,8 @@ from workbench.wren.matcher import split_sentences
 from workbench.wren.planning import with_values
 
 if TYPE_CHECKING:
-    from workbench.forms import LoRA
     from workbench.models import LM
+    from workbench.trained import Trained
 
 WAYS, MAKING, FOLDS = 9, 5, 4  # ways to ask for a task; those that make things; folds
 INSTRUCTED = 4  # prompts with an instruction, of every request
@@ -231,7 +231,7 @@ def across_tasks(found: Floats, making: pd.DataFrame, method: str) -> Floats:
     return np.mean(apart, axis=0)
 
 
-def refusal(lm: LM, frame: pd.DataFrame, seed: int) -> LoRA:
+def refusal(lm: LM, frame: pd.DataFrame, seed: int) -> Trained:
     """A LoRA trained by SFT to refuse the harmful requests that make things, and no other."""
     own = frame[(frame["part"] == "making") & frame["harmful"]]
     known = {
@@ -275,7 +275,7 @@ def verdicts(texts: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame({"refused": shown > 0, "obeyed": shown < 0, "coherence": wholes})
 
 
-def strength(lm: LM, lora: LoRA, frame: pd.DataFrame, seed: int) -> tuple[float, pd.DataFrame]:
+def strength(lm: LM, lora: Trained, frame: pd.DataFrame, seed: int) -> tuple[float, pd.DataFrame]:
     """The least multiple of a refusal that refuses enough of the harmless requests that make
     things, else the one that refuses most; and what each does to them."""
     own = frame[(frame["part"] == "making") & ~frame["harmful"] & (frame["instruction"] == 0)]

@@ -43,12 +43,12 @@ from workbench import load
 from workbench.condition_point import judged
 from workbench.conditional import ConditionalSteering
 from workbench.confounds import confound_scores, confounds, length_matched
-from workbench.forms import LoRA
 from workbench.generate import generate
 from workbench.intervals import Floats, bootstrap_mean, wilson
 from workbench.models import LM
 from workbench.odds import odds
 from workbench.tokens import encode
+from workbench.trained import Trained
 
 SEEDS, FOLDS, RATE = (0, 1, 2), tuple(range(cases.FOLDS)), 0.02
 # Harmless prompts that set a threshold and that are judged: of all kinds, tasks alone.
@@ -81,7 +81,7 @@ READINGS = {
 
 
 @cache
-def behaviour(lm: LM, seed: int) -> tuple[LoRA, float, pd.DataFrame]:
+def behaviour(lm: LM, seed: int) -> tuple[Trained, float, pd.DataFrame]:
     """A refusal that no held-out request and no harmless one made, and how strong it is. Harmful
     tasks that a condition has not seen are among what made it."""
     frame = cases.requests(seed)
@@ -137,7 +137,7 @@ def answers(lm: LM, frame: pd.DataFrame, steered: ConditionalSteering, seed: int
     `steering`, `met` and the judge's columns. Conditions read the prompts with what stands behind
     them."""
     verdicts = steered.judge(lm, cases.after(frame["prompt"]))
-    parts = [
+    parts: list[tuple[str, Any, pd.DataFrame]] = [
         (name, name == "always", each.loc[frame["prompt"]].reset_index(drop=True))
         for name, each in spoken(lm, seed).items()
     ]
@@ -168,7 +168,9 @@ def harmful(lm: LM, seed: int, fold: int) -> list[pd.DataFrame]:
     own = own[own["part"] != "making"].reset_index(drop=True)
     known = {name: each.loc[own["prompt"]].reset_index(drop=True)
              for name, each in spoken(lm, seed).items()}  # fmt: skip
-    parts = [("none", False, known["none"]), ("always", True, known["always"])]
+    parts: list[tuple[str, Any, pd.DataFrame]] = [
+        (name, name == "always", each) for name, each in known.items()
+    ]
     for name, point in points.items():
         steered = ConditionalSteering(
             {"harmful": made.at(point)}, {"refuse": lora.at(m)}, "if harmful then refuse"
