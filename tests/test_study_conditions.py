@@ -28,10 +28,11 @@ def study(
     """The script with little training and few prompts."""
     cases, module = benchmark_script("condition_cases"), benchmark_script("study_conditions")
     monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
-    for name, value in {"INSTRUCTED": 1, "PAIRS": 8, "EPOCHS": 1, "STRENGTHS": (2.0,)}.items():
+    small = {"INSTRUCTED": 1, "PAIRS": 4, "EPOCHS": 1, "STRENGTHS": (2.0,), "NEW_TOKENS": 40}
+    for name, value in small.items():
         monkeypatch.setattr(cases, name, value)
     monkeypatch.setattr(module, "CALIBRATING", {None: 60, "task": 150})
-    monkeypatch.setattr(module, "FRESH", {None: 60, "task": 40})
+    monkeypatch.setattr(module, "FRESH", {None: 30, "task": 20})
     monkeypatch.setattr(module, "ODDS_PAIRS", 4)
     monkeypatch.setattr(module, "FOLDS", (0,))
     after = {"after “Indeed,”": module.READINGS["after “Indeed,”"]}
@@ -108,7 +109,7 @@ def test_a_small_study_from_start_to_end(study: Any, wren: LM, tmp_path: Path, c
     assert gates.loc[("held out", "gate, best F1"), "auc"] > 0.9
     assert {"characters", "tokens", "words"} < set(found["gates"]["score"])
     fresh = found["alarms"].groupby(["gate", "among"])["size"].sum()
-    assert set(fresh) == {40, 60}
+    assert set(fresh) == {20, 30}
     assert len(found["odds"]) == 3 * 4
     shares = study.summary(found)
     assert ((shares["low"] <= shares["refused"]) & (shares["refused"] <= shares["high"])).all()
