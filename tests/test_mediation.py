@@ -65,10 +65,13 @@ def test_who_gains_and_who_costs_is_said(tmp_path: Path) -> None:
     ]
     assert half.loc["random inside − outside", "both"] == pytest.approx(0, abs=1e-9)
     assert half.loc["whole", "sides"] == 8
-    assert "At 0.4 norms the part along the tangent gains more preference, and the part off" in (
-        mediation.verdict(found)
-    )
-    assert len(mediation.shown(found)) == len(found)
+    said = mediation.verdict(found)
+    assert "At equal norm (0.27, 0.4 and 0.59 norms) the part along the tangent gains more" in said
+    assert "in 4, 4 and 4 of 4 traits" in said
+    assert "of a random direction the parts differ by +0.0 [+0.0, +0.0]" in said
+    shown = mediation.shown(found)
+    assert set(shown["at"]) == {"0.4 norms", "KL 0.3 nats"}
+    assert "random, off" in set(shown["part"])
 
 
 def test_at_the_same_kl_each_part_is_read_at_its_own_norm() -> None:
@@ -78,7 +81,7 @@ def test_at_the_same_kl_each_part_is_read_at_its_own_norm() -> None:
     assert sizes["outside"] == pytest.approx(np.sqrt(0.3) / 2, rel=0.1)
     never = rows[rows["level"] == 50.0]
     assert never[["size", "gain", "cost"]].isna().all(axis=None)
-    assert "is not known" in mediation.verdict(mediation.compared(rows))
+    assert "–" in mediation.verdict(mediation.compared(rows))
 
 
 def test_without_a_study_there_is_nothing(tmp_path: Path) -> None:

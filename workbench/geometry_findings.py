@@ -51,12 +51,17 @@ def verdict(errors: pd.DataFrame) -> str:
     def off(row: pd.Series) -> str:
         return f"{row['error']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
 
-    return (
+    said = (
         f"On {best['sides']} sides of the study's sweeps the best of {len(geometric)} geometric "
         f"rules ({best['rule']}) is off by {off(best)} (mean |log(predicted / true)|, bounds from "
         f"other traits), a constant by {off(rules.loc['constant'])}, KL in rollouts by "
-        f"{off(rules.loc['iso-KL'])}. As it is shipped, on prompts, `ceiling_from_geometry` is off "
-        f"by {off(rules.loc[RISE])} with `Rise`, whose factor was chosen on these sides, and by "
+        f"{off(rules.loc['iso-KL'])}."
+    )
+    if not {RISE, BEYOND} <= set(rules.index):
+        return said
+    return (
+        f"{said} As it is shipped, on prompts, `ceiling_from_geometry` is off by "
+        f"{off(rules.loc[RISE])} with `Rise`, whose factor was chosen on these sides, and by "
         f"{off(rules.loc[BEYOND])} with `Beyond`, which sees no ceiling on "
         f"{rules.loc[BEYOND, 'sees_none']:.0%} of them."
     )

@@ -22,7 +22,7 @@ from workbench import tables
 from workbench.curves import reaching
 from workbench.manifold_findings import CASE, side
 from workbench.strata import of_clusters
-from workbench.wording import estimate
+from workbench.wording import estimate, listed
 
 PARTS = {
     "whole": "whole vector",
@@ -139,8 +139,9 @@ def compared(rows: pd.DataFrame, *, cluster: str = "trait") -> pd.DataFrame:
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
-    """The comparison in words."""
-
+    """The comparison in words, at the middle norm and the middle KL."""
+    middle = {"norm": NORMS[1], "kl": NATS[1]}
+    table = table[np.isclose(table["level"], table["at"].map(middle))]
     units = {"norm": "{:.2g} norms", "kl": "KL {:g} nats"}
     return pd.DataFrame(
         {
@@ -166,32 +167,28 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdict(table: pd.DataFrame) -> str:
-    """In words, which part gains more and which costs the two answers more, at each level, where
-    that is clear of zero; and whether the parts of a random direction differ less."""
+    """In words, what the part along the tangent gains and costs beyond the part off it, at equal
+    norm and at equal KL, and what of that a random direction's parts show too."""
     said = []
-    own = table[table["part"] == BEYOND].set_index(["at", "level"])
-    for _, row in table[table["part"] == "inside − outside"].iterrows():
-        beyond = own.loc[(row["at"], row["level"])]
-        at = f"{row['level']:.2g} norms" if row["at"] == "norm" else f"a KL of {row['level']:g}"
-        each = []
-        for name, what in (
-            ("gain", "gains more preference"),
-            ("both", "costs both answers more"),
-        ):
-            low, high = row[f"{name}_low"], row[f"{name}_high"]
-            if not np.isfinite(row[name]):
-                each.append(f"which part {what} is not known")
-            elif low > 0 or high < 0:
-                part = "along" if row[name] > 0 else "off"
-                clear = beyond[f"{name}_low"] > 0 or beyond[f"{name}_high"] < 0
-                than = "" if clear else "no more clearly than of a random direction, "
-                each.append(f"{than}the part {part} the tangent {what}")
-            else:
-                signs = max(row[f"{name}_above"], row["clusters"] - row[f"{name}_above"])
-                more = "along" if 2 * row[f"{name}_above"] > row["clusters"] else "off"
-                each.append(
-                    f"neither part clearly {what} (the one {more} it in {signs} of "
-                    f"{row['clusters']} traits)"
-                )
-        said.append(f"At {at} {each[0]}, and {each[1]}.")
+    for at, words, unit in (("norm", "norm", "norms"), ("kl", "KL", "nats")):
+        rows = table[table["at"] == at]
+        if rows.empty:
+            continue
+        gap, chance, own = (
+            rows[rows["part"] == part]
+            for part in ("inside − outside", "random inside − outside", BEYOND)
+        )
+        levels = listed([f"{level:.2g}" for level in gap["level"]])
+        signs = listed([str(count) for count in gap["gain_above"]])
+        said.append(
+            f"At equal {words} ({levels} {unit}) the part along the tangent gains more preference "
+            f"than the part off it in {signs} of {gap['clusters'].max()} traits "
+            f"({_each(gap, 'gain')} nats), and costs the two answers {_each(gap, 'both')} nats "
+            f"more; of a random direction the parts differ by {_each(chance, 'both')}, so that "
+            f"{_each(own, 'both')} are the vector's own."
+        )
     return " ".join(said)
+
+
+def _each(rows: pd.DataFrame, name: str) -> str:
+    return listed([estimate(row, name, "+.1f") for _, row in rows.iterrows()])
