@@ -57,5 +57,6 @@ def test_over_traits_the_clear_ones_are_counted() -> None:
     assert (kinder["ahead"], kinder["behind"], kinder["traits"]) == (5, 0, 5)
     said = equal_trait.verdict(found)
     assert "kinder: more coherent by" in said
-    assert "same: neither more nor less coherent, at any share" in said
+    assert "same: not clearly, at any share (intervals from +0.00 to +0.00)" in said
+    assert found[found["way"] == "same"]["same"].tolist() == [5] * 4
     assert set(equal_trait.shown(found)["way"]) == {"kinder", "same"}

@@ -34,6 +34,9 @@ def test_distance_tells_only_where_it_was_made_to(tmp_path: Path, tells: bool) -
     assert f"Of 6 distances {6 if tells else 0} tell beside these" in words
     shown = manifold_findings.shown(found)
     assert "distance (nearest neighbours), last layer" in shown["predictor"].tolist()
+    assert shown["sides"].tolist() == shown["of traits' vectors"].tolist() == [48] * len(shown)
+    said = manifold_findings.in_short(found)
+    assert said.startswith("By these distances it is not shown") != tells
 
 
 def test_without_a_study_there_is_nothing(tmp_path: Path) -> None:

@@ -249,8 +249,9 @@ def verdict(found: pd.DataFrame) -> str:
             f"{estimate(mine.loc[best], 'r2')}. Of {len(own)} laws of distance, one per layer, "
             f"method and distance, {ahead} are "
             f"clearly ahead of the norm's and {behind} clearly behind. At one size, {NORM:.2g} "
-            f"norms, where the norm tells nothing: KL {estimate(mine.loc['kl'], 'at_size')}, the "
-            f"best distance {estimate(apart.loc[apart['at_size'].idxmax()], 'at_size')}."
+            f"norms, where the norm tells nothing, by the laws of all sizes: KL "
+            f"{estimate(mine.loc['kl'], 'at_size')}, the best distance "
+            f"{estimate(apart.loc[apart['at_size'].idxmax()], 'at_size')}."
         )
     return " ".join(said)
 

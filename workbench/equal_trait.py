@@ -17,7 +17,7 @@ from workbench.steerable import Steerable
 from workbench.strata import of_clusters
 from workbench.sweep import sweep
 from workbench.tokens import Prompt
-from workbench.wording import estimate
+from workbench.wording import estimate, number
 
 if TYPE_CHECKING:
     from workbench.models import LM
@@ -134,8 +134,9 @@ def over_traits(table: pd.DataFrame) -> pd.DataFrame:
     table  rows of `compare_at` with `trait`
 
     One row per `way` and `share`: `more`, `coherence`, `lost`, each with `…_low`, `…_high`; of the
-    `traits` in which the way and plain steering can be told at that share, `ahead`, in how many its
-    coherence is clearly (by the interval over prompts) above plain steering's, and `behind`.
+    `traits` in which the way and plain steering can be told at that share (of those `studied`),
+    `ahead`, in how many its coherence is clearly (by the interval over prompts) above plain
+    steering's, `behind`, and `same`, in how many it is the very same.
     """
     rows = []
     for (share, way), own in table.groupby(["share", "way"], sort=False):
@@ -144,7 +145,8 @@ def over_traits(table: pd.DataFrame) -> pd.DataFrame:
         for name in ("more", "coherence", "lost"):
             mean = of_clusters(known[name], known["trait"])
             row |= {name: mean.value, f"{name}_low": mean.low, f"{name}_high": mean.high}
-        row["traits"] = known["trait"].nunique()
+        row["traits"], row["studied"] = known["trait"].nunique(), own["trait"].nunique()
+        row["same"] = int((known["more"].abs() < 1e-9).sum())
         row["ahead"] = int((known["more_low"] > 0).sum())
         row["behind"] = int((known["more_high"] < 0).sum())
         rows.append(row)
@@ -160,9 +162,11 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
             "way": mine["way"].to_numpy(),
             "plain lost": [f"{lost:.2f}" for lost in mine["lost"]],
             "more coherent by": [estimate(row, "more") for _, row in mine.iterrows()],
-            "clearly more, less": [
-                f"{row['ahead']}, {row['behind']} of {row['traits']}" for _, row in mine.iterrows()
+            "clearly more, less, the same": [
+                f"{row['ahead']}, {row['behind']}, {row['same']} of {row['traits']}"
+                for _, row in mine.iterrows()
             ],
+            "not told": (mine["studied"] - mine["traits"]).to_numpy(),
         }
     )
 
@@ -173,7 +177,8 @@ def verdict(table: pd.DataFrame) -> str:
     for way, own in table[table["way"] != PLAIN].groupby("way", sort=False):
         clear = own[(own["more_low"] > 0) | (own["more_high"] < 0)]
         if clear.empty:
-            said.append(f"{way}: neither more nor less coherent, at any share")
+            low, high = number(own["more_low"].min()), number(own["more_high"].max())
+            said.append(f"{way}: not clearly, at any share (intervals from {low} to {high})")
             continue
         parts = [
             f"{'more' if row['more'] > 0 else 'less'} coherent by {abs(row['more']):.2f} at "
@@ -183,6 +188,6 @@ def verdict(table: pd.DataFrame) -> str:
         said.append(f"{way}: {', '.join(parts)}")
     looked = len(table[table["way"] != PLAIN])
     return (
-        f"At equal trait, clear of zero over traits ({looked} intervals of 95 % were looked at): "
-        f"{'; '.join(said)}."
+        f"More or less coherent than plain steering at equal trait, clear of zero over traits "
+        f"({looked} intervals of 95 % were looked at): {'; '.join(said)}."
     )

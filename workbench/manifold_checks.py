@@ -18,7 +18,6 @@ from workbench.intervals import Floats, percentiles, resamples
 from workbench.manifold import Manifolds, column, distances
 from workbench.reference import read_tokens
 from workbench.tokens import Prompt
-from workbench.wording import listed
 
 if TYPE_CHECKING:
     from workbench.models import LM
@@ -149,17 +148,17 @@ def centre_in_words(found: pd.DataFrame) -> str:
 
 
 def blind_in_words(found: pd.DataFrame) -> str:
-    """What the distances do not see, rows of `sensitivity`: so that a null result is taken for one
-    about them."""
-    medians = found.groupby("spoiled")["auc"].median()
-    said = ", ".join(f"{word} {value:.2f}" for word, value in medians.items())
-    missed = [str(word) for word, value in medians.items() if value < 0.5]
-    if not missed:
-        return f"The distances see spoiled texts (median area under the curve: {said})."
+    """What the distances see of spoiled texts, rows of `sensitivity`: so that a null result is
+    taken for one about them."""
+    said = []
+    for word, own in found.groupby("spoiled"):
+        less, more = int((own["low"] > 0.5).sum()), int((own["high"] < 0.5).sum())
+        said.append(f"{word} clearly further off in {less}, clearly nearer in {more}")
+    cases = len(found) // found["spoiled"].nunique()
     return (
-        f"These distances are weak witnesses: {listed(missed)} look more ordinary to them than "
-        f"ordinary text (median area under the curve: {said}). What they do not tell, another "
-        "measure of the manifold might."
+        f"As witnesses these distances are weak: of {cases} layers and estimates they find, beside "
+        f"ordinary text, {'; '.join(said)}. What they do not tell, another measure of the manifold "
+        "might."
     )
 
 

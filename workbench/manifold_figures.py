@@ -124,9 +124,7 @@ def layer_maps(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
     )
     rest = frame[np.isclose(frame["coefficient_norm"], 0)].set_index("layer")["utility"]
     frame = frame.assign(fall=frame["layer"].map(rest) - frame["utility"])
-    # White is the bound: what is red lies beyond it.
-    middle = {"distance": 1.0, "fall": None}
-    for column, (name, scale) in enumerate((("distance", "RdBu_r"), ("fall", "Oranges")), 1):
+    for column, (name, scale) in enumerate((("distance", "Blues"), ("fall", "Oranges")), 1):
         wide = frame.pivot(index="layer", columns="coefficient_norm", values=name)
         # Falls range over powers of ten: the colour is their square root's.
         shade = np.sqrt(wide.clip(lower=0)) if name == "fall" else wide
@@ -140,7 +138,6 @@ def layer_maps(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
             z=shade,
             customdata=wide,
             colorscale=scale,
-            zmid=middle[name],
             colorbar=bar,
             hovertemplate="layer %{y}, %{x} norms: %{customdata:.2f}<extra></extra>",
             row=1,

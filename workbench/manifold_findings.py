@@ -29,8 +29,7 @@ KINDS = ("principal", "neighbours", "raw")
 PLACES = ("steered", "last")
 CASE = ["model", "trait", "layer", "method", "seed"]
 STRATA = ("model", "layer")
-# Random and shuffled-label directions are none.
-TRAIT_METHODS = ("mean_difference", "logistic")
+CONTROLS = ("random", "shuffled")
 OUTCOMES = {
     "ceiling": "true ceiling",
     "loss_rise": "loss of unrelated text up by 1 nat a token",
@@ -140,9 +139,9 @@ def correlations(
     One row per outcome, `matched` ("norm" or "kl") and `predictor`: `alone` and `beside`, given the
     others that need no distance (KL or norm, and |cos|), within layers of a model; `own` and
     `own_beside`, the same of vectors of traits, without random and shuffled-label ones; `pooled`,
-    over all. Each with `…_low`, `…_high`. `sides`: how many.
+    over all. Each with `…_low`, `…_high`. `sides` and `own_sides`: how many.
     """
-    rows, own = [], frame[frame["method"].isin(TRAIT_METHODS)]
+    rows, own = [], frame[~frame["method"].isin(CONTROLS)]
     for outcome in outcomes:
         if outcome not in frame or frame[outcome].notna().sum() == 0:
             continue
@@ -165,8 +164,8 @@ def correlations(
                     ("pooled", frame, (), []),
                 ):
                     found = rank_correlation(table, outcome, predictor, strata=strata, given=others)
+                    row["own_sides" if table is own else "sides"] = found.count
                     row |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
-                    row["sides"] = found.count
                 rows.append(row)
     return pd.DataFrame(rows)
 
@@ -188,7 +187,8 @@ def shown(found: pd.DataFrame, outcome: str = "ceiling") -> pd.DataFrame:
         ("pooled", "over all layers"),
     ):
         table[words] = [estimate(row, name) for _, row in mine.iterrows()]
-    return table.assign(sides=mine["sides"]).reset_index(drop=True)
+    counts = {"sides": mine["sides"], "of traits' vectors": mine["own_sides"]}
+    return table.assign(**counts).reset_index(drop=True)
 
 
 def in_words(predictor: str) -> str:
@@ -221,23 +221,24 @@ def verdict(found: pd.DataFrame, *, outcome: str = "ceiling") -> str:
 
 
 def in_short(found: pd.DataFrame) -> str:
-    """The whole test across vectors in a few words, of the true ceiling."""
+    """The whole test across vectors in a few words."""
+    every = found[found["predictor"].str.contains(" ")]
     mine = found[found["outcome"] == "ceiling"]
     norm = mine[mine["matched"] == "norm"].set_index("predictor")
     kl, fixed = norm.loc["kl"], norm.loc["kl_fixed"]
     apart = mine[mine["predictor"].str.contains(" ")]
     tells, against = told(apart)
     own_tells, own_against = told(apart, "own_beside")
-    adds = (
-        f"Across vectors, beside KL and norm, {tells or 'none'} of {len(apart)} measures of "
-        "distance from ordinary text tells, clear of zero, that what leads further off breaks "
-        f"earlier, and {against or 'none'} the opposite; among vectors of traits alone "
-        f"{own_tells or 'none'} and {own_against or 'none'}"
-    )
+    all_tell, all_against = told(every)
+    shown = "" if 2 * tells > len(apart) else "By these distances it is not shown, nor refuted. "
     return (
-        f"{adds} ({len(apart)} intervals of 95 % were looked at each time). KL at the same norm "
-        f"does tell: {estimate(kl, 'alone')}, of vectors of traits alone {estimate(kl, 'own')}, KL "
-        f"of texts that define no ceiling {estimate(fixed, 'alone')}."
+        f"{shown}Across vectors, beside KL and norm, {tells} of {len(apart)} tests (six distances, "
+        f"at one norm and at one KL) tell, clear of zero, that what leads further off has a lower "
+        f"ceiling, and {against} the opposite; among vectors of traits alone {own_tells} and "
+        f"{own_against}; of all three outcomes {all_tell} and {all_against} of {len(every)}. KL of "
+        f"rollouts at the same norm does tell: {estimate(kl, 'alone')}, of vectors of traits alone "
+        f"{estimate(kl, 'own')}; KL of fixed texts, which the distances are of, "
+        f"{estimate(fixed, 'alone')} and {estimate(fixed, 'own')}."
     )
 
 

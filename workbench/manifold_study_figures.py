@@ -109,14 +109,15 @@ def across_vectors(
         words = in_words(name.split(":")[-1]).replace(", ", ",<br>")
         words = words if "<br>" in words else f"{words}<br>"
         names.append(f"{words}<br>ρ = {found.value:+.2f} {ends}".replace("-", "−"))
+    rows = -(-len(predictors) // 2)
     figure = make_subplots(
-        rows=-(-len(predictors) // 2),
+        rows=rows,
         cols=2,
         subplot_titles=names,
         shared_xaxes="all",
         shared_yaxes="all",
         horizontal_spacing=0.06,
-        vertical_spacing=0.2,
+        vertical_spacing=0.33 / rows,
     )
     ranks = frame.groupby(strata)[["ceiling", *predictors]].rank(pct=True)
     control = frame["method"].isin(["random", "shuffled"])
@@ -147,7 +148,6 @@ def across_vectors(
         marker = {"color": INK, "symbol": symbol, "size": 7}
         entry = html.escape(str(name))
         figure.add_scatter(x=[None], y=[None], mode="markers", name=entry, marker=marker)
-    rows = -(-len(predictors) // 2)
     figure.update_layout(
         template=TEMPLATE,
         width=WIDTH + 40,
