@@ -141,16 +141,3 @@ def test_it_ends_with_the_process(started: Browser) -> None:
     """Nothing hangs at the end, and nothing is left."""
     done = run("print(browser().kaleido.subprocess.pid)")
     assert not Path("/proc", done.stdout.strip()).exists()
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_a_fork_has_a_browser_of_its_own(started: Browser) -> None:
-    code = """
-own = browser()
-child = os.fork()
-if child == 0:
-    own.close()
-    os._exit(browser() is own)
-print(os.waitpid(child, 0)[1], own.runs)
-"""
-    assert run(code).stdout.split() == ["0", "True"]
