@@ -187,8 +187,10 @@ def shown(found: pd.DataFrame, outcome: str = "ceiling") -> pd.DataFrame:
         ("pooled", "over all layers"),
     ):
         table[words] = [estimate(row, name) for _, row in mine.iterrows()]
-    counts = {"sides": mine["sides"], "of traits' vectors": mine["own_sides"]}
-    return table.assign(**counts).reset_index(drop=True)
+    table["sides"] = mine["sides"].to_numpy()
+    if "own_sides" in mine:  # tables made before it was counted lack it
+        table["of traits' vectors"] = mine["own_sides"].to_numpy()
+    return table
 
 
 def in_words(predictor: str) -> str:
@@ -230,7 +232,7 @@ def in_short(found: pd.DataFrame) -> str:
     tells, against = told(apart)
     own_tells, own_against = told(apart, "own_beside")
     all_tell, all_against = told(every)
-    shown = "" if 2 * tells > len(apart) else "By these distances it is not shown, nor refuted. "
+    shown = "" if 2 * tells >= len(apart) else "By these distances it is not shown, nor refuted. "
     return (
         f"{shown}Across vectors, beside KL and norm, {tells} of {len(apart)} tests (six distances, "
         f"at one norm and at one KL) tell, clear of zero, that what leads further off has a lower "
