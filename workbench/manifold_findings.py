@@ -190,7 +190,7 @@ def shown(found: pd.DataFrame, outcome: str = "ceiling") -> pd.DataFrame:
     table["sides"] = mine["sides"].to_numpy()
     if "own_sides" in mine:  # tables made before it was counted lack it
         table["of traits' vectors"] = mine["own_sides"].to_numpy()
-    return table
+    return table.reset_index(drop=True)
 
 
 def in_words(predictor: str) -> str:
