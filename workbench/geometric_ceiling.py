@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -117,6 +117,9 @@ def ceiling_from_geometry(
     touched = chosen_tokens(lm, batch, manifolds.positions, manifolds.skip)
     if not touched.any():
         raise ValueError("no token of these texts is one that manifolds are for: give longer ones")
+    able = touched.any(dim=1).nonzero()[:, 0]
+    batch = batch.select(able)
+    touched = touched[able, -batch.width :]
     looking = (_Here if at == vector.layer else _Later)(lm, vector, batch, touched, here, rule)
     unsteered = float(looking.means(np.zeros(1))[0])
     tried: dict[float, float] = {}
@@ -166,63 +169,64 @@ def _middle(inner: float, outer: float) -> float:
     return math.sqrt(inner * outer) if inner and math.isfinite(outer) else outer
 
 
-class _Here:
+@dataclass(eq=False)
+class _Asked:
+    """What is read, of rows that have tokens to be judged, and by which rule."""
+
+    lm: LM
+    vector: SteeringVector
+    batch: Batch
+    touched: Tensor  # (B, T) bool
+    manifold: Manifold
+    rule: Rule
+    rows: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        """What a way of reading needs beforehand."""
+
+    def judged(self, streams: Tensor) -> Tensor:
+        """What the rule averages, of streams (n, D)."""
+        return self.rule.of(self.manifold, self.manifold.distance(streams))
+
+
+class _Here(_Asked):
     """Means of a rule over tokens at the steered layer, at any coefficients, from one pass."""
 
-    def __init__(
-        self,
-        lm: LM,
-        vector: SteeringVector,
-        batch: Batch,
-        touched: Tensor,
-        manifold: Manifold,
-        rule: Rule,
-    ) -> None:
-        able = touched.any(dim=1).nonzero()[:, 0]
-        batch, touched = batch.select(able), touched[able, -batch.select(able).width :]
-        self.rule, self.manifold, self.rows = rule, manifold, len(batch)
-        (step,) = vector.at(1.0)
+    def __post_init__(self) -> None:
+        (step,) = self.vector.at(1.0)
         self._step = step.update.direction.double()  # type: ignore[union-attr]
+        self.rows = len(self.batch)
+        layers = [self.vector.layer]
         found = [
-            tracing.activations(lm, part, [vector.layer], mask(touched[rows][:, -part.width :]))
-            for part, rows in batches(batch, tokens_at_once(lm, 1))
+            tracing.activations(
+                self.lm, part, layers, mask(self.touched[rows][:, -part.width :])
+            ).values
+            for part, rows in batches(self.batch, tokens_at_once(self.lm, 1))
         ]
-        self._streams = torch.cat([each.values[:, 0].double() for each in found])
+        self._streams = torch.cat(found)[:, 0].double()
 
     def means(self, coefficients: Floats) -> Floats:
         """(c,)"""
-        return np.array([self._mean(float(c)) for c in coefficients])
-
-    def _mean(self, coefficient: float) -> float:
-        distances = self.manifold.distance(self._streams + coefficient * self._step)
-        return float(self.rule.of(self.manifold, distances).mean())
+        moved = (self._streams + float(c) * self._step for c in coefficients)
+        return np.array([float(self.judged(each).mean()) for each in moved])
 
 
-class _Later:
+class _Later(_Asked):
     """The same at a later layer, each coefficient read by the steered model."""
 
-    def __init__(
-        self,
-        lm: LM,
-        vector: SteeringVector,
-        batch: Batch,
-        touched: Tensor,
-        manifold: Manifold,
-        rule: Rule,
-    ) -> None:
-        self.rule, self.manifold, self.rows = rule, manifold, 0
-        self._reader = Streams(lm, batch, vector.at, [manifold.layer], touched)
-        self._able = touched.any(dim=1).nonzero()[:, 0]
+    def __post_init__(self) -> None:
+        layers = [self.manifold.layer]
+        self._reader = Streams(self.lm, self.batch, self.vector.at, layers, self.touched)
 
     def means(self, coefficients: Floats) -> Floats:
         """(c,)"""
-        self.rows += len(self._able) * len(coefficients)
-        rows = self._able.repeat_interleave(len(coefficients))
+        count = len(self.batch)
+        self.rows += count * len(coefficients)
+        rows = torch.arange(count).repeat_interleave(len(coefficients))
         sums, counts = np.zeros(len(coefficients)), np.zeros(len(coefficients))
         places = {float(c): i for i, c in enumerate(coefficients)}
-        for seen in self._reader.read(rows, torch.from_numpy(coefficients).repeat(len(self._able))):
-            values = self.rule.of(self.manifold, self.manifold.distance(seen.after[:, 0]))
+        for seen in self._reader.read(rows, torch.from_numpy(coefficients).repeat(count)):
             index = [places[c] for c in seen.coefficients.tolist()]
-            np.add.at(sums, index, values.numpy())
+            np.add.at(sums, index, self.judged(seen.after[:, 0]).numpy())
             np.add.at(counts, index, 1)
         return sums / counts

@@ -22,7 +22,7 @@ from workbench.positions import Positions, everything, select
 from workbench.pull_back import Cloud, PullBack
 from workbench.reference import chosen_tokens
 from workbench.tokens import Batch
-from workbench.updates import Add, Coefficient, Intervention
+from workbench.updates import Coefficient, Intervention
 from workbench.vectors import SteeringVector, Unit
 
 if TYPE_CHECKING:
@@ -140,10 +140,9 @@ class PulledBack:
         )
 
     def _pull(self, step: Intervention) -> PullBack:
-        assert isinstance(step.update, Add)  # what a vector's interventions are
         here = self.manifolds.at(step.layer, "principal")
         return PullBack(
-            step.update.direction,
+            self.vector.directions[step.layer],
             Cloud.of(self.manifolds.principal(step.layer)),
             here.threshold(self.level),
             here.unit,
