@@ -2,6 +2,7 @@
 PYTHON ?= python3
 MODEL ?=
 SEED ?=
+JOBS ?=
 NOTEBOOKS ?=
 
 VENV := .venv
@@ -25,8 +26,8 @@ help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.12]"
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12 | sed 's/^/  /'
 
-results: $(STAMP)  ## run the notebooks and write the report [MODEL=name or path] [SEED=0] [NOTEBOOKS="01 02"]
-	@$(RUN) workbench.cli results $(if $(MODEL),--model "$(MODEL)") $(if $(SEED),--seed $(SEED)) $(NOTEBOOKS)
+results: $(STAMP)  ## run the notebooks and write the report [MODEL=name or path] [SEED=0] [JOBS=2] [NOTEBOOKS="01 02"]
+	@$(RUN) workbench.cli results $(if $(MODEL),--model "$(MODEL)") $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS)) $(NOTEBOOKS)
 
 test: $(STAMP)  ## lint, types, tests
 	@$(RUN) ruff check .

@@ -117,6 +117,31 @@ def test_three_measures_stand_over_one_axis() -> None:
     assert figure.layout.yaxis3.title.text.startswith("Distance")
 
 
+def test_without_a_judge_the_share_of_intact_texts_stands_where_coherence_would() -> None:
+    odds = pd.DataFrame({"pair": [0, 0], "m": [0.0, 0.5], "utility": [-9.0, -30]})
+    texts = pd.DataFrame(
+        {
+            "prompt_index": [0, 0, 1, 1],
+            "vector": "vector",
+            "coefficient": [0.0, 0.5] * 2,
+            "coefficient_norm": [0.0, 0.5] * 2,
+            "text": "some words",
+            "tokens": 40,
+            "excess": [0.0, 3.0, 0.1, 0.1],
+            "distinct_2": 1.0,
+            "longest_repeat": 1,
+        }
+    )
+    seen = pd.DataFrame(
+        {"text": [0, 0], "coefficient_norm": [0.0, 0.5], "relative_principal": [0.8, 1.1]}
+    )
+    frame = manifold_views.linked(odds, texts, seen)
+    shares = frame[frame["measure"] == "intact"].groupby("coefficient_norm")["value"].mean()
+    assert shares.to_dict() == {0.0: 1.0, 0.5: 0.5}
+    figure = figures.distance_link(frame)
+    assert figure.layout.yaxis2.title.text.startswith("Intact")
+
+
 def test_sensitivity_has_a_panel_a_way_to_spoil() -> None:
     frame = pd.DataFrame(
         [

@@ -1,5 +1,6 @@
 """Running notebooks: with which Python, where, with what values, and how they end."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -106,6 +107,41 @@ def test_a_partial_run_says_why_there_is_no_report(
     whole = CliRunner().invoke(app, ["results"])
     assert whole.exit_code == 1
     assert "page.md: no value for the fields missing" in whole.stderr
+
+
+def test_side_by_side_they_overlap_share_the_cores_and_the_slow_start_first(project: Path) -> None:
+    """Each waits for the other's mark: in turns neither would ever see it."""
+    meet = """import os, time
+from pathlib import Path
+Path({mine!r}).touch()
+waited = 0
+while not Path({other!r}).exists() and waited < 60:
+    time.sleep(0.05); waited += 0.05
+print(Path({other!r}).exists(), os.environ["OMP_NUM_THREADS"])"""
+    first = write(project / "notebooks" / "01_first.ipynb", meet.format(mine="a", other="b"))
+    second = write(project / "notebooks" / "02_second.ipynb", meet.format(mine="b", other="a"))
+    assert notebooks.run_all(jobs=2) == [Path("notebooks") / path.name for path in (first, second)]
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // 2))
+    assert printed(first) == printed(second) == [f"True {threads}"]
+    assert not notebooks._slow(first)
+    slow = nbformat.read(second, as_version=4)
+    slow.metadata["slow"] = True
+    nbformat.write(slow, second)
+    assert notebooks._slow(second)
+
+
+def test_side_by_side_one_that_fails_ends_the_command(project: Path) -> None:
+    write(project / "notebooks" / "01_first.ipynb", "x / 0")
+    write(project / "notebooks" / "02_second.ipynb", "print(1)")
+    with pytest.raises(notebooks.NotebookFailed, match=r"01_first.ipynb, cell 2: NameError"):
+        notebooks.run_all(jobs=2)
+
+
+def test_how_many_run_side_by_side() -> None:
+    assert notebooks.at_once(None) == notebooks.at_once("wren") == min(4, os.cpu_count() or 1)
+    assert notebooks.at_once("gpt2") == 1
+    with pytest.raises(ValueError, match="0 notebooks at once: ask for 1 or more"):
+        notebooks.run_all(jobs=0)
 
 
 def test_find_in_order_and_by_number(project: Path) -> None:

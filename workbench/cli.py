@@ -30,13 +30,17 @@ def results(
     ] = None,
     model: Annotated[str | None, typer.Option(help="A model's name or path.")] = None,
     seed: Annotated[int | None, typer.Option(help="The seed of everything random.")] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(help="Notebooks side by side; if not said, several of wren, else one."),
+    ] = None,
 ) -> None:
     """Run the notebooks and write the report."""
     from workbench.notebooks import NotebookFailed, run_all
 
     directory = report.folder(model, seed or 0)
     try:
-        run_all(notebooks or [], model=model, seed=seed)
+        run_all(notebooks or [], model=model, seed=seed, jobs=jobs)
         pages = report.write(directory, templates=report.TEMPLATES)
     except (NotebookFailed, FileNotFoundError, ValueError) as error:
         if notebooks and isinstance(error, report.Unfilled):

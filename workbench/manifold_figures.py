@@ -34,7 +34,7 @@ _ROUTES = {
     "unread": ("own texts, read unsteered", ORANGE),
     "asked": ("asked in the prompt", INK),
 }
-_LINKED = {"utility": BLUE, "coherence": GREEN, "distance": VERMILLION}
+_LINKED = {"utility": BLUE, "coherence": GREEN, "intact": GREEN, "distance": VERMILLION}
 _PANEL, _ACROSS = 165, 3
 
 
@@ -165,8 +165,8 @@ def distance_link(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
     """Utility, coherence and distance of one vector over the same coefficients.
 
     Args:
-        frame: long, one row per `measure` ("utility", "coherence", "distance"), `prompt_index`
-            (a pair, a prompt or a text) and `coefficient_norm`, with `value`.
+        frame: long, one row per `measure` ("utility", "coherence" or "intact", "distance"),
+            `prompt_index` (a pair, a prompt or a text) and `coefficient_norm`, with `value`.
         title: above the figure.
 
     Means with 95 % intervals over pairs, prompts and texts.
@@ -174,11 +174,13 @@ def distance_link(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
     labels = {
         "utility": "Utility<br>(log-odds, nats)",
         "coherence": "Coherence<br>(0 to 1)",
+        "intact": "Intact texts<br>(share)",
         "distance": "Distance<br>(95 % bound = 1)",
     }
     figure = stack(3, above=10, title=title)
-    for row, (measure, color) in enumerate(_LINKED.items(), start=1):
-        mine = frame[frame["measure"] == measure]
+    drawn = [measure for measure in _LINKED if (frame["measure"] == measure).any()]
+    for row, measure in enumerate(drawn, start=1):
+        mine, color = frame[frame["measure"] == measure], _LINKED[measure]
         line = band_over_prompts(mine, "value", axis="coefficient_norm")
         band(figure, row, line, measure, color, named=False)
         figure.update_yaxes(title_text=labels[measure], nticks=5, row=row, col=1)

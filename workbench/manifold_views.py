@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from workbench.breakage import intact
 from workbench.geometry import displacement
 from workbench.manifolds import Manifolds
 from workbench.odds import odds
@@ -99,12 +100,17 @@ def linked(preferences: pd.DataFrame, texts: pd.DataFrame, seen: pd.DataFrame) -
     """Utility, coherence and distance over the same coefficient, long: `measure`, `prompt_index`,
     `coefficient_norm`, `value`.
 
-    preferences  rows of `odds`; texts, of `sweep` with an exact judge; seen, of `relative`
+    preferences  rows of `odds`; texts, of `sweep`; seen, of `relative`
+
+    Where no judge knows the coherence of the texts the measure "intact" (breakage.py: 1 or 0) takes
+    its place.
     """
     kind = next(name for name in seen if str(name).startswith("relative_"))
+    sound = "coherence" if "coherence" in texts else "intact"
+    texts = texts if sound in texts else intact(texts)
     parts = {
         "utility": preferences[["pair", "m", "utility"]],
-        "coherence": texts[["prompt_index", "coefficient_norm", "coherence"]],
+        sound: texts[["prompt_index", "coefficient_norm", sound]],
         "distance": seen[["text", "coefficient_norm", kind]],
     }
     columns = ["prompt_index", "coefficient_norm", "value"]

@@ -10,6 +10,8 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -156,14 +158,70 @@ def _tidy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
+def at_once(model: str | None) -> int:
+    """How many notebooks to run side by side if nobody says: of the project's own small model, whose
+    arithmetic leaves all cores but one idle, one a core up to 4; of any other, which each would hold
+    a copy of, one."""
+    own = model is None or model == report.default_model()
+    return min(4, os.cpu_count() or 1) if own else 1
+
+
 def run_all(
-    numbers: Sequence[str] = (), *, model: str | None = None, seed: int | None = None
+    numbers: Sequence[str] = (),
+    *,
+    model: str | None = None,
+    seed: int | None = None,
+    jobs: int | None = None,
 ) -> list[Path]:
-    """Run the notebooks of the working directory in order, saying how long each took."""
-    executed = []
-    for notebook in find(numbers):
-        print(f"{notebook.stem} … ", end="", flush=True)
-        started = time.perf_counter()
-        executed.append(run(notebook, model=model, seed=seed))
-        print(f"{time.perf_counter() - started:.0f} s", flush=True)
-    return executed
+    """Run the notebooks of the working directory, saying how long each took; their paths.
+
+    Args:
+        numbers, model, seed: as for `find` and `run`.
+        jobs: how many to run side by side, each with its share of the cores; None as `at_once`.
+            One runs in order; of more, those whose metadata say `"slow": true` start first.
+
+    Raises ValueError for fewer than one job, else what `find` and `run` raise: after a failure those
+    that run end, and no other starts.
+    """
+    jobs = at_once(model) if jobs is None else jobs
+    if jobs < 1:
+        raise ValueError(f"{jobs} notebooks at once: ask for 1 or more")
+    found = find(numbers)
+    if min(jobs, len(found)) == 1:
+        executed = []
+        for notebook in found:
+            print(f"{notebook.stem} … ", end="", flush=True)
+            target, seconds = _timed(notebook, model, seed)
+            executed.append(target)
+            print(f"{seconds:.0f} s", flush=True)
+        return executed
+    print(f"{jobs} notebooks at once", flush=True)
+    # Separate processes, for papermill's event loop; started anew, for a fork copies held locks.
+    with ProcessPoolExecutor(
+        jobs, mp_context=get_context("spawn"), initializer=_share_cores, initargs=(jobs,)
+    ) as pool:
+        begun = {
+            pool.submit(_timed, notebook, model, seed): notebook
+            for notebook in sorted(found, key=_slow, reverse=True)
+        }
+        try:
+            for done in as_completed(begun):
+                print(f"{begun[done].stem} … {done.result()[1]:.0f} s", flush=True)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return sorted(done.result()[0] for done in begun)
+
+
+def _timed(notebook: Path, model: str | None, seed: int | None) -> tuple[Path, float]:
+    started = time.perf_counter()
+    return run(notebook, model=model, seed=seed), time.perf_counter() - started
+
+
+def _slow(notebook: Path) -> bool:
+    return bool(nbformat.read(notebook, as_version=4).metadata.get("slow"))
+
+
+def _share_cores(jobs: int) -> None:
+    """Kernels inherit this: two that each want all cores are slower than two that share them."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
