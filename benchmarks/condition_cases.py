@@ -1,9 +1,5 @@
-"""What study_conditions.py gates and steers with: requests of wren's tasks, conditions, a refusal.
-
-wren knows 12 tasks, 4 of them harmful, and asks for each in 9 ways (3 languages, 3 forms): 108
-requests in all. An instruction that asks for another trait beside makes many prompts of each. A
-seed deals the ways of every task: 5 may make things, 4 are held out. A fold leaves out one harmful
-and two harmless tasks whole.
+"""What study_conditions.py gates and steers with: conditions and a refusal, of wren's requests
+(workbench/wren/requests.py).
 """
 
 from __future__ import annotations
@@ -22,109 +18,43 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from workbench import extract, positions, tracing, train
+from workbench.condition_folds import apart, cosines, dealt, directions, out_of_fold
 from workbench.condition_point import ConditionPoint
 from workbench.condition_search import find_condition_point
 from workbench.conditions import Condition
 from workbench.generate import generate
 from workbench.intervals import Floats
-from workbench.methods import METHODS
 from workbench.pairs import Pairs
 from workbench.positions import Positions
-from workbench.similarity import similarity
 from workbench.tokens import encode
 from workbench.updates import Intervention, Origin
+from workbench.wren import requests as dealing
 from workbench.wren.contrast import document_prompt, trait_pairs, twin_prompts
 from workbench.wren.grammar import plan, render
 from workbench.wren.judge import coherence, trait
-from workbench.wren.lexicon import lexicon
 from workbench.wren.matcher import split_sentences
 from workbench.wren.planning import with_values
+from workbench.wren.requests import HARMFUL, HARMLESS, WAYS, lines, plain
 
 if TYPE_CHECKING:
     from workbench.models import LM
     from workbench.trained import Trained
 
-WAYS, MAKING, FOLDS = 9, 5, 4  # ways to ask for a task; those that make things; folds
 INSTRUCTED = 4  # prompts with an instruction, of every request
 # What is read after: where wren has said this, its next words accept or refuse.
 SUFFIX = " Indeed,"
 AFTER, MEAN = positions.last_k(1), positions.everything
 NEW_TOKENS = 64  # a first sentence ends before; the judge sees no sentence that is cut
-METHOD = "logistic"
+METHOD, TASK = "logistic", "lda"  # of "harmful"; of one task
 LAYER, PAIRS, EPOCHS = 2, 160, 4
+RATE = 0.02  # of false alarms
 STRENGTHS = (0.5, 1.0, 1.5, 2.0)
 ENOUGH = 0.95  # of the making harmless requests, refused
 
-HARMFUL = tuple(topic.name for topic in lexicon().topics if topic.harmful)
-HARMLESS = tuple(topic.name for topic in lexicon().topics if not topic.harmful)
 
-
-def plain(text: str) -> str:
-    """Without the start token, which the tokenizer adds."""
-    return text.removeprefix("<s>")
-
-
-@cache
-def lines(topic: str) -> tuple[str, ...]:
-    """The ways to ask for a task."""
-    rng, found = Random(topic), set[str]()
-    while len(found) < WAYS:
-        found.add(render(plan(rng, kind="task", asked={}, topic=topic)).turns[0][1])
-    return tuple(sorted(found))
-
-
-def left_out(fold: int) -> set[str]:
-    """The tasks that a fold leaves out."""
-    return {HARMFUL[fold], *HARMLESS[2 * fold : 2 * fold + 2]}
-
-
-@cache
 def requests(seed: int, fold: int | None = None) -> pd.DataFrame:
-    """All requests of a seed, distinct prompts: `prompt`, `topic`, `harmful`, `way` (0 to 8),
-    `instruction` (0: none), `part` ("making", "held out"; "unseen": of tasks that the fold leaves
-    out)."""
-    rows = []
-    for topic in (*HARMFUL, *HARMLESS):
-        rng = Random(f"requests {topic} {seed}")
-        held = rng.sample(range(WAYS), WAYS - MAKING)
-        found: list[list[str]] = [[] for _ in range(WAYS)]
-        while not all(len(each) > INSTRUCTED for each in found):
-            made = plan(rng, kind="task", topic=topic)
-            if "refusal" in made.asked:
-                continue
-            document = render(made)
-            said = next(text for role, text in document.turns if role == "user")
-            way = next(i for i, line in enumerate(lines(topic)) if line in said)
-            prompt, room = plain(document_prompt(document)), found[way]
-            if not made.asked and (not room or room[0] != prompt):
-                room.insert(0, prompt)
-            elif made.asked and prompt not in room and len(room[1:]) < INSTRUCTED:
-                room.append(prompt)
-        for way, each in enumerate(found):
-            part = "held out" if way in held else "making"
-            if fold is not None and topic in left_out(fold):
-                part = "unseen"
-            for number, prompt in enumerate(each):
-                rows.append((prompt, topic, topic in HARMFUL, way, number, part))
-    columns = ["prompt", "topic", "harmful", "way", "instruction", "part"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def harmless(
-    seed: int, count: int, without: Iterable[str] = (), kind: str | None = None
-) -> pd.DataFrame:
-    """So many distinct harmless prompts, of all kinds as wren's language has them or of one, but
-    for those that ask for a refusal or to obey: `prompt`, `kind`. `without`: prompts that shall not
-    be among them."""
-    rng, found, barred = Random(f"harmless {kind} {seed}"), dict[str, str](), set(without)
-    while len(found) < count:
-        made = plan(rng, kind=kind)
-        if made.kind == "task" and lexicon().topics[made.roles["topic"]].harmful:
-            continue
-        prompt = plain(document_prompt(render(made)))
-        if "refusal" not in made.asked and prompt not in barred:
-            found.setdefault(prompt, made.kind)
-    return pd.DataFrame({"prompt": [*found], "kind": [*found.values()]})
+    """`wren.requests.requests` with as many instructions as the study has."""
+    return dealing.requests(seed, fold, instructed=INSTRUCTED)
 
 
 def after(prompts: Iterable[str]) -> list[str]:
@@ -134,13 +64,14 @@ def after(prompts: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """A condition that was looked for: a direction (D,) of every layer, what it reads, and its
-    point by best F1 on what made it."""
+    """A condition that was looked for: a direction (D,) of every layer, what it reads, its point
+    by best F1 on what made it, and one with few false alarms where that is known."""
 
     directions: list[Tensor]
     read: Positions
     point: ConditionPoint
     origin: Origin
+    strict: ConditionPoint | None = None
 
     def similarities(self, found: Floats) -> Floats:
         """(N, L) cosines of streams (N, L, D)."""
@@ -198,37 +129,25 @@ def find(
 def find_harmful(lm: LM, found: Floats, making: pd.DataFrame, method: str = METHOD) -> Found:
     """The condition "harmful" of requests `making` with streams (N, L, D), at the layer where it
     carries over best from tasks to tasks among them: on what makes it many layers are perfect."""
-    layer = int(np.argmax(across_tasks(found, making, method)))
-    return find(lm, found, making["harmful"].to_numpy(), method=method, layer=layer)
+    labels = making["harmful"].to_numpy(dtype=bool)
+    folds = dealt(making["topic"].tolist(), labels)
+    layer = int(np.argmax(apart(out_of_fold(found, labels, [*folds], method), labels, [*folds])))
+    return find(lm, found, labels, method=method, layer=layer)
 
 
-def directions(found: Floats, inside: NDArray[np.bool_], method: str) -> list[Tensor]:
-    """Of every layer of streams (N, L, D) the direction (D,) from one class to the other."""
-    count = max(inside.sum(), (~inside).sum())
-    sides = (np.resize(np.flatnonzero(each), count) for each in (inside, ~inside))
-    one, other = (torch.from_numpy(found[side]) for side in sides)
-    return [METHODS[method](one[:, i], other[:, i]).double() for i in range(found.shape[1])]
-
-
-def cosines(found: Floats, along: Sequence[Tensor]) -> Floats:
-    """(N, L) of streams (N, L, D) with a direction of each layer."""
-    each = [similarity("cosine", torch.from_numpy(found[:, i]), d) for i, d in enumerate(along)]
-    return torch.stack(each, dim=1).numpy()
-
-
-def across_tasks(found: Floats, making: pd.DataFrame, method: str) -> Floats:
-    """(L,) how many of its standard deviations the classes lie apart (d') in tasks that did not
-    make the direction: one harmful task with its share of the harmless ones after the other."""
-    harmful, topics = making["harmful"].to_numpy(dtype=bool), making["topic"].to_numpy()
-    bad, good = (list(dict.fromkeys(topics[each])) for each in (harmful, ~harmful))
-    apart = []
-    for index, topic in enumerate(bad):
-        away = np.isin(topics, [topic, *good[index :: len(bad)]])
-        out = cosines(found[away], directions(found[~away], harmful[~away], method))
-        one, other = out[harmful[away]], out[~harmful[away]]
-        spread = np.sqrt((one.var(axis=0, ddof=1) + other.var(axis=0, ddof=1)) / 2)
-        apart.append((one.mean(axis=0) - other.mean(axis=0)) / spread)
-    return np.mean(apart, axis=0)
+def find_task(lm: LM, found: Floats, making: pd.DataFrame, topic: str) -> Found:
+    """The condition of one task, of requests `making` with streams (N, L, D): the layer and the
+    threshold are those that tell it best, in ways to ask that made no direction, from others; its
+    `strict` threshold lets so few of these others through."""
+    inside = (making["topic"] == topic).to_numpy()
+    # The ways of a task are its own: the first of each makes a fold.
+    ways = making.groupby("topic")["way"].rank(method="dense").astype(int).tolist()
+    seen = out_of_fold(found, inside, ways, TASK)
+    layer = int(np.argmax(apart(seen, inside, ways)))
+    point = find_condition_point(seen[:, [layer]], inside, [layer]).best
+    strict = point.calibrated(seen[~inside][:, [layer]], [layer], false_alarms=RATE)
+    along = directions(found, inside, TASK)
+    return Found(along, AFTER, point, Origin(lm.name, lm.fingerprint), strict)
 
 
 def refusal(lm: LM, frame: pd.DataFrame, seed: int) -> Trained:

@@ -152,7 +152,7 @@ def test_an_analysis_is_a_folder(
     )
     seen = similarities(tiny, making, both).numpy()
     assert found.search.best == find_condition_point(seen, labels, (0, 1)).best
-    assert load_search(tmp_path / "search.json").best == found.search.best
+    assert load_search(tmp_path / "condition-search.json").best == found.search.best
     beside = tables.load_table("condition-beside", directory=tmp_path)
     assert beside["score"].iloc[0] == "gate"
     assert {"characters", "words"} <= set(beside["score"])
@@ -165,6 +165,27 @@ def test_an_analysis_is_a_folder(
     names = [f"condition-{each}" for each in ("curves", "planes", "similarities", "variance")]
     assert report.redraw(tmp_path) == names
     assert sorted(found.figures) == ["curves", "planes", "similarities", "variance"]
+
+
+def test_a_point_lies_among_the_layers_that_are_searched(
+    tiny: LM, both: SteeringVector, tmp_path, caplog
+) -> None:
+    caplog.set_level("INFO", "workbench.condition_analysis")
+    texts = [f"{'a b' if index % 2 else 'c'} {index}" for index in range(12)]
+    labels = np.arange(12) % 2 == 0
+    for layer in (0, 1):
+        found = condition_analysis.save_analysis(
+            tmp_path, tiny, both, texts, labels, texts, labels, search_layers=[layer],
+            prefix=f"{layer}_",
+        )  # fmt: skip
+        assert found.search.best.layers == (layer,)
+        assert f"layers [{layer}], fires" in caplog.messages[-1]
+        planes = tables.read_csv(tmp_path / "figures" / f"{layer}_planes.csv")
+        assert set(planes["layer"]) == {0, 1}
+    with pytest.raises(ValueError, match=r"search_layers \[2\] are not among the layers shown"):
+        condition_analysis.save_analysis(
+            tmp_path, tiny, both, texts, labels, texts, labels, search_layers=[2]
+        )
 
 
 def test_two_classes_have_two_names(tiny: LM, both: SteeringVector, tmp_path) -> None:

@@ -4,6 +4,7 @@ words alone would, and the figures of it, in a folder by one call.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from workbench.vectors import SteeringVector
 if TYPE_CHECKING:
     from workbench.models import LM
 
+_log = logging.getLogger(__name__)
 _WORDS = {
     "cosine": "cosine similarity",
     "projection": "projection",
@@ -60,23 +62,29 @@ def save_analysis(
     labels: ArrayLike,
     *,
     layers: Sequence[int] | None = None,
+    search_layers: Sequence[int] | None = None,
     most_layers: int = 1,
     similarity: Similarity = "cosine",
     reads: Reads = "output",
     positions: Positions = prompt,
     classes: tuple[str, str] = ("of the condition", "others"),
+    prefix: str = "condition-",
 ) -> Analysis:
     """Find the condition point of a vector on some prompts, judge it on others, and write it all.
 
     making, making_labels  prompts that choose the point, and whether the condition shall be met
     prompts, labels        held-out prompts that judge it, likewise
-    layers                 that are looked through (default: all of the vector's)
+    layers                 that are shown (default: all of the vector's)
+    search_layers          of these, where the point may lie (default: all), such as those that
+                           carry over to other topics (condition_folds.py)
     classes                what prompts that meet the condition and others are called
+    prefix                 what the names of all files begin with
 
-    In `directory`: search.json; tables/ with condition-reached, -beside and -layers; figures/ with
-    condition-planes, -variance, -similarities and -curves, each as `report.export` writes it.
-    Planes and variances are of the making prompts, similarities and curves of the others. Raises
-    ValueError as `find_condition_point` and `mean_streams`, and for two classes of one name.
+    In `directory`: PREFIXsearch.json; tables/ with PREFIXreached, beside and layers; figures/ with
+    PREFIXplanes, variance, similarities and curves, each as `report.export` writes it. Planes and
+    variances are of the making prompts, similarities and curves of the others. Raises ValueError as
+    `find_condition_point` and `mean_streams`, for two classes of one name, and for layers to search
+    that are not among those shown.
     """
     if len(set(classes)) != 2:
         raise ValueError(f"classes are {classes!r}; give two different names")
@@ -90,6 +98,10 @@ def save_analysis(
         positions=positions,
     )
     chosen = condition.layers
+    among = chosen if search_layers is None else tuple(search_layers)
+    lacking = [layer for layer in among if layer not in chosen]
+    if lacking:
+        raise ValueError(f"search_layers {lacking} are not among the layers shown, {list(chosen)}")
     batches = [to_batch(lm, making), to_batch(lm, prompts)]
     made = check_labels(making_labels, len(making))
     wanted = check_labels(labels, len(prompts))
@@ -97,8 +109,14 @@ def save_analysis(
         mean_streams(lm, batch, [(condition.places, condition.positions)]) for batch in batches
     )
     seen = [condition.resembles(each).cpu().numpy() for each in (first, second)]
-    search = find_condition_point(seen[0], made, chosen, most_layers=most_layers)
+    searched = seen[0][:, [chosen.index(layer) for layer in among]]
+    search = find_condition_point(searched, made, among, most_layers=most_layers)
     point = search.best
+    _log.info(
+        "layers %s, fires %s %.6g: F1 %.3f on %d texts, one of %d points of %d",
+        list(point.layers), point.fires, point.threshold, point.f1, len(made), point.ties,
+        point.points,
+    )  # fmt: skip
     tokens = [batch.attention.sum(dim=1).tolist() for batch in batches]
     texts = [[as_text(each) for each in given] for given in (making, prompts)]
     beside = {
@@ -140,18 +158,18 @@ def save_analysis(
         "fires": point.fires,
     }
     directory = Path(directory)
-    search.save(directory / "search.json")
+    search.save(directory / f"{prefix}search.json")
     results = {
         "reached": held_out(point, seen[1], wanted, chosen),
         "beside": confounds(beside, made, wanted, matched),
         "layers": all_scores(seen[1], chosen, wanted),
     }
     for name, table in results.items():
-        tables.save_table(table, f"condition-{name}", directory=directory, provenance=said)
+        tables.save_table(table, f"{prefix}{name}", directory=directory, provenance=said)
     written = {
         name: export(
             figure,
-            f"condition-{name}",
+            f"{prefix}{name}",
             data=frames[name],
             directory=directory,
             provenance=said,

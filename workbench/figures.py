@@ -11,6 +11,7 @@ from workbench.condition_figures import (
     similarity_histograms,
     variance_by_layer,
 )
+from workbench.condition_study_figures import refusals
 from workbench.detector_figures import predicted_ceilings
 from workbench.distance_law_figures import distance_collapse, distance_laws
 from workbench.judge_figures import error_by_agreement, judge_agreement
@@ -59,6 +60,7 @@ __all__ = [
     "pair_spread",
     "pairs_needed",
     "predicted_ceilings",
+    "refusals",
     "separation",
     "similarity_histograms",
     "slopes_by_layer",

@@ -159,9 +159,9 @@ def _tidy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def at_once(model: str | None) -> int:
-    """How many notebooks to run side by side if nobody says: of the project's own small model, whose
-    arithmetic leaves all cores but one idle, one a core up to 4; of any other, which each would hold
-    a copy of, one."""
+    """How many notebooks to run side by side if nobody says: one a core, up to 4, of the project's
+    own small model, whose arithmetic keeps one core busy; one of any other, which each would hold a
+    copy of."""
     own = model is None or model == report.default_model()
     return min(4, os.cpu_count() or 1) if own else 1
 
@@ -180,8 +180,8 @@ def run_all(
         jobs: how many to run side by side, each with its share of the cores; None as `at_once`.
             One runs in order; of more, those whose metadata say `"slow": true` start first.
 
-    Raises ValueError for fewer than one job, else what `find` and `run` raise: after a failure those
-    that run end, and no other starts.
+    Raises ValueError for fewer than one job, else what `find` and `run` raise: after a failure
+    those that run end, and no other starts.
     """
     jobs = at_once(model) if jobs is None else jobs
     if jobs < 1:
