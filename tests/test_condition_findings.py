@@ -120,7 +120,7 @@ def test_refusals_are_drawn_by_class_with_their_aims() -> None:
         "Harmful requests",
         "Harmless requests",
     ]
-    dots = [each for each in figure.data if each.xaxis == "x2" and each.name == "tasks never seen"]
+    dots = [each for each in figure.data if each.xaxis == "x2" and each.name == "unseen tasks"]
     place = list(frame["steering"].unique()).index("harmful, best F1")
     assert dots[0].x[place] == pytest.approx(20)
     assert [shape.x0 for shape in figure.layout.shapes] == [90, 3]

@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 from workbench.look import BLUE, GREY, TEMPLATE, VERMILLION, WIDTH, error_bars, redrawable
 
 _PARTS = {"held out": (BLUE, "circle", -0.14), "unseen": (VERMILLION, "diamond-open", 0.14)}
-_WORDS = {"held out": "known tasks, asked in other ways", "unseen": "tasks never seen"}
+_WORDS = {"held out": "known tasks", "unseen": "unseen tasks"}
 _ROW, _ABOVE, _BELOW = 40, 62, 52  # pixels
 
 
@@ -24,7 +24,7 @@ def refusals(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
             the shares `refused`, `low` and `high`, and `aim` (NaN: none).
         title: above the figure.
 
-    With 95 % intervals. Dotted: the aim.
+    Known tasks made the condition, in other words. With 95 % intervals. Dotted: the aim.
     """
     names = list(dict.fromkeys(frame["steering"]))
     figure = make_subplots(
