@@ -56,3 +56,17 @@ def roomy_cache(model: Any, columns: int) -> DynamicCache | None:
         for is_plain, layer in zip(plain, cache.layers, strict=True)
     ]
     return cache if any(plain) else None
+
+
+def decoding_cache(model: Any, columns: int) -> DynamicCache:
+    """As `roomy_cache`, else the plain cache of a model all of whose layers slide. Raises
+    ValueError for a model that keeps states instead of keys and values."""
+    if not model._supports_default_dynamic_cache():
+        raise ValueError(
+            f"{type(model).__name__} keeps no keys and values of tokens: a text cannot be gone on "
+            "with step by step here"
+        )
+    roomy = roomy_cache(model, columns)
+    if roomy is not None:
+        return roomy
+    return DynamicCache(config=model.config.get_text_config(decoder=True))

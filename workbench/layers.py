@@ -1,5 +1,4 @@
-"""Which modules of a model are its decoder layers and their down-projections, told by structure
-and a real forward.
+"""Which modules of a model are its decoder layers, told by structure and a real forward.
 
 Knows nothing of files, tokenizers, or nnsight.
 """
@@ -69,65 +68,6 @@ def find_layers(model: "PreTrainedModel") -> str:
             "Only decoder language models can be steered here"
         )
     return passed[0]
-
-
-def find_down_projections(
-    model: "PreTrainedModel", layer_path: str
-) -> tuple[tuple[str, int] | None, ...]:
-    """Of each block, its MLP's down-projection: dotted name and input width; or None.
-
-    Told by what a forward of 2 x 4 tokens runs: of the modules that own a matrix, the
-    down-projection is the one that a block runs last. It must be a linear map on all tokens at
-    once, from its own input to the width of the residual stream, and read no less than any other
-    that ends in that width. Norms own no matrix, so those that follow the MLP (Gemma-2 and -3,
-    OLMo-2) do not hide it. None is for a block without a single one: a mixture of experts runs maps
-    on some of the tokens, keeps them as one tensor of three dimensions, or weighs them after.
-    """
-    config = text_config(model)
-    width, blocks = config.hidden_size, model.get_submodule(layer_path)
-    ids = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 4]], device=model.device) % config.vocab_size
-    seen: list[list[tuple[str, int, int, int]]] = [[] for _ in range(config.num_hidden_layers)]
-
-    def note(layer: int, name: str, given: Any, output: Any) -> None:
-        into = given[0] if given else None
-        sizes = [
-            (t.shape[:-1].numel(), t.shape[-1]) if isinstance(t, Tensor) and t.ndim else (0, 0)
-            for t in (into, output)
-        ]
-        (tokens, wide), (written, out) = sizes
-        seen[layer].append((name, wide, out, tokens if tokens == written else 0))
-
-    owners = {
-        (layer, name): module
-        for layer, block in enumerate(blocks.children())
-        for name, module in block.named_modules()
-        if any(p.ndim > 1 for p in module.parameters(recurse=False))
-    }
-    handles = [
-        module.register_forward_hook(
-            lambda _module, given, output, layer=layer, name=name: note(layer, name, given, output)
-        )
-        for (layer, name), module in owners.items()
-    ]
-    try:
-        with torch.no_grad(), evaluating(model):
-            model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
-    finally:
-        for handle in handles:
-            handle.remove()
-
-    def judge(layer: int) -> tuple[str, int] | None:
-        runs = seen[layer]
-        # An expert that got no token has not run; a router or a gate may be all that did.
-        parts = [m for (at, _), m in owners.items() if at == layer]
-        stacked = any(p.ndim > 2 for m in parts for p in m.parameters(recurse=False))
-        if stacked or len(runs) != len(parts) or any(run[3] != ids.numel() for run in runs):
-            return None
-        name, wide, out, _ = runs[-1]
-        rivals = [run[1] for run in runs if run[2] == width]
-        return (name, wide) if out == width and wide == max(rivals) else None
-
-    return tuple(judge(layer) for layer in range(len(seen)))
 
 
 def text_config(model: "PreTrainedModel") -> "PreTrainedConfig":

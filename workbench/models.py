@@ -21,7 +21,8 @@ from nnsight import TransformersModel
 from torch import Tensor, nn
 
 from workbench import checkpoints
-from workbench.layers import find_down_projections, find_layers, text_config
+from workbench.layers import find_layers, text_config
+from workbench.projections import find_attention_outputs, find_down_projections
 
 if TYPE_CHECKING:
     from nnsight import Envoy
@@ -111,6 +112,31 @@ class LM:
         """
         return self.blocks[layer].get(self.projection_name(layer))
 
+    def attention_output(self, layer: int) -> "Envoy":
+        """The traced output projection of the attention of block `layer`: (…, H d) -> (…, D).
+
+        Raises ValueError where its structure does not tell it.
+        """
+        return self.blocks[layer].get(self.attention_name(layer))
+
+    def attention_name(self, layer: int) -> str:
+        """Its dotted name within the block, such as "self_attn.o_proj"; errors as there."""
+        return self._attention_output(layer)[0]
+
+    def heads_width(self, layer: int) -> int:
+        """H d, the size of what that projection reads; errors as there."""
+        return self._attention_output(layer)[1]
+
+    def _attention_output(self, layer: int) -> tuple[str, int]:
+        found = self._attention_outputs[layer]
+        if found is None:
+            raise ValueError(
+                f"block {layer} of {self.name!r} ({type(self.model).__name__}) has no attention "
+                "whose output projection its structure tells; use the residual stream "
+                "(site='residual')"
+            )
+        return found
+
     def projection_name(self, layer: int) -> str:
         """Its dotted name within the block, such as "mlp.down_proj"; errors as there."""
         return self._projection(layer)[0]
@@ -129,6 +155,11 @@ class LM:
                 "with a vector (form='vector')"
             )
         return found
+
+    @cached_property
+    def _attention_outputs(self) -> tuple[tuple[str, int] | None, ...]:
+        """One small forward, the first time that one is asked for."""
+        return find_attention_outputs(self.model, self.layer_path)
 
     @cached_property
     def _down_projections(self) -> tuple[tuple[str, int] | None, ...]:

@@ -46,7 +46,7 @@ def plan(
     steered: Plan = {}
     for intervention in interventions:
         at = Place(check_layer(lm, intervention.layer), intervention.site)
-        _check_fits(lm, intervention.update, at)
+        check_fits(lm, intervention.update, at)
         positions = intervention.positions
         later = torch.full((len(batch), new_tokens), bool(positions.generated))
         touched = torch.cat([select(lm, batch, positions), later], dim=1)
@@ -84,11 +84,15 @@ def _check_interventions(interventions: Sequence[Intervention]) -> None:
             )
 
 
-def _check_fits(lm: LM, update: AnyUpdate, at: Place) -> None:
-    if update.width is not None and update.width != lm.width:
+def check_fits(lm: LM, update: AnyUpdate, at: Place) -> None:
+    """Raise ValueError for an update of another width or model than that of a place."""
+    where, width = "the residual stream", lm.width
+    if at.site == "heads":
+        where, width = f"the attention output of layer {at.layer}", lm.heads_width(at.layer)
+    if update.width is not None and update.width != width:
         raise ValueError(
-            f"the update has width {update.width}, the residual stream of {lm.name!r} has width "
-            f"{lm.width}; it was made for another model"
+            f"the update has width {update.width}, {where} of {lm.name!r} has width {width}; it "
+            "was made for another model"
         )
     into, given = reads(update), lm.inner_width(at.layer) if at.site == "mlp" else lm.width
     if into is not None and into != given:

@@ -24,7 +24,7 @@ from workbench.steering import Plan, check_layer, last_step, place, plan
 from workbench.streams import Activations, Kept, model_inputs, model_parameters
 from workbench.tokens import Batch, Prompt, to_batch
 from workbench.updates import Intervention, Place, steer
-from workbench.visits import Watcher, modules, visit, visit_all, visit_projection
+from workbench.visits import Watcher, modules, visit, visit_all, visit_input, visit_projection
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig
@@ -178,6 +178,24 @@ def logprobs(
     return values
 
 
+@torch.no_grad()
+def advance(
+    lm: LM, batch: Batch, steered: Plan, cache: Any, columns: int, *, remote: Remote = False
+) -> Tensor:
+    """Logits (B, V) after a batch whose last `columns` columns are new: those before lie in the
+    cache, which grows by these. The plan's tables cover the new columns alone, (B, columns)."""
+    inputs = model_inputs(lm.model, batch)
+    new = {name: inputs[name][:, -columns:] for name in inputs if name != "attention_mask"}
+    inputs = {**inputs, **new, "past_key_values": cache, "use_cache": True}
+    if "logits_to_keep" in model_parameters(lm.model):
+        inputs["logits_to_keep"] = 1
+    found = modules(lm, steered)
+    with evaluating(lm.model), lm.traced.trace(**inputs, remote=remote) as tracer:
+        visit_all(found, steered, columns)
+        logits = save(tracer.result.logits[:, -1])
+    return logits
+
+
 # ---- reading activations ------------------------------------------------------------------------
 
 
@@ -188,12 +206,14 @@ def activations(
     layers: Sequence[int],
     positions: Positions = last,
     *,
+    site: Literal["residual", "heads"] = "residual",
     norms: bool = False,
     interventions: Sequence[Intervention] = (),
     remote: Remote = False,
 ) -> Activations:
     """The residual stream after each of `layers`, at the tokens that `positions` touches; the layer
-    EMBEDDINGS is the stream before the first block.
+    EMBEDDINGS is the stream before the first block. With the site "heads", what the attention's
+    output projection reads there, of all heads side by side.
 
     One forward, stopped after the last layer that is read: no later block and no logits are
     computed. The streams include the effect of interventions at the same and earlier layers. They
@@ -213,10 +233,10 @@ def activations(
     steered = plan(lm, batch, interventions)
     # Nothing after the last layer that is read: the steered places before, in their order.
     before = {at: updates for at, updates in steered.items() if at.layer <= max(wanted)}
-    visits = sorted({*before, *map(Place, wanted)}, key=lambda at: at.order)
+    visits = sorted({*before, *(Place(k, site) for k in wanted)}, key=lambda at: at.order)
     first, envoys = lm.blocks[0], modules(lm, visits)
     rows, columns = (place(lm, index) for index in touched.nonzero(as_tuple=True))
-    read_layers, width = set(wanted), batch.width
+    read_layers, width, count = set(wanted), batch.width, len(batch)
 
     with evaluating(lm.model):
         inputs = {**model_inputs(lm.model, batch), "use_cache": False}
@@ -226,11 +246,13 @@ def activations(
                 if at.site == "mlp":
                     visit_projection(envoys[at], before[at], width)
                     continue
-                if at.layer == EMBEDDINGS:
+                if at.site == "heads":
+                    hidden = visit_input(envoys[at], before.get(at, []), width, count)
+                elif at.layer == EMBEDDINGS:
                     hidden = first.input
                 else:
                     hidden = visit(envoys[at], before.get(at, []), width)
-                if at.layer in read_layers:
+                if at.site == site and at.layer in read_layers:
                     values[at.layer] = precise(
                         hidden[rows.to(hidden.device), columns.to(hidden.device)]
                     )

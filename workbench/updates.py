@@ -23,10 +23,12 @@ from workbench.positions import Positions, everything, only_read
 Coefficient: TypeAlias = float | Tensor | Callable[[int], float | Tensor]
 
 # Where an update reads and writes. "residual": it reads and writes the residual stream after a
-# block. "mlp": it reads the input of the block's MLP down-projection (…, I) and writes its output
-# (…, D), before any norm that follows: there m (dW x + db) is a change of the weights themselves.
-Site: TypeAlias = Literal["residual", "mlp"]
-SITES: tuple[Site, ...] = ("mlp", "residual")  # in the order in which a block passes them
+# block. "heads": it reads and writes what the attention's output projection reads, all heads side
+# by side (…, H d). "mlp": it reads the input of the block's MLP down-projection (…, I) and writes
+# its output (…, D), before any norm that follows: there m (dW x + db) is a change of the weights
+# themselves.
+Site: TypeAlias = Literal["residual", "mlp", "heads"]
+SITES: tuple[Site, ...] = ("heads", "mlp", "residual")  # in the order in which a block passes them
 
 
 class Place(NamedTuple):
@@ -137,7 +139,8 @@ class Function:
 class Intervention:
     """One update at one layer: at a site of block `layer` (0-based), on the tokens of `positions`.
 
-    The site is the block's output, the residual stream, or its MLP's down-projection (see `Site`).
+    The site is the block's output, the residual stream, its MLP's down-projection, or the input of
+    its attention's output projection (see `Site`).
     The update may be a plain function (hidden, scale) -> hidden: it is then taken to fit any model.
     The coefficient is a number, a tensor with one number per batch row, or a function of the step
     that returns either. Raises ValueError for one that is not finite, for something that is no

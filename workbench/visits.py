@@ -36,11 +36,14 @@ def columns(
 
 
 def modules(lm: LM, places: Iterable[Place]) -> dict[Place, Any]:
-    """The envoy that is visited at each place: the block, or its MLP's down-projection."""
-    return {
-        at: lm.blocks[at.layer] if at.site == "residual" else lm.down_projection(at.layer)
-        for at in places
+    """The envoy that is visited at each place: the block, its MLP's down-projection, or its
+    attention's output projection."""
+    own = {
+        "residual": lambda layer: lm.blocks[layer],
+        "mlp": lm.down_projection,
+        "heads": lm.attention_output,
     }
+    return {at: own[at.site](at.layer) for at in places}
 
 
 def visit(block: Any, updates: list[tuple[AnyUpdate, Tensor]], stop: int) -> Tensor:
@@ -70,6 +73,19 @@ def visit_projection(module: Any, updates: list[tuple[AnyUpdate, Tensor]], stop:
     module.output = steered.view(written.shape)
 
 
+def visit_input(
+    module: Any, updates: list[tuple[AnyUpdate, Tensor]], stop: int, rows: int
+) -> Tensor:
+    """Inside a trace: what a linear map reads (B, t, I), steered if there are updates; the columns
+    are as in `visit`, the tokens of all rows may lie in one dimension as in `visit_projection`."""
+    read = module.input
+    hidden = read.view(rows, -1, read.shape[-1])
+    if updates:
+        hidden = steer(hidden, columns(updates, stop - hidden.shape[1], stop))
+        module.input = hidden.view(read.shape)
+    return hidden
+
+
 def visit_all(
     found: Mapping[Place, Any], steered: Plan, stop: int, watch: Watcher | None = None
 ) -> None:
@@ -78,6 +94,8 @@ def visit_all(
     for at in sorted({*steered, *watched}, key=lambda at: at.order):
         if at.site == "mlp":
             visit_projection(found[at], steered[at], stop)
+        elif at.site == "heads":
+            visit_input(found[at], steered[at], stop, steered[at][0][1].shape[0])
         elif watch is not None and at in watched:
             watch.see(at, visit(found[at], [], stop), stop)
             visit(found[at], steered.get(at, []), stop)

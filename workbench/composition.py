@@ -1,0 +1,263 @@
+"""Several properties at once, each as strongly as its own schedule says at every step.
+
+Per step one pass over rows (unsteered, property 1 alone, …, property n alone) of all prompts, from
+which schedules take their coefficients, and one pass with all properties together, whose token is
+written. Every row keeps its own cache, and what is added at a token stays: so this is exactly what
+running the whole text again at every step would give. Scalena et al. 2024,
+https://arxiv.org/abs/2406.17563.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from workbench import tracing
+from workbench.caching import decoding_cache
+from workbench.completions import decode_completions
+from workbench.distributions import precise
+from workbench.generate import end_ids, text_lengths
+from workbench.sampling import Chooser, Sampling, check_sampling, check_streams
+from workbench.schedules import Schedule, Seen, kl
+from workbench.steering import Plan, check_fits, place
+from workbench.tokens import Batch, Prompt, pad_id, to_batch
+from workbench.updates import AnyUpdate, Intervention, Place, per_row
+
+if TYPE_CHECKING:
+    from workbench.models import LM
+
+
+class Property(Protocol):
+    """What can be added at a step: updates by place, with what a coefficient of 1 scales each by;
+    none at steps that it does not know."""
+
+    def at(self, step: int) -> list[tuple[Place, AnyUpdate, float]]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Same:
+    """The same interventions at every step, such as `vector.at(1.0)` or those of a LoRA or a local
+    weight; a schedule's coefficient multiplies theirs. Their positions are not asked: a property
+    acts from the last token of the prompt on.
+
+    Raises ValueError for a coefficient that is not one number.
+    """
+
+    interventions: Sequence[Intervention]
+
+    def __post_init__(self) -> None:
+        for each in self.interventions:
+            if callable(each.coefficient) or per_row(each.coefficient).ndim:
+                raise ValueError(
+                    f"the coefficient {each.coefficient!r} is not one number: a schedule says how "
+                    "strong a property is at each row and step"
+                )
+
+    def at(self, step: int) -> list[tuple[Place, AnyUpdate, float]]:
+        return [
+            (Place(each.layer, each.site), each.update, float(per_row(each.coefficient)))  # type: ignore[arg-type]
+            for each in self.interventions
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class Composed:
+    """B texts of up to N tokens that were written with several properties.
+
+    ids, lengths, texts, batch   as of `generate.Generation`
+    coefficients                 property -> (B, N), NaN after a text's end
+    logprobs                     (B, N) log P(token) under the composed model, nats
+    kl                           (B, N) KL(composed || unsteered) of the next token, nats; None
+                                 where no schedule looks at the unsteered model
+    passes                       rows that were run through the model at each step, prompts' rows
+                                 in the first
+    """
+
+    ids: Tensor
+    lengths: Tensor
+    texts: list[str]
+    coefficients: Mapping[str, Tensor]
+    logprobs: Tensor
+    kl: Tensor | None
+    passes: int
+    batch: Batch = field(repr=False)
+
+    def frame(self) -> pd.DataFrame:
+        """One row per text, property and step: `row`, `step`, `token`, `property`, `coefficient`,
+        `logprob`, `kl`."""
+        rows = []
+        for name, table in self.coefficients.items():
+            for row, length in enumerate(self.lengths.tolist()):
+                for step in range(length):
+                    spent = float("nan") if self.kl is None else float(self.kl[row, step])
+                    rows.append(
+                        (row, step, int(self.ids[row, step]), name, float(table[row, step]),
+                         float(self.logprobs[row, step]), spent)
+                    )  # fmt: skip
+        columns = ["row", "step", "token", "property", "coefficient", "logprob", "kl"]
+        return pd.DataFrame(rows, columns=columns)
+
+
+def compose(
+    lm: LM,
+    prompts: Sequence[Prompt] | Batch,
+    properties: Mapping[str, Property],
+    schedules: Mapping[str, Schedule],
+    *,
+    new_tokens: int = 30,
+    temperature: float = 0.0,
+    seed: int = 0,
+    streams: Sequence[int] | None = None,
+    forced: Tensor | None = None,
+) -> Composed:
+    """Continue prompts with every property as strongly as its schedule says.
+
+    properties   name -> what is added at each step, such as `deltas.StepDeltas`
+    schedules    the same names -> `schedules`
+    forced       (B, N) ids that are written whatever the model would choose: their
+                 log-probabilities are those of a text under the composed model
+
+    Nothing is added before the last token of a prompt. Raises ValueError for names that differ, no
+    properties, an update that does not fit the model, and as `generate`.
+    """
+    if not properties or set(properties) != set(schedules):
+        raise ValueError(
+            f"properties {sorted(properties)} and schedules {sorted(schedules)}: give one schedule "
+            "for each property, and one property at least"
+        )
+    check_sampling(new_tokens, temperature, seed=seed)
+    batch = to_batch(lm, prompts, new_tokens=new_tokens)
+    for each in properties.values():
+        for at, update, _ in each.at(0):
+            check_fits(lm, update, at)
+    rows = len(batch)
+    chosen = tuple(range(rows)) if streams is None else check_streams(streams, rows)
+    if forced is not None and forced.shape != (rows, new_tokens):
+        raise ValueError(f"forced ids {tuple(forced.shape)}; give ({rows}, {new_tokens})")
+    run = _Run(lm, batch, properties, schedules, new_tokens)
+    ends = () if forced is not None else end_ids(lm)
+    chooser = Chooser(Sampling(temperature, seed=seed, streams=chosen), batch, ends)
+    ids = torch.full((rows, new_tokens), pad_id(lm))
+    ended = torch.zeros(rows, dtype=torch.bool)
+    for step in range(new_tokens):
+        logits = run.step(step, ids[:, :step])
+        picked = chooser(run.columns(ids[:, :step]).ids, logits).argmax(dim=-1).cpu()
+        ids[:, step] = picked if forced is None else forced[:, step]
+        run.chose(ids[:, step], logits)
+        ended |= torch.isin(ids[:, step], torch.tensor(ends, dtype=torch.long))
+        if bool(ended.all()):
+            break
+    return run.result(ids[:, : step + 1], ends)
+
+
+class _Run:
+    """The caches of one composition and what it logs."""
+
+    def __init__(
+        self,
+        lm: LM,
+        batch: Batch,
+        properties: Mapping[str, Property],
+        schedules: Mapping[str, Schedule],
+        steps: int,
+    ) -> None:
+        self.lm, self.batch, self.steps = lm, batch, steps
+        self.properties, self.schedules = properties, schedules
+        probes = {name: schedules[name].probe for name in properties}
+        self.probes = {name: each for name, each in probes.items() if each is not None}
+        self.caches = [decoding_cache(lm.model, batch.width + steps) for _ in range(2)]
+        self.coefficients: dict[str, list[Tensor]] = {name: [] for name in properties}
+        self.logprobs: list[Tensor] = []
+        self.kl: list[Tensor] = []
+        self.clean: Tensor | None = None
+        self.passes = 0
+
+    def columns(self, ids: Tensor) -> Batch:
+        """The prompts with what was written."""
+        lengths = torch.full((len(self.batch),), ids.shape[1])
+        return self.batch.extend(ids, lengths) if ids.shape[1] else self.batch
+
+    def step(self, step: int, ids: Tensor) -> Tensor:
+        """Logits (B, V) of the next token with all properties together."""
+        whole = self.columns(ids)
+        new = whole.width if step == 0 else 1
+        looked = self._look(step, whole, new) if self.probes else {}
+        coefficients = {}
+        for name, schedule in self.schedules.items():
+            given = per_row(schedule(step, self.steps, looked.get(name)))
+            coefficients[name] = given.expand(len(whole)).cpu()
+            self.coefficients[name].append(coefficients[name])
+        steered: Plan = {}
+        for name, mine in coefficients.items():
+            self._add(steered, step, name, mine, new)
+        self.passes += len(whole)
+        return tracing.advance(self.lm, whole, _ordered(steered), self.caches[1], new)
+
+    def _look(self, step: int, whole: Batch, new: int) -> dict[str, Seen]:
+        """What each schedule that looks may see: one pass of all rows."""
+        rows, count = len(whole), 1 + len(self.probes)
+        many = whole.select(torch.arange(rows).repeat(count))
+        steered: Plan = {}
+        for place_of, name in enumerate(self.probes, 1):
+            strength = torch.zeros(rows * count)
+            strength[place_of * rows : (place_of + 1) * rows] = self.probes[name]
+            self._add(steered, step, name, strength, new)
+        self.passes += len(many)
+        logits = tracing.advance(self.lm, many, _ordered(steered), self.caches[0], new)
+        tables = precise(logits).log_softmax(dim=-1).cpu().split(rows)
+        self.clean = tables[0]
+        spent = torch.stack(self.kl).sum(dim=0) if self.kl else torch.zeros(rows)
+        return {
+            name: Seen(tables[0], table, spent)
+            for name, table in zip(self.probes, tables[1:], strict=True)
+        }
+
+    def _add(self, steered: Plan, step: int, name: str, strength: Tensor, new: int) -> None:
+        """A property's updates of this step, at the newest column alone."""
+        if not bool(strength.any()):
+            return
+        table = torch.zeros(len(strength), new, dtype=strength.dtype)
+        table[:, -1] = strength
+        for at, update, factor in self.properties[name].at(step):
+            steered.setdefault(at, []).append((update, place(self.lm, factor * table)))
+
+    def chose(self, picked: Tensor, logits: Tensor) -> None:
+        """Log a token and what the composed model thought."""
+        table = precise(logits).log_softmax(dim=-1).cpu()
+        self.logprobs.append(table.gather(-1, picked[:, None])[:, 0])
+        if self.clean is not None:
+            self.kl.append(kl(table, self.clean))
+
+    def result(self, ids: Tensor, ends: Sequence[int]) -> Composed:
+        lengths = text_lengths(ids, ends)
+        ended = torch.arange(ids.shape[1]) >= lengths[:, None]
+        ids = ids.masked_fill(ended, pad_id(self.lm))
+        own = [row[:n] for row, n in zip(ids.tolist(), lengths.tolist(), strict=True)]
+        texts = decode_completions(
+            self.lm.tokenizer,
+            [row[:-1] if row and row[-1] in ends else row for row in own],
+            skip_special_tokens=False,
+        )
+
+        def shaped(values: list[Tensor]) -> Tensor:
+            return torch.stack(values, dim=1).masked_fill(ended, torch.nan)
+
+        return Composed(
+            ids=ids,
+            lengths=lengths,
+            texts=texts,
+            coefficients={name: shaped(each) for name, each in self.coefficients.items()},
+            logprobs=shaped(self.logprobs),
+            kl=shaped(self.kl) if self.kl else None,
+            passes=self.passes,
+            batch=self.batch,
+        )
+
+
+def _ordered(steered: Plan) -> Plan:
+    return {at: steered[at] for at in sorted(steered, key=lambda at: at.order)}

@@ -1,0 +1,125 @@
+"""Per-step deltas: how a model's attention differs, step by step, while it shows a property.
+
+Prompts with examples of the property, and the same with its opposite, are continued greedily; at
+every step the input of each attention's output projection is read where the next token is decided,
+and averaged over the prompts whose text has not ended. The difference of both means is the delta of
+that step. Scalena et al. 2024, https://arxiv.org/abs/2406.17563.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from workbench import tracing
+from workbench.generate import generate
+from workbench.positions import mask
+from workbench.tokens import Batch, Prompt, to_batch
+from workbench.updates import Add, AnyUpdate, Origin, Place
+
+if TYPE_CHECKING:
+    from workbench.models import LM
+
+Where = Literal["heads", "residual"]
+
+
+@dataclass(frozen=True, eq=False)
+class StepDeltas:
+    """What is added at each step to show a property.
+
+    values  (T, L, W) float32, of T steps at `layers`: W is all heads side by side, or the stream
+    layers  0-based
+    site    "heads", the input of the attention's output projection, or "residual"
+    alive   (2, T) how many prompts each mean is over
+    origin  the model
+    """
+
+    values: Tensor
+    layers: tuple[int, ...]
+    site: Where = "heads"
+    alive: Tensor | None = None
+    origin: Origin | None = None
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 3 or self.values.shape[1] != len(self.layers):
+            raise ValueError(
+                f"deltas have the shape {tuple(self.values.shape)}; give (steps, "
+                f"{len(self.layers)}, width) for the layers {list(self.layers)}"
+            )
+        if not len(self.values) or not bool(torch.isfinite(self.values).all()):
+            raise ValueError("deltas need at least one step, of finite numbers")
+
+    @property
+    def steps(self) -> int:
+        """T: at later steps nothing is added."""
+        return len(self.values)
+
+    def at(self, step: int) -> list[tuple[Place, AnyUpdate, float]]:
+        """What is added at a step."""
+        if step >= self.steps:
+            return []
+        return [
+            (Place(layer, self.site), Add(self.values[step, index], self.origin), 1.0)
+            for index, layer in enumerate(self.layers)
+        ]
+
+    def averaged(self) -> StepDeltas:
+        """The mean over steps at every step: what the order of the steps is worth."""
+        mean = self.values.mean(dim=0, keepdim=True).expand_as(self.values)
+        return StepDeltas(mean, self.layers, self.site, self.alive, self.origin)
+
+
+def step_deltas(
+    lm: LM,
+    showing: Sequence[Prompt] | Batch,
+    opposite: Sequence[Prompt] | Batch,
+    *,
+    steps: int = 30,
+    layers: Sequence[int] | None = None,
+    site: Where = "heads",
+) -> StepDeltas:
+    """The deltas of a property: of prompts with examples that show it, and of its opposite.
+
+    steps   T, tokens that are generated
+    layers  all where none are named
+
+    Raises ValueError as `generate`, for layers out of range, and for a step that no prompt reaches.
+    """
+    chosen = tuple(range(lm.layers) if layers is None else layers)
+    sides = [step_means(lm, side, steps, chosen, site) for side in (showing, opposite)]
+    (one, first), (other, second) = sides
+    origin = Origin(lm.name, lm.fingerprint, "delta")
+    return StepDeltas(one - other, chosen, site, torch.stack([first, second]), origin)
+
+
+def step_means(
+    lm: LM,
+    prompts: Sequence[Prompt] | Batch,
+    steps: int,
+    layers: Sequence[int],
+    site: Where = "heads",
+) -> tuple[Tensor, Tensor]:
+    """What prompts' greedy continuations have there, (T, L, W) means over those alive at each step,
+    and how many these are (T,)."""
+    batch = to_batch(lm, prompts, new_tokens=steps)
+    made = generate(lm, batch, new_tokens=steps, score=False)
+    alive = torch.arange(steps) < made.lengths[:, None]
+    if not bool(alive.any(dim=0).all()):
+        last = int(made.lengths.max())
+        raise ValueError(
+            f"all {len(batch)} texts ended after {last} tokens; ask for at most {last} steps, or "
+            "give prompts whose texts go on"
+        )
+    whole = batch.extend(made.ids, made.lengths)
+    # The token of step t is decided at the column before it.
+    columns = torch.zeros(whole.ids.shape, dtype=torch.bool)
+    columns[:, batch.width - 1 : batch.width - 1 + steps] = alive
+    found = tracing.activations(lm, whole, list(layers), mask(columns), site=site).values
+    step = alive.nonzero(as_tuple=True)[1]
+    totals = found.new_zeros(steps, *found.shape[1:]).index_add_(0, step, found)
+    counts = alive.sum(dim=0)
+    return totals / counts[:, None, None], counts

@@ -1,0 +1,226 @@
+"""How strongly a property is steered at each step of a text: a coefficient per row and step.
+
+A schedule is asked at every step, before that token is chosen, and may look at two next-token
+distributions of the same text so far: of the unsteered model, and of the model with this property
+alone at the schedule's `probe`. Multi-property Steering of Large Language Models with Dynamic
+Activation Composition, Scalena et al. 2024, https://arxiv.org/abs/2406.17563: `Start`, `Fixed`,
+`Diminishing` and `Dynamic`. `Given`, `Budget` and `Bounded` are ours. Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from workbench.checks import number
+
+# The likely tokens are looked for among so many first.
+FEW = 128
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What a schedule may look at: (B, V) log-probabilities of the next token, unsteered and with
+    the property alone at the schedule's probe, and `spent` (B,), the KL(steered || unsteered) of
+    all tokens so far as they were written, in nats."""
+
+    clean: Tensor
+    steered: Tensor
+    spent: Tensor
+
+
+class Schedule(Protocol):
+    """A coefficient (B,) for every row at a step of `steps`; `probe` is the coefficient at which
+    the property is looked at alone, None where the schedule looks at nothing."""
+
+    @property
+    def probe(self) -> float | None: ...
+
+    def __call__(self, step: int, steps: int, seen: Seen | None) -> float | Tensor: ...
+
+
+@dataclass(frozen=True)
+class Start:
+    """The coefficient at the last token of the prompt, 0 after."""
+
+    coefficient: float
+    probe: None = None
+
+    def __post_init__(self) -> None:
+        _check("coefficient", self.coefficient)
+
+    def __call__(self, step: int, steps: int, seen: Seen | None) -> float:
+        return self.coefficient if step == 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """The same coefficient at every step."""
+
+    coefficient: float
+    probe: None = None
+
+    def __post_init__(self) -> None:
+        _check("coefficient", self.coefficient)
+
+    def __call__(self, step: int, steps: int, seen: Seen | None) -> float:
+        return self.coefficient
+
+
+@dataclass(frozen=True)
+class Diminishing:
+    """coefficient (1 - step / steps)."""
+
+    coefficient: float
+    probe: None = None
+
+    def __post_init__(self) -> None:
+        _check("coefficient", self.coefficient)
+
+    def __call__(self, step: int, steps: int, seen: Seen | None) -> float:
+        return self.coefficient * (1 - step / steps)
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """The coefficients of each step, (T,) or, of each row, (B, T), such as another run's; 0 after.
+
+    Raises ValueError for another shape, and for values that are not finite.
+    """
+
+    values: Tensor
+    probe: None = None
+
+    def __post_init__(self) -> None:
+        if self.values.ndim not in (1, 2) or not self.values.shape[-1]:
+            raise ValueError(
+                f"coefficients {tuple(self.values.shape)}; give (steps,) or (B, steps)"
+            )
+        if not bool(torch.isfinite(self.values).all()):
+            raise ValueError("coefficients are not all finite numbers")
+
+    def __call__(self, step: int, steps: int, seen: Seen | None) -> Tensor:
+        if step >= self.values.shape[-1]:
+            return torch.zeros(self.values.shape[:-1])
+        return self.values[..., step]
+
+
+@dataclass(frozen=True)
+class Dynamic:
+    """The KL(unsteered || probed) over the likely tokens, clipped: where the property is not there
+    yet the coefficient is large, where it is, small.
+
+    top_p      tokens are likely that either distribution holds among its most likely ones, up to
+               and with the one that carries their probability beyond this
+    clip       the least and the greatest coefficient
+    per_token  divide by the number of likely tokens, as the published code does; the paper does not
+    probe      the coefficient at which the property is looked at
+
+    Raises ValueError for a top_p outside (0, 1), and clip bounds that are not in order.
+    """
+
+    top_p: float = 0.5
+    clip: tuple[float, float] = (0.0, 2.0)
+    per_token: bool = True
+    probe: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not 0 < number(self.top_p) < 1:
+            raise ValueError(f"top_p is {self.top_p!r}; give a share between 0 and 1")
+        _check("probe", self.probe)
+        low, high = (number(each) for each in self.clip)
+        if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+            raise ValueError(f"clip is {self.clip!r}; give the least and the greatest coefficient")
+
+    def __call__(self, step: int, steps: int, seen: Seen | None) -> Tensor:
+        assert seen is not None
+        kl = likely_kl(seen.clean, seen.steered, self.top_p, per_token=self.per_token)
+        return kl.clamp(*self.clip)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """As much as spends an even share of the KL that is left over the tokens that are left.
+
+    A small step of size m changes the distribution by a KL that grows with m²: the probe's tells
+    how much. What was spent is what the texts really differed by, of all properties together.
+
+    nats    KL(steered || unsteered) of a whole text
+    most    the greatest coefficient
+    """
+
+    nats: float
+    most: float = 2.0
+    probe: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("nats", "most", "probe"):
+            _check(name, getattr(self, name), least=0)
+
+    def __call__(self, step: int, steps: int, seen: Seen | None) -> Tensor:
+        assert seen is not None
+        probed = kl(seen.steered, seen.clean).clamp_min(1e-12)
+        share = (self.nats - seen.spent).clamp_min(0) / (steps - step)
+        return (self.probe * (share / probed).sqrt()).clamp_max(self.most)
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """Another schedule, nowhere beyond a bound: `bound(step)` gives the greatest coefficient, one
+    number or one a row, such as a manifold's."""
+
+    schedule: Schedule
+    bound: Callable[[int], float | Tensor]
+
+    @property
+    def probe(self) -> float | None:
+        return self.schedule.probe
+
+    def __call__(self, step: int, steps: int, seen: Seen | None) -> Tensor:
+        wanted = torch.as_tensor(self.schedule(step, steps, seen))
+        most = torch.as_tensor(self.bound(step), dtype=wanted.dtype)
+        return torch.minimum(wanted, most)
+
+
+def kl(first: Tensor, second: Tensor) -> Tensor:
+    """KL(first || second) (B,) of log-probabilities (B, V), in nats."""
+    return (first.exp() * (first - second)).nan_to_num(0.0).sum(dim=-1).clamp_min(0)
+
+
+def likely_kl(clean: Tensor, steered: Tensor, top_p: float, *, per_token: bool = True) -> Tensor:
+    """KL(clean || steered) (B,) of log-probabilities (B, V), both renormalised over the tokens that
+    either holds among its most likely ones up to and with the one that passes top_p; divided by
+    their number, or not."""
+    likely = most_likely(clean, top_p) | most_likely(steered, top_p)
+    one, other = (
+        each.masked_fill(~likely, -torch.inf).log_softmax(dim=-1) for each in (clean, steered)
+    )
+    terms = torch.where(likely, one.exp() * (one - other), 0.0)
+    found = terms.sum(dim=-1)
+    return found / likely.sum(dim=-1) if per_token else found
+
+
+def most_likely(logprobs: Tensor, top_p: float) -> Tensor:
+    """(B, V) bool: the most likely tokens, up to and with the first whose cumulative probability
+    exceeds top_p."""
+    # Sorting a whole vocabulary at every step would cost more than a small model's forward.
+    some = min(FEW, logprobs.shape[-1])
+    for count in dict.fromkeys((some, logprobs.shape[-1])):
+        ordered, order = logprobs.topk(count, dim=-1)
+        total = ordered.exp().cumsum(dim=-1)
+        if bool((total[:, -1] > top_p).all()):
+            break
+    before = total.roll(1, dims=-1)
+    before[:, 0] = 0
+    return torch.zeros_like(logprobs, dtype=torch.bool).scatter(1, order, before <= top_p)
+
+
+def _check(name: str, value: float, *, least: float = -math.inf) -> None:
+    if not (math.isfinite(number(value)) and value >= least):
+        more = "" if least == -math.inf else f" of at least {least:g}"
+        raise ValueError(f"{name} is {value!r}; give a finite number{more}")
