@@ -30,7 +30,7 @@ TARGETS: dict[str, Target] = {
 PROMPTS, TOKENS, EXAMPLES, TOP_P = 16, 30, 24, 0.6
 
 
-def properties(lm: Any) -> dict[str, Any]:
+def properties(lm: Any, examples: int = EXAMPLES, steps: int = TOKENS) -> dict[str, Any]:
     """Per-step deltas of two traits of wren, of texts that show them and that do not."""
     from workbench.deltas import step_deltas
     from workbench.wren.contrast import twin_prompts
@@ -38,10 +38,10 @@ def properties(lm: Any) -> dict[str, Any]:
     found = {}
     for trait in ("italian", "formality"):
         twins = [
-            [text.removeprefix("<s>") for text in pair] for pair in twin_prompts(trait, EXAMPLES, 0)
+            [text.removeprefix("<s>") for text in pair] for pair in twin_prompts(trait, examples, 0)
         ]
         one, other = zip(*twins, strict=True)
-        found[trait] = step_deltas(lm, one, other, steps=TOKENS)
+        found[trait] = step_deltas(lm, one, other, steps=steps)
     return found
 
 
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     lm = load(args.model)
     prompts = open_prompts("mood", PROMPTS, seed=1)
-    both = properties(lm)
+    both = properties(lm, EXAMPLES, TOKENS)
     values = {name: each.values for name, each in both.items()}
     ids = [each.ids for each in encode(lm, prompts).prompts]
     some = ids[: 4 if args.quick else PROMPTS]

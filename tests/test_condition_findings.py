@@ -40,7 +40,7 @@ def test_shares_are_over_requests_that_seeds_share() -> None:
 
 def test_the_verdict_can_be_missed() -> None:
     good, bad = findings.verdict(texts()), findings.verdict(texts(0.2))
-    assert "harmless requests, where the aim is at most 3 %" in good
+    assert "refuses harmless requests (aim: at most 3 %) in 0.0 [0.0, " in good
     assert good.count("missed") == 0
     assert bad.count("missed") == 2
     # Of 10 requests that all keep, an interval still reaches beyond the aim.
