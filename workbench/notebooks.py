@@ -187,7 +187,8 @@ def run_all(
     if jobs < 1:
         raise ValueError(f"{jobs} notebooks at once: ask for 1 or more")
     found = find(numbers)
-    if min(jobs, len(found)) == 1:
+    jobs = min(jobs, len(found))
+    if jobs == 1:
         executed = []
         for notebook in found:
             print(f"{notebook.stem} … ", end="", flush=True)
