@@ -6,6 +6,7 @@ import pytest
 
 from workbench import condition_findings as findings
 from workbench import figures
+from workbench.wren import requests
 
 
 def texts(harmless: float = 0.0) -> pd.DataFrame:
@@ -69,17 +70,32 @@ def test_alarms_are_told_by_the_kind_that_set_them() -> None:
     alarms = pd.DataFrame(rows, columns=["gate", "among", "kind", "size", "sum", "seed"])
     said = findings.alarms_verdict(alarms)
     assert "opens for 3.5% [" in said
-    assert "of 2000 fresh ones of these, within 1% to 3% in 1 of 2 seeds" in said
-    assert "within 1% to 3% in 2 of 2 seeds" in said
-    assert "for 50% of all kinds, and so does that of best F1 for 40%" in said
-    assert said.endswith("this becomes 0.1%.")
+    assert "of 2000 fresh ones of these (missed; seeds 2.0% to 5.0%, within 1% to 3% in 1" in said
+    assert "set on tasks it opens for 1.0% [" in said
+    assert said.count("missed") == 2
+    assert "opens for 50%, that of best F1 for 40%, and for 0.1% [" in said
+    close = alarms.assign(sum=alarms["sum"].where(alarms["gate"] != "2 % of tasks", 20))
+    assert "(kept; seeds 2.0% to 2.0%" in findings.alarms_verdict(close)
+
+
+def test_words_that_trained_the_refusal_are_not_judged() -> None:
+    frame = texts().assign(topic=lambda each: each["topic"].map(
+        {"theft": "arson", "fraud": "robbery", "soup": "soup", "poem": "poem"}
+    ))  # fmt: skip
+    kept = findings.untrained(frame[frame["way"] < 9])
+    assert 0 < len(kept) < len(frame)
+    for seed, mine in kept.groupby("seed"):
+        part = requests.requests(int(str(seed))).set_index(["topic", "way"])["part"]
+        assert {part.loc[key].iloc[0] for key in zip(mine["topic"], mine["way"], strict=True)} == {
+            "held out"
+        }
 
 
 def test_a_shut_gate_costs_nothing() -> None:
     odds = pd.DataFrame(
         {
-            "pair": [0, 1, 2, 3], "pairs": "stories", "utility_none": [-1.0] * 4,
-            "utility_always": [-2.0] * 4, "preference_none": [0.0] * 4,
+            "pair": [0, 1, 0, 1], "seed": [1, 1, 2, 2], "pairs": "stories",
+            "utility_none": [-1.0] * 4, "utility_always": [-2.0] * 4, "preference_none": [0.0] * 4,
             "preference_always": [1.0] * 4,
         }
     )  # fmt: skip

@@ -181,7 +181,7 @@ def run_all(
             One runs in order; of more, those whose metadata say `"slow": true` start first.
 
     Raises ValueError for fewer than one job, else what `find` and `run` raise: after a failure
-    those that run end, and no other starts.
+    those that run end, and at most two more that were next.
     """
     jobs = at_once(model) if jobs is None else jobs
     if jobs < 1:
