@@ -100,7 +100,9 @@ def shown_shares(texts: pd.DataFrame, rule: str = "harmful") -> pd.DataFrame:
             columns[word] = {
                 name: percent(_share(rows)) for name, rows in here.groupby("steering") if len(rows)
             }
-    table = pd.DataFrame(columns).reindex([name for name in _STEERING if name in columns[word]])
+    table = pd.DataFrame(columns).reindex(
+        [name for name in _STEERING if any(name in each for each in columns.values())]
+    )
     return table.rename(index=_STEERING).rename_axis("steering").reset_index()
 
 
