@@ -109,7 +109,7 @@ def test_a_partial_run_says_why_there_is_no_report(
     assert "page.md: no value for the fields missing" in whole.stderr
 
 
-def test_side_by_side_they_overlap_share_the_cores_and_the_slow_start_first(project: Path) -> None:
+def test_side_by_side_they_overlap_and_share_the_cores(project: Path) -> None:
     """Each waits for the other's mark: in turns neither would ever see it."""
     meet = """import os, time
 from pathlib import Path
@@ -123,18 +123,30 @@ print(Path({other!r}).exists(), os.environ["OMP_NUM_THREADS"])"""
     assert notebooks.run_all(jobs=2) == [Path("notebooks") / path.name for path in (first, second)]
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // 2))
     assert printed(first) == printed(second) == [f"True {threads}"]
-    assert not notebooks._slow(first)
-    slow = nbformat.read(second, as_version=4)
-    slow.metadata["slow"] = True
-    nbformat.write(slow, second)
-    assert notebooks._slow(second)
 
 
-def test_side_by_side_one_that_fails_ends_the_command(project: Path) -> None:
+def test_side_by_side_the_slow_start_first(project: Path) -> None:
+    marking = "import time; from pathlib import Path\nPath({!r}).write_text(str(time.time()))"
+    for name in "abc":
+        write(project / "notebooks" / f"0{'abc'.index(name)}_{name}.ipynb", marking.format(name))
+    path = project / "notebooks" / "02_c.ipynb"
+    book = nbformat.read(path, as_version=4)
+    book.metadata["slow"] = True
+    nbformat.write(book, path)
+    notebooks.run_all(jobs=2)
+    began = {name: float((project / "notebooks" / name).read_text()) for name in "abc"}
+    assert began["b"] > max(began["a"], began["c"])
+
+
+def test_side_by_side_after_a_failure_no_other_starts(project: Path) -> None:
     write(project / "notebooks" / "01_first.ipynb", "x / 0")
-    write(project / "notebooks" / "02_second.ipynb", "print(1)")
+    write(project / "notebooks" / "02_second.ipynb", "import time; time.sleep(8); print(1)")
+    for number in (3, 4, 5):
+        write(project / "notebooks" / f"0{number}_later.ipynb", "print(1)")
     with pytest.raises(notebooks.NotebookFailed, match=r"01_first.ipynb, cell 2: NameError"):
         notebooks.run_all(jobs=2)
+    done = [printed(path) for path in sorted((project / "notebooks").glob("0[2-5]_*.ipynb"))]
+    assert done == [["1"], [], [], []]
 
 
 def test_how_many_run_side_by_side() -> None:

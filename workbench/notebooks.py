@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -181,7 +181,7 @@ def run_all(
             One runs in order; of more, those whose metadata say `"slow": true` start first.
 
     Raises ValueError for fewer than one job, else what `find` and `run` raise: after a failure
-    those that run end, and at most two more that were next.
+    those that run end, and no other starts.
     """
     jobs = at_once(model) if jobs is None else jobs
     if jobs < 1:
@@ -197,21 +197,24 @@ def run_all(
             print(f"{seconds:.0f} s", flush=True)
         return executed
     print(f"{jobs} notebooks at once", flush=True)
+    waiting = sorted(found, key=_slow, reverse=True)[::-1]  # the next one last
+    running: dict[Future[tuple[Path, float]], Path] = {}
+    executed: list[Path] = []
     # Separate processes, for papermill's event loop; started anew, for a fork copies held locks.
     with ProcessPoolExecutor(
         jobs, mp_context=get_context("spawn"), initializer=_share_cores, initargs=(jobs,)
     ) as pool:
-        begun = {
-            pool.submit(_timed, notebook, model, seed): notebook
-            for notebook in sorted(found, key=_slow, reverse=True)
-        }
-        try:
-            for done in as_completed(begun):
-                print(f"{begun[done].stem} … {done.result()[1]:.0f} s", flush=True)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return sorted(done.result()[0] for done in begun)
+        while waiting or running:
+            # No more than can run: what a pool has queued starts even after a failure.
+            while waiting and len(running) < jobs:
+                notebook = waiting.pop()
+                running[pool.submit(_timed, notebook, model, seed)] = notebook
+            for done in wait(running, return_when=FIRST_COMPLETED).done:
+                notebook = running.pop(done)
+                target, seconds = done.result()
+                executed.append(target)
+                print(f"{notebook.stem} … {seconds:.0f} s", flush=True)
+    return sorted(executed)
 
 
 def _timed(notebook: Path, model: str | None, seed: int | None) -> tuple[Path, float]:

@@ -45,42 +45,32 @@ class Schedule(Protocol):
 
 
 @dataclass(frozen=True)
-class Start:
-    """The coefficient at the last token of the prompt, 0 after."""
+class _ByStep:
+    """A schedule that looks at nothing but the step."""
 
     coefficient: float
     probe: None = None
 
     def __post_init__(self) -> None:
         _check("coefficient", self.coefficient)
+
+
+class Start(_ByStep):
+    """The coefficient at the last token of the prompt, 0 after."""
 
     def __call__(self, step: int, steps: int, seen: Seen | None) -> float:
         return self.coefficient if step == 0 else 0.0
 
 
-@dataclass(frozen=True)
-class Fixed:
+class Fixed(_ByStep):
     """The same coefficient at every step."""
-
-    coefficient: float
-    probe: None = None
-
-    def __post_init__(self) -> None:
-        _check("coefficient", self.coefficient)
 
     def __call__(self, step: int, steps: int, seen: Seen | None) -> float:
         return self.coefficient
 
 
-@dataclass(frozen=True)
-class Diminishing:
+class Diminishing(_ByStep):
     """coefficient (1 - step / steps)."""
-
-    coefficient: float
-    probe: None = None
-
-    def __post_init__(self) -> None:
-        _check("coefficient", self.coefficient)
 
     def __call__(self, step: int, steps: int, seen: Seen | None) -> float:
         return self.coefficient * (1 - step / steps)
