@@ -31,10 +31,12 @@ def vector(**changes) -> SteeringVector:
 
 
 def model(**changes):
-    return SimpleNamespace(
-        in_memory=True,
-        **{"width": 2, "layers": 3, "name": "other", "fingerprint": "f" * 64, **changes},
-    )
+    about = {"width": 2, "layers": 3, "name": "other", "fingerprint": "f" * 64, **changes}
+
+    def check_origin(origin):
+        origin.check(about["name"], about["fingerprint"])
+
+    return SimpleNamespace(in_memory=True, check_origin=check_origin, **about)
 
 
 def test_at_scales_by_the_residual_norm():

@@ -182,7 +182,7 @@ class Condition:
                     f"{tuple(direction.shape)}, the stream of {lm.name!r} is {lm.width} wide"
                 )
         if self.origin is not None and lm.in_memory:
-            self.origin.check(lm.name, lm.fingerprint)
+            lm.check_origin(self.origin)
 
 
 def directions_at(vector: SteeringVector, layers: Sequence[int] | None) -> dict[int, Tensor]:

@@ -203,7 +203,7 @@ class WeightForm:
                     f"{found[0]} to {found[1]}"
                 )
         if same_model and self.origin is not None and lm.in_memory:
-            self.origin.check(lm.name, lm.fingerprint)
+            lm.check_origin(self.origin)
 
     def __mul__(self: Form, factor: float) -> Form:
         """The change times a number: at coefficient m what `factor` m was."""

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from nnsight import Envoy
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from workbench.updates import Intervention, Origin
+
 # Arguments that nnsight needs, beside the name, to find the same model on a remote server.
 _REMOTE = ("revision", "trust_remote_code")
 
@@ -186,6 +188,15 @@ class LM:
             ValueError: weights that are not in memory (meta or offloaded to disk).
         """
         return fingerprint(self.model)
+
+    @property
+    def edits(self) -> "tuple[Intervention, ...]":
+        """What every forward of it is steered by: nothing, but for an `edit.Edited`."""
+        return ()
+
+    def check_origin(self, origin: "Origin") -> None:
+        """Raise ValueError unless what was made on `origin` belongs to this model."""
+        origin.check(self.name, self.fingerprint)
 
     def __repr__(self) -> str:
         return (

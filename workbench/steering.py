@@ -42,7 +42,7 @@ def plan(
     the site that is steered, an update of another width or made on another model, a coefficient
     that is not finite or not one per row.
     """
-    _check_interventions(interventions)
+    check_interventions(interventions)
     steered: Plan = {}
     for intervention in interventions:
         at = Place(check_layer(lm, intervention.layer), intervention.site)
@@ -58,6 +58,25 @@ def plan(
     return {at: steered[at] for at in sorted(steered, key=lambda at: at.order)}
 
 
+def whole_plan(
+    lm: LM,
+    batch: Batch,
+    interventions: Sequence[Intervention],
+    new_tokens: int = 0,
+    *,
+    scoring: bool = False,
+) -> Plan:
+    """As `plan`; what the model itself is edited by (`edit.Edited`) comes first at each place."""
+    own = plan(lm, batch, interventions, new_tokens, scoring=scoring)
+    return after(plan(lm, batch, lm.edits, new_tokens, scoring=scoring), own)
+
+
+def after(first: Plan, then: Plan) -> Plan:
+    """One plan of two over the same columns: at a place that both steer, the first comes first."""
+    places = sorted({*first, *then}, key=lambda at: at.order)
+    return {at: [*first.get(at, []), *then.get(at, [])] for at in places}
+
+
 def check_layer(lm: LM, layer: int) -> int:
     """The layer as an int. Raises ValueError where the model has no such layer."""
     whole = isinstance(layer, Real) and not isinstance(layer, bool) and layer % 1 == 0
@@ -66,7 +85,8 @@ def check_layer(lm: LM, layer: int) -> int:
     return int(layer)
 
 
-def _check_interventions(interventions: Sequence[Intervention]) -> None:
+def check_interventions(interventions: Sequence[Intervention]) -> None:
+    """Raise ValueError for anything but a sequence of interventions."""
     if isinstance(interventions, Intervention):
         raise ValueError(
             f"interventions is one Intervention (layer {interventions.layer!r}); wrap it in a list"
@@ -103,7 +123,7 @@ def check_fits(lm: LM, update: AnyUpdate, at: Place) -> None:
         )
     # Weights that run on a server or lie on disk cannot be compared.
     if update.origin is not None and lm.in_memory:
-        update.origin.check(lm.name, lm.fingerprint)
+        lm.check_origin(update.origin)
 
 
 def place(lm: LM, tensor: Tensor) -> Tensor:

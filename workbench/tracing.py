@@ -20,11 +20,12 @@ from workbench.caching import roomy_cache
 from workbench.distributions import chosen_logprobs, precise
 from workbench.layers import evaluating
 from workbench.positions import Positions, last, select
-from workbench.steering import Plan, check_layer, last_step, place, plan
+from workbench.steering import Plan, after, check_layer, last_step, place, plan, whole_plan
 from workbench.streams import Activations, Kept, model_inputs, model_parameters
 from workbench.tokens import Batch, Prompt, to_batch
 from workbench.updates import Intervention, Place, steer
 from workbench.visits import Watcher, modules, visit, visit_all, visit_input, visit_projection
+from workbench.visits import columns as cut_columns
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig
@@ -66,11 +67,13 @@ def forward(
 
     Raises ValueError as `plan`, and for an intervention before the stream that was kept.
     """
-    steered = plan(lm, batch, interventions, scoring=scoring)
     skipped, stream = [], None
-    if below is not None:
+    if below is None:
+        steered = whole_plan(lm, batch, interventions, scoring=scoring)
+    else:
+        steered = _above(lm, batch, interventions, below, scoring)
         skipped = [lm.blocks[each] for each in range(below.layer + 1)]
-        stream = below.output(_steered_after(below, steered))
+        stream = below.output(steer(below.stream, steered.pop(Place(below.layer), [])))
     found, width = modules(lm, steered), batch.width
     inputs, kept = _inputs(lm, batch, keep), keep or width
     with evaluating(lm.model), lm.traced.trace(**inputs, remote=remote) as tracer:
@@ -89,16 +92,20 @@ def _inputs(lm: LM, batch: Batch, keep: int | None) -> dict[str, Any]:
     return inputs
 
 
-def _steered_after(below: Kept, steered: Plan) -> Tensor:
-    """The kept stream with the updates of its own place, which are taken out of the plan."""
+def _above(
+    lm: LM, batch: Batch, interventions: Sequence[Intervention], below: Kept, scoring: bool
+) -> Plan:
+    """The plan from the kept stream on, which holds the model's own edits of earlier places."""
     here = Place(below.layer)
+    steered = plan(lm, batch, interventions, scoring=scoring)
     early = [at for at in steered if at.order < here.order]
     if early:
         raise ValueError(
             f"layer {early[0].layer} is steered ({early[0].site}), before the stream of layer "
             f"{below.layer} that was kept"
         )
-    return steer(below.stream, steered.pop(here, []))
+    edits = plan(lm, batch, lm.edits, scoring=scoring)
+    return after({at: own for at, own in edits.items() if at.order >= here.order}, steered)
 
 
 @torch.no_grad()
@@ -111,19 +118,26 @@ def lower(
     keep: int,
     remote: Remote = False,
 ) -> tuple[list[Kept], Tensor]:
-    """One unsteered forward that also keeps the stream after each of `layers`, for `forward`.
+    """One forward without interventions that also keeps the stream after each of `layers`.
+
+    It is for `forward`, which goes on from there; a model's own edits are in it (`edit.Edited`).
 
     Returns what is kept, ordered as the layers are, and what `finish` makes of the logits
     (B, keep, V). Raises ValueError for a layer out of range.
     """
-    blocks = {layer: lm.blocks[check_layer(lm, layer)] for layer in sorted(layers)}
+    kept_at, edits = {Place(check_layer(lm, layer)) for layer in layers}, plan(lm, batch, lm.edits)
+    found, width = modules(lm, {*kept_at, *edits}), batch.width
+    visits = sorted({*kept_at, *edits}, key=lambda at: at.order)
     with evaluating(lm.model), lm.traced.trace(**_inputs(lm, batch, keep), remote=remote) as tracer:
         streams, beside = save({}), save({})
-        for layer, block in blocks.items():
-            output = block.output
-            plain = not isinstance(output, tuple)
-            streams[layer] = output if plain else output[0]
-            beside[layer] = None if plain else len(output) - 1
+        for at in visits:
+            if at in kept_at:
+                output = found[at].output
+                plain = not isinstance(output, tuple)
+                streams[at.layer] = output if plain else output[0]
+                beside[at.layer] = None if plain else len(output) - 1
+            if at in edits:
+                visit_all(found, {at: edits[at]}, width)
         result = save(finish(tracer.result.logits[:, -keep:]))
     return [Kept(layer, streams[layer], beside[layer]) for layer in layers], result
 
@@ -189,6 +203,11 @@ def advance(
     inputs = {**inputs, **new, "past_key_values": cache, "use_cache": True}
     if "logits_to_keep" in model_parameters(lm.model):
         inputs["logits_to_keep"] = 1
+    edits = {
+        at: cut_columns(updates, batch.width - columns, batch.width)
+        for at, updates in plan(lm, batch, lm.edits).items()
+    }
+    steered = after(edits, steered)
     found = modules(lm, steered)
     with evaluating(lm.model), lm.traced.trace(**inputs, remote=remote) as tracer:
         visit_all(found, steered, columns)
@@ -230,7 +249,7 @@ def activations(
     if not counts.all():
         row = int((counts == 0).nonzero()[0])
         raise ValueError(f"{positions!r} chooses no token of row {row}: {batch.texts[row]!r}")
-    steered = plan(lm, batch, interventions)
+    steered = whole_plan(lm, batch, interventions)
     # Nothing after the last layer that is read: the steered places before, in their order.
     before = {at: updates for at, updates in steered.items() if at.layer <= max(wanted)}
     visits = sorted({*before, *(Place(k, site) for k in wanted)}, key=lambda at: at.order)
@@ -348,7 +367,7 @@ def decode(
     while they are made, and may change how strongly later ones are steered.
     """
     width, limit = batch.width, int(config.max_new_tokens or 0)
-    steered = plan(lm, batch, interventions, new_tokens=limit)
+    steered = whole_plan(lm, batch, interventions, new_tokens=limit)
     if watch is not None:
         steered = watch.join(lm, batch, steered, limit)
     options: dict[str, Any] = {"generation_config": config, "logits_processor": [processor]}

@@ -214,7 +214,7 @@ class SteeringVector:
             )
         # Weights that run on a server or lie on disk cannot be compared.
         if same_model and self.origin is not None and lm.in_memory:
-            self.origin.check(lm.name, lm.fingerprint)
+            lm.check_origin(self.origin)
 
     def __add__(self, other: SteeringVector) -> SteeringVector:
         return self._combine(other, 1.0, "+")

@@ -1,0 +1,226 @@
+"""An edited model is its original under the same interventions, in whatever is done with it."""
+
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+from architectures import NAMES, SENTENCES, build, steered_logits
+from edited import make
+from test_odds import PAIRS
+
+from workbench import positions, tracing
+from workbench.composition import Same, compose
+from workbench.edit import Edited, Put, captured, edit, steered
+from workbench.extract import extract
+from workbench.generate import generate
+from workbench.models import LM
+from workbench.odds import odds
+from workbench.schedules import Dynamic
+from workbench.tokens import encode
+from workbench.updates import Add, Intervention
+from workbench.vectors import SteeringVector
+
+PROMPTS = ("A girl and her dog", "The old fox walked slowly through the snow", "I am")
+COMPLETIONS = (" went to the river.", " for", " very sad today")
+
+
+def draw(lm: LM, seed: int) -> torch.Tensor:
+    return torch.randn(lm.width, generator=torch.Generator().manual_seed(seed))
+
+
+def edits(lm: LM) -> list[Intervention]:
+    """At two layers, one of them twice, on different tokens."""
+    return [
+        Intervention(1, Add(draw(lm, 0)), 0.7),
+        Intervention(0, Add(draw(lm, 1)), -0.5, positions.generated),
+        Intervention(1, Put(draw(lm, 2)), 0.5, positions.last),
+    ]
+
+
+def vector(lm: LM, layer: int = 1) -> SteeringVector:
+    return SteeringVector(
+        {layer: draw(lm, 3)}, {layer: 4.0}, lm.name, lm.fingerprint, "hand", layer
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_edited_model_is_the_original_under_the_same_interventions(name):
+    lm = build(name)
+    own, more = edits(lm), vector(lm).at(0.3)
+    batch = encode(lm, PROMPTS, COMPLETIONS)
+    plain = steered_logits(lm, batch)
+    changed = edit(lm, own)
+    for _ in range(2):  # it stays edited
+        found = steered_logits(changed, batch)
+        assert torch.equal(found, steered_logits(lm, batch, own))
+    assert (found - plain)[batch.attention].abs().max() > 0.1
+    assert torch.equal(
+        steered_logits(changed, batch, more), steered_logits(lm, batch, [*own, *more])
+    )
+    assert torch.equal(
+        tracing.logprobs(changed, batch).nan_to_num(),
+        tracing.logprobs(lm, batch, own).nan_to_num(),
+    )
+    read = [tracing.read(each, batch, [0, 1, 2], interventions=given)
+            for each, given in ((changed, ()), (lm, own))]  # fmt: skip
+    assert torch.equal(*read)
+    assert torch.equal(steered_logits(lm, batch), plain)  # the original is untouched
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_writes_the_same_texts(name):
+    lm = build(name)
+    made = generate(edit(lm, edits(lm)), PROMPTS, new_tokens=6)
+    same = generate(lm, PROMPTS, edits(lm), new_tokens=6)
+    assert torch.equal(made.ids, same.ids)
+    # Unsteered is edited: what it wrote, it also finds as likely.
+    torch.testing.assert_close(
+        made.logprobs_steered, made.logprobs_unsteered, atol=1e-4, rtol=0, equal_nan=True
+    )
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma2", "bloom"])
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_halves_hold_the_edits_once(name, kept):
+    lm = build(name)
+    own = [*edits(lm), *make(lm, "lora", layers=(0, 2)).at(0.5)]
+    changed, batch = edit(lm, own), encode(lm, PROMPTS)
+    more = [Intervention(2, Add(draw(lm, 4)), 0.5)]
+    (below,), whole = tracing.lower(changed, batch, [kept], lambda x: x, keep=batch.width)
+    expected = steered_logits(lm, batch, own)
+    torch.testing.assert_close(whole[batch.attention], expected[batch.attention])
+    for extra in ([], more):
+        expected = steered_logits(lm, batch, [*own, *extra])
+        halves = steered_logits(changed, batch, extra, below=below)
+        torch.testing.assert_close(
+            halves[batch.attention], expected[batch.attention], atol=1e-4, rtol=0
+        )
+    if kept == 2:
+        with pytest.raises(ValueError, match=r"layer 0 is steered"):
+            steered_logits(changed, batch, [Intervention(0, Add(draw(lm, 4)))], below=below)
+
+
+def test_odds_and_composition_know_the_edits(tiny):
+    lasting = [Intervention(0, Add(draw(tiny, 0)), 0.7)]
+    changed = edit(tiny, lasting)
+    table = odds(changed, vector(tiny), PAIRS, [-1.0, 0.0, 1.0], quiet=True)
+    alone = odds(tiny, lasting, PAIRS, [0.0, 1.0], quiet=True)
+    columns = ["loss_positive", "loss_negative"]
+    assert set(columns) <= set(table.columns)
+    torch.testing.assert_close(
+        torch.tensor(table[table.m == 0][columns].to_numpy()),
+        torch.tensor(alone[alone.m == 1][columns].to_numpy()),
+        atol=1e-4,
+        rtol=0,
+    )
+    both = {"v": Same(vector(tiny).at(1.0))}
+    made = compose(changed, PROMPTS, both, {"v": Dynamic(0.6)}, new_tokens=5)
+    written = encode(tiny, PROMPTS).extend(made.ids, made.lengths)
+    coefficients = made.coefficients["v"].nan_to_num()
+    again = [
+        Intervention(
+            1,
+            vector(tiny).at(1.0)[0].update,
+            lambda step: coefficients[:, min(step, 4)],
+            positions.mask(
+                torch.arange(written.width) >= written.width - 6, generated=True
+            ),
+        )
+    ]  # fmt: skip
+    expected = tracing.logprobs(tiny, written, [*lasting, *again])[:, -5:]
+    torch.testing.assert_close(made.logprobs, expected, atol=1e-4, rtol=0, equal_nan=True)
+
+
+def test_edits_are_stacked_and_undone(tiny):
+    one, two = edits(tiny)[:1], vector(tiny).at(0.5)
+    batch = encode(tiny, PROMPTS)
+    twice = edit(edit(tiny, one), two)
+    assert torch.equal(steered_logits(twice, batch), steered_logits(tiny, batch, [*one, *two]))
+    once = twice.undo()
+    assert torch.equal(steered_logits(once, batch), steered_logits(tiny, batch, one))
+    assert isinstance(once, Edited)
+    assert once.undo() is tiny
+    assert twice.original is tiny
+    assert twice.model is tiny.model
+    assert "Add at layer 1, Add at layer 1" in repr(twice)
+
+
+def test_within_a_block(tiny):
+    batch = encode(tiny, PROMPTS)
+    with steered(tiny, edits(tiny)) as changed:
+        assert torch.equal(steered_logits(changed, batch), steered_logits(tiny, batch, edits(tiny)))
+        assert not torch.equal(steered_logits(changed, batch), steered_logits(tiny, batch))
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma2", "mixtral"])
+def test_a_captured_stream_is_written_in(name):
+    lm = build(name)
+    source = SENTENCES[0]
+    changed = edit(lm, captured(lm, source, 1))
+    there = tracing.read(lm, [source], [1])
+    for prompt in PROMPTS:
+        assert torch.equal(tracing.read(changed, [prompt], [1]), there)
+        assert not torch.equal(tracing.read(lm, [prompt], [1]), there)
+    # Into its own place it changes nothing.
+    batch = encode(lm, [source])
+    torch.testing.assert_close(steered_logits(changed, batch), steered_logits(lm, batch))
+    half = edit(lm, captured(lm, source, 1, coefficient=0.5))
+    middle = (there + tracing.read(lm, [PROMPTS[0]], [1])) / 2
+    torch.testing.assert_close(tracing.read(half, [PROMPTS[0]], [1]), middle)
+
+
+def test_it_runs_as_on_a_remote_server(tiny):
+    changed, batch = edit(tiny, edits(tiny)), encode(tiny, PROMPTS)
+    assert torch.equal(
+        steered_logits(changed, batch, remote="local"), steered_logits(changed, batch)
+    )
+    there = generate(changed, PROMPTS, new_tokens=4, remote="local")
+    assert torch.equal(there.ids, generate(changed, PROMPTS, new_tokens=4).ids)
+    _, logits = tracing.lower(changed, batch, [1], lambda x: x, keep=batch.width, remote="local")
+    assert torch.equal(logits, steered_logits(changed, batch))
+
+
+def test_what_is_made_on_an_edited_model_is_not_the_originals(tiny):
+    changed = edit(tiny, edits(tiny))
+    prints = {
+        tiny.fingerprint,
+        changed.fingerprint,
+        edit(tiny, edits(tiny)[:1]).fingerprint,
+        edit(tiny, edits(tiny)).fingerprint,
+        edit(tiny, [replace(edits(tiny)[0], coefficient=0.8)]).fingerprint,
+        edit(tiny, [replace(edits(tiny)[0], positions=positions.prompt)]).fingerprint,
+    }
+    assert len(prints) == 5  # the same edits, the same model
+    assert edit(tiny, edits(tiny)).fingerprint == changed.fingerprint
+    made = extract(changed, PAIRS, layers=[1])
+    made.check(changed)
+    made.check(edit(changed, edits(tiny)[:1]))
+    with pytest.raises(ValueError, match=r"made on"):
+        made.check(tiny)
+    with pytest.raises(ValueError, match=r"made on"):
+        generate(tiny, PROMPTS, made.at(1.0), new_tokens=2)
+    generate(changed, PROMPTS, made.at(1.0), new_tokens=2)
+    vector(tiny).check(changed)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda lm: [], "no interventions"),
+        (lambda lm: edits(lm)[0], "wrap it in a list"),
+        (lambda lm: [Intervention(9, Add(draw(lm, 0)))], "layer 9 is out of range"),
+        (lambda lm: [Intervention(1, Add(torch.ones(3)))], "made for another model"),
+        (lambda lm: [Intervention(1, Add(draw(lm, 0)), torch.ones(2))], "one batch or step"),
+        (lambda lm: [Intervention(1, Add(draw(lm, 0)), lambda s: 1.0)], "one batch or step"),
+        (
+            lambda lm: [Intervention(1, Add(draw(lm, 0)), 1.0, positions.mask(torch.ones(1, 4)))],
+            "belongs to one batch",
+        ),
+        (lambda lm: [Intervention(1, lambda h, s: h)], "is a function"),
+        (lambda lm: vector(build("gpt2")).at(1.0), "made on"),
+    ],
+)
+def test_what_cannot_last_is_refused(tiny, wrong, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        edit(tiny, wrong(tiny))

@@ -1,0 +1,174 @@
+"""A model that stays edited: interventions that every later call on it makes as well.
+
+    edited = edit(lm, vector.at(2.0))      generate(edited, …), sweep(edited, …), odds(edited, …)
+
+An edited model shares its weights with the model that it was made of, which stays as it was; all
+that takes a model takes an edited one. Its edits come before the interventions of a call, and it is
+what such a call compares with: unsteered means edited, and no more. An edit may be a vector, a
+change of weights, or the stream of another prompt written in for good (`captured`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from workbench import positions as rules
+from workbench import tracing
+from workbench.models import LM
+from workbench.positions import Mask, Positions
+from workbench.steering import check_fits, check_interventions, check_layer
+from workbench.store import tensors_hash
+from workbench.updates import Intervention, Origin, Place, per_row
+
+if TYPE_CHECKING:
+    from workbench.tokens import Prompt
+
+
+@dataclass(frozen=True, eq=False)
+class Edited(LM):
+    """A model under edits of its own: `edit` makes it.
+
+    base   the model that it was made of, edited itself perhaps
+    own    what this edit adds to that
+    """
+
+    base: LM
+    own: tuple[Intervention, ...]
+
+    @property
+    def edits(self) -> tuple[Intervention, ...]:
+        """All its edits, the first made first."""
+        return (*self.base.edits, *self.own)
+
+    @property
+    def original(self) -> LM:
+        """The model without any edit."""
+        return self.base.original if isinstance(self.base, Edited) else self.base
+
+    def undo(self) -> LM:
+        """The model before the last edit."""
+        return self.base
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the original's fingerprint and of the edits: what is made on an edited model
+        is not taken for the original's. Raises ValueError as `LM.fingerprint`."""
+        said = "\n".join(_content(each) for each in self.own)
+        return hashlib.sha256(f"{self.base.fingerprint}\n{said}".encode()).hexdigest()
+
+    def check_origin(self, origin: Origin) -> None:
+        """Raise ValueError unless it was made on this model, or on one that this is an edit of."""
+        if origin.fingerprint != self.fingerprint:
+            self.base.check_origin(origin)
+
+    def __repr__(self) -> str:
+        places = ", ".join(f"{type(e.update).__name__} at layer {e.layer}" for e in self.edits)
+        return f"Edited({self.original!r}, [{places}])"
+
+
+def edit(lm: LM, interventions: Sequence[Intervention]) -> Edited:
+    """A model that is steered by `interventions` in whatever is done with it from now on.
+
+    `lm` may be edited already: edits are stacked, and `undo` takes the last one off again.
+
+    Raises ValueError for what no batch to come could be steered by (coefficients per row, a mask,
+    a coefficient that follows the step), an update that is a plain function, whose content no
+    fingerprint could tell, for no interventions, and as `steering.plan`.
+    """
+    check_interventions(interventions)
+    if not interventions:
+        raise ValueError("no interventions: the model would not be edited; give one at least")
+    for each in interventions:
+        check_fits(lm, each.update, Place(check_layer(lm, each.layer), each.site))
+        check_lasting(each)
+    return Edited(lm.traced, lm.name, lm.layer_path, lm, tuple(interventions))
+
+
+@contextmanager
+def steered(lm: LM, interventions: Sequence[Intervention]) -> Iterator[Edited]:
+    """`with steered(lm, vector.at(2.0)) as edited:` the edited model, for the length of a block.
+
+    It is `edited` that is steered within; `lm` itself stays as it is. Raises as `edit`.
+    """
+    yield edit(lm, interventions)
+
+
+@dataclass(frozen=True, eq=False)
+class Put:
+    """(1 - m) h + m a: a stream that was read elsewhere, a (D,), in the place of what is there."""
+
+    stream: Tensor
+    origin: Origin | None = None
+
+    @property
+    def width(self) -> int:
+        return self.stream.shape[0]
+
+    def __call__(self, hidden: Tensor, scale: Tensor) -> Tensor:
+        stream = self.stream.to(hidden.device, scale.dtype).expand(hidden.shape)
+        return hidden.to(scale.dtype).lerp(stream, scale).to(hidden.dtype)
+
+
+def captured(
+    lm: LM,
+    prompt: Prompt,
+    layer: int,
+    *,
+    read: Positions = rules.last,
+    at: Positions = rules.last,
+    coefficient: float = 1.0,
+) -> tuple[Intervention]:
+    """The stream of a prompt after block `layer`, to be written into other texts: for `edit`.
+
+    read  the tokens of the prompt whose mean stream is captured
+    at    the tokens of the other texts that get it
+    coefficient  1 puts it in the place of what is there, less goes part of the way
+
+    Raises ValueError as `tracing.read`, and for positions that can only be read in `at`.
+    """
+    stream = tracing.read(lm, [prompt], [layer], read)
+    assert isinstance(stream, Tensor)
+    origin = Origin(lm.name, lm.fingerprint, "stream") if lm.in_memory else None
+    return (Intervention(layer, Put(stream[0, 0], origin), coefficient, at),)
+
+
+def check_lasting(intervention: Intervention) -> None:
+    """Raise ValueError for an intervention that belongs to one batch or step, or whose update is a
+    plain function."""
+    given = intervention.coefficient
+    if callable(given) or per_row(given).numel() != 1:
+        raise ValueError(
+            f"the coefficient {given!r} belongs to one batch or step; what lasts has one number"
+        )
+    if isinstance(intervention.positions, Mask):
+        raise ValueError(
+            f"{intervention.positions!r} belongs to one batch; give a position rule, such as "
+            "`everything` or `last`"
+        )
+    update: Any = intervention.update
+    values = [getattr(update, f.name) for f in fields(update)] if is_dataclass(update) else [update]
+    if any(not isinstance(v, Tensor | Origin | int | float | str | None) for v in values):
+        raise ValueError(
+            f"the update {update!r} is a function, whose content cannot be told from another's; "
+            "give one that is made of tensors, such as Add or Put"
+        )
+
+
+def _content(intervention: Intervention) -> str:
+    """All that an intervention that lasts does, in words and hashes."""
+    update: Any = intervention.update
+    own = {f.name: getattr(update, f.name) for f in fields(update) if f.name != "origin"}
+    tensors = {name: value for name, value in own.items() if isinstance(value, Tensor)}
+    plain = {name: value for name, value in own.items() if name not in tensors}
+    coefficient = float(per_row(intervention.coefficient))  # type: ignore[arg-type]
+    return (
+        f"{type(update).__name__} {sorted(plain.items())} {tensors_hash(tensors)} "
+        f"{intervention.layer} {intervention.site} {coefficient!r} {intervention.positions!r}"
+    )
