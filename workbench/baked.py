@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub import HfApi
-from torch import Tensor
+from torch import Tensor, nn
 
 from workbench.baked_card import card
 from workbench.formats import save_gguf
@@ -214,7 +214,7 @@ def _in_bfloat16(model: PreTrainedModel, batch: Batch) -> Tensor:
     if model.dtype == torch.bfloat16:
         return logits_of(model, batch)
     coarse = copy.deepcopy(model)
-    coarse.to(dtype=torch.bfloat16)
+    nn.Module.to(coarse, dtype=torch.bfloat16)
     return logits_of(coarse, batch)
 
 

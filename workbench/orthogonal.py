@@ -197,18 +197,14 @@ def _left(model: PreTrainedModel, path: str, batch: Batch, basis: Tensor) -> flo
     """The largest share of a stream's length that lies along the basis, after any block."""
     shares: list[float] = []
 
-    def note(hidden: Tensor) -> None:
+    def note(_module: nn.Module, _given: Any, output: Any) -> None:
+        hidden = output[0] if isinstance(output, tuple) else output
         own = hidden[batch.attention.to(hidden.device)].double()
         part = (own @ basis.to(own)).norm(dim=-1) / own.norm(dim=-1).clamp_min(1e-12)
         shares.append(float(part.max()))
 
     blocks = list(model.get_submodule(path).children())
-    handles = [
-        block.register_forward_hook(
-            lambda _module, _given, out: note(out[0] if isinstance(out, tuple) else out)
-        )
-        for block in blocks
-    ]
+    handles = [block.register_forward_hook(note) for block in blocks]
     try:
         logits_of(model, batch)
     finally:

@@ -2,9 +2,9 @@
 
 First the model's own architecture with one of its settings turned on that adds biases (`mlp_bias`
 of a Llama, `attention_bias` of a Cohere, `bias` of a Falcon), all zero; then, for the many that are
-a Llama but for its settings, a Llama with `mlp_bias`. Which these are is told by their weights, that
-must be a Llama's by name and shape, and by a forward with positions up to the end of the context.
-A relative shares the weights of the model; one that does not give its logits is none.
+a Llama but for their settings, a Llama with `mlp_bias`. Which these are is told by their weights,
+which must be a Llama's by name and shape, and by a forward with positions up to the end of the
+context. A relative shares the weights of the model; one that does not give its logits is none.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging
 
@@ -78,7 +78,8 @@ def twin(
         if shown:
             logging.enable_progress_bar()
     made.generation_config = copy.deepcopy(model.generation_config)
-    return made.to(model.device).eval()
+    nn.Module.to(made, device=model.device)
+    return made.eval()
 
 
 def relatives(model: PreTrainedModel) -> Iterator[tuple[PreTrainedModel | None, str]]:
@@ -133,15 +134,12 @@ def _as_llama(model: PreTrainedModel) -> tuple[PreTrainedModel | None, str]:
 
 def _unfused(state: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:
     """Weights in which each projection stands alone, as in a Llama (Phi-3 keeps them in one)."""
-    heads = config.num_attention_heads
+    heads, inner = config.num_attention_heads, config.intermediate_size
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
     groups = getattr(config, "num_key_value_heads", None) or heads
     fused = {
         "qkv_proj": {"q_proj": heads * size, "k_proj": groups * size, "v_proj": groups * size},
-        "gate_up_proj": {
-            "gate_proj": config.intermediate_size,
-            "up_proj": config.intermediate_size,
-        },
+        "gate_up_proj": {"gate_proj": inner, "up_proj": inner},
     }
     found: dict[str, Tensor] = {}
     for name, weight in state.items():
