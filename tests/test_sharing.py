@@ -1,0 +1,241 @@
+"""A shared vector comes back whole, says what it was made in, and shows if it does the same."""
+
+import copy
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from architectures import build, tokenizer
+from test_baked import Hub
+from test_ceiling import made as made_sweep
+
+from workbench import baked, positions, sharing
+from workbench.ceiling import find_ceiling
+from workbench.edit import edit
+from workbench.formats import load_gguf
+from workbench.generate import generate
+from workbench.models import LM, load
+from workbench.sharing import SharedVector, share
+from workbench.vectors import SteeringVector
+
+NAMES = ("llama", "gpt2", "gemma2", "qwen2", "mixtral")
+
+
+def vector(lm: LM, **changes) -> SteeringVector:
+    direction = torch.randn(lm.width, generator=torch.Generator().manual_seed(3))
+    about = {
+        "method": "difference",
+        "layer": 1,
+        "provenance": {"pairs": "wren-mood", "trait": "<i>mood</i> | `x`", "seed": 3},
+        **changes,
+    }
+    return SteeringVector({1: direction}, {1: 5.0}, lm.name, lm.fingerprint, **about)
+
+
+@pytest.fixture(scope="module")
+def shared() -> SharedVector:
+    lm = build("llama")
+    return share(lm, vector(lm), 0.5, positions=positions.generated)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_saved_read_and_verified(name, tmp_path):
+    lm = build(name)
+    given = share(lm, vector(lm), 0.4, new_tokens=12)
+    back = SharedVector.from_pretrained(given.save_pretrained(tmp_path / "mood"))
+    assert torch.equal(back.vector.directions[1], given.vector.directions[1])
+    assert back.card == given.card
+    found = back.verify(lm)
+    assert found.same
+    assert found.close
+    assert len(found.generations) == 8
+    assert found.generations["parts_at"].isna().all()
+    assert found.surroundings["same"].all()
+    assert "8 of 8 texts the same" in repr(found)
+    assert "differs: nothing" in repr(found)
+
+
+def test_the_stored_texts_are_what_it_writes(shared):
+    lm = build("llama")
+    steered = vector(lm).at(0.5, positions=positions.generated)
+    made = generate(lm, sharing.PROMPTS, steered, new_tokens=32)
+    plain = generate(lm, sharing.PROMPTS, new_tokens=32)
+    kept = shared.card["generations"]
+    assert [each["text"] for each in kept] == made.texts
+    assert [each["unsteered"] for each in kept] == plain.texts
+    assert made.texts != plain.texts
+    (one,), (two,) = shared.at(), shared.at(0.1)
+    assert (one.coefficient, two.coefficient) == (0.5, 0.1)
+    assert one.positions is positions.generated
+
+
+def test_another_machine_is_found_out(shared):
+    lm = build("llama")
+    model = copy.deepcopy(lm.model)
+    with torch.no_grad():
+        model.model.layers[0].mlp.down_proj.weight.mul_(1.05)  # type: ignore[union-attr]
+    other = shared.verify(load(model, tokenizer=tokenizer()))
+    assert not other.close
+    assert not other.same
+    assert other.surroundings.set_index("what")["same"]["tokenizer"]
+    assert not other.surroundings.set_index("what")["same"]["weights"]
+    row = other.generations[~other.generations["same"]].iloc[0]
+    assert row["stored"] != row["here"]
+    assert 0 <= row["parts_at"] < 32
+    edited = edit(lm, vector(lm).at(0.2))
+    assert not shared.verify(edited).close
+
+
+def test_half_precision_is_named_and_how_far_it_is(shared):
+    model = copy.deepcopy(build("llama").model).to(torch.bfloat16)
+    found = shared.verify(load(model, tokenizer=tokenizer())).surroundings.set_index("what")
+    assert not found["same"]["dtype"]
+    assert (found["stored"]["dtype"], found["here"]["dtype"]) == ("float32", "bfloat16")
+
+
+def test_another_template_or_tokenizer_is_named(shared):
+    lm = build("llama")
+    words = copy.deepcopy(tokenizer())
+    words.chat_template = "{{ messages[0]['content'] }}"
+    found = shared.verify(load(lm.model, tokenizer=words)).surroundings.set_index("what")["same"]
+    assert not found["template"]
+    assert found["tokenizer"]
+    words = copy.deepcopy(tokenizer())
+    words.add_tokens(["story"])
+    found = shared.verify(load(lm.model, tokenizer=words)).surroundings.set_index("what")["same"]
+    assert not found["tokenizer"]
+    assert found["template"]
+
+
+def test_a_vector_of_another_width_or_vocabulary_is_refused(shared):
+    wide = SteeringVector({1: torch.ones(5)}, {}, "x", "", "hand", 1)
+    with pytest.raises(ValueError, match=r"5 wide"):
+        replace(shared, vector=wide).verify(build("llama"))
+    card = copy.deepcopy(dict(shared.card))
+    card["generations"][0]["ids"][0] = 99999
+    with pytest.raises(ValueError, match=r"token 99999"):
+        SharedVector(shared.vector, card).verify(build("llama"))
+
+
+def test_the_ceiling_gives_the_coefficient_and_its_interval(tmp_path):
+    lm = build("llama")
+    ceiling = find_ceiling(made_sweep({1: 1.0}, {1: 0.25}), bootstrap=50)
+    shared = share(lm, vector(lm), ceiling=ceiling, new_tokens=4)
+    assert shared.card["coefficient"] == ceiling[1].recommended.value > 0
+    assert shared.card["unit"] == "norm"
+    marks = {(each["sign"], each["mark"]): each for each in shared.card["marks"]}
+    assert marks[1, "ceiling"]["value"] == ceiling[1].ceiling.value
+    assert marks[1, "recommended"]["low"] == ceiling[1].recommended.low
+    assert marks[-1, "ceiling"]["value"] is None  # no collapse in range
+    folder = shared.save_pretrained(tmp_path / "mood")
+    json.loads((folder / "card.json").read_text(), parse_constant=pytest.fail)
+    text = (folder / "README.md").read_text()
+    assert f"| + | ceiling | {ceiling[1].ceiling.value:+.3g} |" in text
+    assert f"Recommended coefficient: {ceiling[1].recommended.value:+.3g}** residual norms" in text
+
+
+def test_the_card_is_no_markup_of_others(shared, tmp_path):
+    folder = shared.save_pretrained(tmp_path / "mood")
+    text = (folder / "README.md").read_text()
+    assert "<i>" not in text
+    assert "# Steering vector: &lt;i>mood&lt;/i> &#124; &#96;x&#96;" in text
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert len(rows) == 9
+    assert all(row.count("|") == 4 for row in rows)
+    assert "No ceiling was measured" in text
+    assert torch.equal(load_gguf(folder / "vector.gguf").directions[1], shared.vector.directions[1])
+
+
+def test_chats_are_replayed_too(tiny):
+    chats = [[{"role": "user", "content": f"Tell me {n}"}] for n in range(8)]
+    shared = share(tiny, vector(tiny), 0.5, prompts=chats, new_tokens=4)
+    assert shared.verify(tiny).same
+
+
+def test_on_the_bundled_model(tmp_path):
+    lm = load("wren")
+    direction = torch.randn(lm.width, generator=torch.Generator().manual_seed(0))
+    given = SteeringVector({2: direction}, {2: 5.0}, lm.name, lm.fingerprint, "hand", 2)
+    folder = share(lm, given, 0.3, new_tokens=8).save_pretrained(tmp_path / "v")
+    assert SharedVector.from_pretrained(folder).verify(lm).same
+
+
+def test_a_folder_that_holds_something_stays(shared, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(FileExistsError):
+        shared.save_pretrained(tmp_path)
+    assert [each.name for each in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "other"}, "holds no vector that `share` wrote"),
+        ({"sha256": "0" * 64}, "belongs to another vector"),
+        ({"positions": "os.system"}, "is damaged"),
+        ({"coefficient": "1"}, "is damaged"),
+        ({"coefficient": math.nan}, "is damaged"),
+        ({"layers": [7]}, "is damaged"),
+        ({"unit": "sd"}, "is damaged"),
+        ({"generations": [{"prompt": "a"}]}, "is damaged"),
+        ({"generations": 3}, "is damaged"),
+    ],
+)
+def test_a_damaged_or_foreign_card_is_refused(shared, tmp_path, change, message):
+    folder = shared.save_pretrained(tmp_path / "mood")
+    (folder / "card.json").write_text(json.dumps({**shared.card, **change}))
+    with pytest.raises(ValueError, match=message):
+        SharedVector.from_pretrained(folder)
+
+
+def test_missing_files_are_named(shared, tmp_path):
+    folder = shared.save_pretrained(tmp_path / "mood")
+    (folder / "card.json").write_text("{")
+    with pytest.raises(ValueError, match=r"card\.json' is damaged"):
+        SharedVector.from_pretrained(folder)
+    (folder / "card.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no card\.json"):
+        SharedVector.from_pretrained(folder)
+    shared.save_pretrained(tmp_path / "again")
+    (tmp_path / "again" / "vector.safetensors").write_bytes(b"no")
+    with pytest.raises(ValueError, match=r"not a readable safetensors file"):
+        SharedVector.from_pretrained(tmp_path / "again")
+
+
+def test_to_the_hub_and_back(shared, tmp_path, monkeypatch):
+    monkeypatch.setattr(baked, "HfApi", Hub)
+    assert shared.push_to_hub("mood") == "https://hub/me/mood/commit/1"
+    assert Hub.calls[2] == ["README.md", "card.json", "vector.gguf", "vector.safetensors"]
+    folder, asked = shared.save_pretrained(tmp_path / "there"), []
+
+    def download(name, **how):
+        asked.append((name, how))
+        return str(folder)
+
+    monkeypatch.setattr(sharing.hub, "require_connection", lambda _: None)
+    monkeypatch.setattr(sharing, "snapshot_download", download)
+    back = SharedVector.from_pretrained("me/mood", revision="v1", token="secret")
+    assert back.card == shared.card
+    ((name, how),) = asked
+    assert (name, how["revision"], how["token"]) == ("me/mood", "v1", "secret")
+    assert set(how["allow_patterns"]) == {"README.md", "card.json", "vector.safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({}, "the coefficient None is not recommended"),
+        ({"coefficient": 0.0}, "no number but 0"),
+        ({"coefficient": math.inf}, "the coefficient inf"),
+        ({"coefficient": 1.0, "positions": positions.after("x")}, "a card can say one of"),
+        ({"coefficient": 1.0, "prompts": ("a",)}, "1 prompts; give 8"),
+        ({"coefficient": 1.0, "layers": [2]}, "no direction at layer 2"),
+    ],
+)
+def test_what_a_card_cannot_say_is_refused(tiny, how, message):
+    with pytest.raises(ValueError, match=message):
+        share(tiny, vector(tiny), **how)
+    with pytest.raises(ValueError, match=r"made on"):
+        share(build("gpt2"), vector(tiny), 1.0)

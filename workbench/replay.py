@@ -1,0 +1,140 @@
+"""Whether a machine does what another did: stored generations are written again and compared.
+
+Greedy texts part where two tokens are nearly as likely and the arithmetic differs in its last bit.
+So beside the texts themselves the stored tokens' log-probabilities are compared, which do not jump.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from workbench import tracing
+from workbench.generate import generate
+from workbench.tokens import encode
+from workbench.updates import Intervention
+from workbench.versions import versions
+
+if TYPE_CHECKING:
+    from workbench.models import LM
+
+# Of a log-probability, nats: what float32 on another processor may change.
+TOLERANCE = 1e-3
+# What shows how a tokenizer cuts, beside its vocabulary.
+_PROBES = (
+    "The quick brown fox, 1984 and 3.14.",
+    "  two  spaces\n\tand a tab ",
+    "naïve café — Ünïcödé 漢字 🙂",
+    "<s>[INST] don't\u00a0stop</s>",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """What `verify` found.
+
+    surroundings  one row each of weights, dtype, template, tokenizer and versions: `what`,
+                  `stored`, `here`, `same`
+    generations   one row per stored text: `prompt`, `stored`, `here`, `same`, `parts_at` (the
+                  first token that differs, NaN for none), `logprob` (the largest difference of a
+                  stored token's log-probability, nats)
+    """
+
+    surroundings: pd.DataFrame
+    generations: pd.DataFrame
+
+    @property
+    def same(self) -> bool:
+        """Whether every text came out again, token by token."""
+        return bool(self.generations["same"].all())
+
+    @property
+    def close(self) -> bool:
+        """Whether the stored tokens are as likely here, to 1e-3 nats: where texts part although
+        this is so, two tokens were as good as equally likely."""
+        return bool((self.generations["logprob"] <= TOLERANCE).all())
+
+    def __repr__(self) -> str:
+        count = int(self.generations["same"].sum())
+        worst = self.generations["logprob"].max()
+        differ = self.surroundings[~self.surroundings["same"]]["what"].tolist()
+        return (
+            f"Replay({count} of {len(self.generations)} texts the same, log-probabilities within "
+            f"{worst:.2g} nats; differs: {', '.join(differ) or 'nothing'})"
+        )
+
+
+def verify_card(lm: LM, card: Mapping[str, Any], steered: Sequence[Intervention]) -> Replay:
+    """Write a card's generations again and compare, with what surrounds them.
+
+    Raises ValueError for tokens that the model does not have.
+    """
+    here = {
+        "weights": lm.fingerprint if lm.in_memory else "unknown",
+        "dtype": str(lm.dtype).removeprefix("torch."),
+        "template": template_hash(lm.tokenizer),
+        "tokenizer": tokenizer_hash(lm.tokenizer),
+        **versions(),
+    }
+    stored = {
+        "weights": card["fingerprint"],
+        **{name: card[name] for name in ("dtype", "template", "tokenizer")},
+        **card["versions"],
+    }
+    surroundings = pd.DataFrame(
+        [
+            {"what": what, "stored": value, "here": here.get(what), "same": here.get(what) == value}
+            for what, value in stored.items()
+        ]
+    )
+    kept = card["generations"]
+    highest = max(max(each["ids"]) for each in kept)
+    if highest >= lm.vocabulary:
+        raise ValueError(
+            f"the card's texts have the token {highest}, {lm.name!r} has {lm.vocabulary}; it "
+            "belongs to another model"
+        )
+    prompts = [each["prompt"] for each in kept]
+    longest = max(int(each["new_tokens"]) for each in kept)
+    made = generate(lm, prompts, steered, new_tokens=longest, score=False)
+    scores = tracing.logprobs(lm, encode(lm, prompts, [each["ids"] for each in kept]), steered)
+    rows = []
+    for row, each in enumerate(kept):
+        ids = made.ids[row, : int(made.lengths[row])].tolist()[: int(each["new_tokens"])]
+        own = scores[row][~scores[row].isnan()].tolist()
+        pairs = zip(ids, each["ids"], strict=False)
+        parts = next((i for i, (a, b) in enumerate(pairs) if a != b), None)
+        if parts is None and len(ids) != len(each["ids"]):
+            parts = min(len(ids), len(each["ids"]))
+        rows.append(
+            {
+                "prompt": each["prompt"]
+                if isinstance(each["prompt"], str)
+                else str(each["prompt"]),
+                "stored": each["text"],
+                "here": made.texts[row],
+                "same": parts is None,
+                "parts_at": float("nan") if parts is None else parts,
+                "logprob": max(abs(a - b) for a, b in zip(own, each["logprobs"], strict=True)),
+            }
+        )
+    return Replay(surroundings, pd.DataFrame(rows))
+
+
+def template_hash(tokenizer: Any) -> str:
+    """sha256 of the chat template; "" where there is none."""
+    template = getattr(tokenizer, "chat_template", None)
+    return hashlib.sha256(json.dumps(template).encode()).hexdigest() if template else ""
+
+
+def tokenizer_hash(tokenizer: Any) -> str:
+    """sha256 of the vocabulary and of how some texts are cut: what a tokenizer does, however its
+    files are written."""
+    words = sorted(tokenizer.get_vocab().items())
+    cut = [tokenizer(text)["input_ids"] for text in _PROBES]
+    return hashlib.sha256(json.dumps([words, cut]).encode()).hexdigest()
