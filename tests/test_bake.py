@@ -101,7 +101,7 @@ def test_where_a_vector_has_no_place_the_error_says_what_would_work(name):
     with pytest.raises(ValueError, match=r"no bias that adds a constant to the stream after") as e:
         bake(lm, two_layers(lm), **SHORT)
     assert "layer 1, 2" in str(e.value)
-    assert "workbench.edit.edit" in str(e.value)
+    assert "from workbench.edit import edit" in str(e.value)
     assert ("form='lora'" in str(e.value)) == (name in DENSE)
 
 

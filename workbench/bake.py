@@ -143,7 +143,8 @@ def _check(lm: LM, each: Intervention) -> None:
     if each.positions is not everything:
         raise ValueError(
             f"positions {each.positions!r}: a weight acts on every token, the first included; "
-            "bake with positions=everything, or keep the model edited (workbench.edit)"
+            "bake with positions=everything, or keep the model edited: "
+            "from workbench.edit import edit"
         )
     allowed = (Add,) if each.site == "residual" else (Add, AddLowRank, AddLinear)
     if each.site == "heads" or not isinstance(each.update, allowed):
@@ -229,7 +230,7 @@ def _with_rooms(lm: LM, wanted: _Wanted) -> tuple[PreTrainedModel, dict[int | st
 
 def _instead(lm: LM) -> str:
     """What would work where a constant has no place."""
-    steered = "the model edited while it runs (workbench.edit.edit)"
+    steered = "the model edited while it runs (from workbench.edit import edit)"
     try:
         lm.projection_name(0)
     except ValueError:
@@ -267,5 +268,5 @@ def require_equal(check: Check, other: str) -> None:
         raise ValueError(
             f"the baked model does not compute what {other} do: logits differ by "
             f"{check.difference:.3g} (largest {check.largest:.3g}), KL {check.kl:.3g} nats a "
-            "token; it is not given out. Keep the model edited instead (workbench.edit.edit)"
+            "token; it is not given out. Keep the model edited: from workbench.edit import edit"
         )
