@@ -6,7 +6,7 @@ from architectures import SENTENCES, config, metaspace_tokenizer
 from transformers import LlamaForCausalLM
 
 from workbench.models import load
-from workbench.tokens import encode, pad_id
+from workbench.tokens import encode, from_ids, pad_id
 
 CHAT = [
     {"role": "system", "content": "Be kind."},
@@ -164,3 +164,19 @@ def test_a_row_over_the_context_is_refused_with_both_numbers(tiny):
         encode(tiny, [fits], new_tokens=129 - used)
     with pytest.raises(ValueError, match="with a completion of 130"):
         encode(tiny, [fits], [[9] * 130])
+
+
+def test_ids_are_taken_as_they_are(tiny):
+    texts, tails = ["I am", SENTENCES[0]], [" happy", ""]
+    expected = encode(tiny, texts, tails)
+    own = [ids(tiny, text) for text in texts]
+    after = [ids(tiny, tail, add_special_tokens=False) for tail in tails]
+    batch = from_ids(tiny, own, after)
+    for name in ("ids", "attention", "starts", "completion"):
+        assert torch.equal(getattr(batch, name), getattr(expected, name))
+    assert batch.texts == expected.texts
+    for wrong in ([], [[1], []]):
+        with pytest.raises(ValueError, match="prompts of no tokens"):
+            from_ids(tiny, wrong)
+    with pytest.raises(ValueError, match="over the 128"):
+        from_ids(tiny, [[1] * 127], new_tokens=2)

@@ -155,6 +155,31 @@ def encode(
     return _pad(lm, encoded, tails)
 
 
+def from_ids(
+    lm: LM,
+    prompts: Sequence[Sequence[int]],
+    completions: Sequence[Sequence[int]] | None = None,
+    *,
+    new_tokens: int = 0,
+) -> Batch:
+    """A batch of token ids as they are, for programs that cut their texts themselves.
+
+    Which characters each id covers is not known: position rules that look at the text (`content`,
+    `assistant`, `after`) cannot be used on it.
+
+    Raises ValueError for a prompt of no tokens, and as `encode`.
+    """
+    empty = [row for row, ids in enumerate(prompts) if len(ids) == 0]
+    if not prompts or empty:
+        raise ValueError(f"prompts of no tokens: {empty or 'all'}; give each one at least")
+    rows = [tuple(map(int, ids)) for ids in prompts]
+    texts = [str(lm.tokenizer.decode(list(ids))) for ids in rows]
+    encoded = [EncodedPrompt(text, ids, (), ()) for text, ids in zip(texts, rows, strict=True)]
+    tails = encode_completions(lm.tokenizer, completions or [()] * len(prompts))
+    _check_context(lm, encoded, tails, new_tokens)
+    return _pad(lm, encoded, tails)
+
+
 def to_batch(lm: LM, prompts: Sequence[Prompt] | Batch, *, new_tokens: int = 0) -> Batch:
     """Prompts as a batch, by `encode`; a batch as it is.
 
