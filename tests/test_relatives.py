@@ -7,6 +7,7 @@ import torch
 from architectures import NAMES, build, config
 from transformers import AutoModelForCausalLM
 
+import workbench.relatives as module
 from workbench.relatives import relatives, twin
 
 LLAMA = "LlamaForCausalLM with mlp_bias=True"
@@ -57,29 +58,76 @@ def test_what_is_a_llama_but_for_its_settings_becomes_one(name):
     assert found.model.layers[0].mlp.down_proj.bias.abs().max() == 0
 
 
-def test_a_window_that_ends_within_the_context_is_no_llamas():
-    settings = config("mistral")
-    ((none, why),) = [each for each in relatives(random(settings)) if each[1].startswith("Llama")]
-    assert none is None
-    assert why == f"{LLAMA}, which has no attention window of 8 tokens"
+KINDS = ["full_attention", "sliding_attention", "sliding_attention"]
+
+
+@pytest.mark.parametrize("kinds", [None, KINDS])
+@pytest.mark.parametrize("window", [8, 20])
+def test_windows_are_kept_where_a_family_has_them(kinds, window):
+    settings = config("qwen2" if kinds else "mistral")
+    settings.sliding_window = window
+    if kinds:
+        settings.layer_types, settings.use_sliding_window = kinds, True
+    model = random(settings)
+    found = {how: other for other, how in relatives(model)}
+    assert found[f"{LLAMA}, which has no attention window of {window} tokens"] is None
+    other = found["SmolLM3ForCausalLM with mlp_bias=True"]
+    torch.testing.assert_close(logits(other), logits(model), atol=1e-5, rtol=0)
+    settings = copy.deepcopy(settings)
     settings.sliding_window = None
-    assert any(m is not None and how == LLAMA for m, how in relatives(random(settings)))
+    if kinds:
+        settings.layer_types = ["full_attention"] * 3
+    whole = random(settings)
+    assert not torch.allclose(logits(whole), logits(model), atol=1e-3)  # it matters
+    assert any(m is not None and how == LLAMA for m, how in relatives(whole))
+
+
+def test_a_wider_window_than_the_check_is_long_is_compared_too():
+    """A family that lost the window would pass on short texts."""
+    settings = config("mistral")
+    settings.sliding_window = 100  # of 128
+    lost = module._Family("SmolLM3", True, lambda given: {"no_rope_layers": [1, 1, 1]})
+    made, why = module._as(random(settings), lost)
+    assert made is None
+    assert why.endswith("whose logits are others")
+
+
+def test_normed_queries_have_a_family_of_their_own():
+    found = [how for m, how in relatives(build("qwen3").model) if m is not None]
+    assert found[-1] == "HYV3ForCausalLM with mlp_bias=True"
+
+
+LATER = tuple(f"{family}ForCausalLM with mlp_bias=True" for family in ("SmolLM3", "HYV3"))
 
 
 @pytest.mark.parametrize(
-    ("name", "why"),
+    ("name", "reasons"),
     [
-        ("gpt2", "which has other norms"),
-        ("qwen3", "which has other weights"),
-        ("granite", "whose logits are others"),
+        ("gpt2", ["families of the Llama kind, which have other norms"]),
+        ("olmo2", [f"{each}, which has other weights" for each in (LLAMA, *LATER)]),
+        (
+            "gemma3",
+            [
+                f"{LLAMA}, which has no attention window of 8 tokens",
+                f"{LATER[0]}, which takes other settings",
+                f"{LATER[1]}, which has no attention window of 8 tokens",
+            ],
+        ),
+        (
+            "granite",
+            [
+                f"{LLAMA}, whose logits are others",
+                f"{LATER[0]}, whose logits are others",
+                f"{LATER[1]}, which has other weights",
+            ],
+        ),
     ],
 )
-def test_others_are_told_why_not(name, why):
+def test_others_are_told_why_not(name, reasons):
     settings = copy.deepcopy(config(name))
     if name == "granite":
         settings.residual_multiplier = 0.5
-    reasons = [how for model, how in relatives(random(settings)) if model is None]
-    assert reasons == [f"{LLAMA}, {why}"]
+    assert [how for model, how in relatives(random(settings)) if model is None] == reasons
 
 
 def test_a_rotary_scale_that_only_far_positions_show_is_kept_or_refused():

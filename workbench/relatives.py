@@ -1,21 +1,24 @@
 """The same function written with more biases: a model's relatives, in which a constant has room.
 
 First the model's own architecture with one of its settings turned on that adds biases (`mlp_bias`
-of a Llama, `attention_bias` of a Cohere, `bias` of a Falcon), all zero; then, for the many that are
-a Llama but for their settings, a Llama with `mlp_bias`. Which these are is told by their weights,
-which must be a Llama's by name and shape, and by a forward with positions up to the end of the
-context. A relative shares the weights of the model; one that does not give its logits is none.
+of a Llama, `attention_bias` of a Cohere, `bias` of a Falcon), all zero. Then families of the Llama
+kind that have `mlp_bias`: Llama itself, SmolLM3 (whose attention may have windows) and Hunyuan 3
+with dense MLPs (whose queries and keys are normed, as Qwen3's are). What belongs where is told by
+the weights, which must be the family's by name and shape, and by a forward with positions up to the
+end of the context. A relative shares the weights of the model; one that does not give its logits is
+none.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+import transformers
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging
 
 from workbench.layers import evaluating, text_config
@@ -24,7 +27,7 @@ from workbench.streams import model_parameters
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
-# What a Llama's config says in the words of the others'.
+# What configs of the Llama kind say in the same words.
 _SHARED = (
     "vocab_size",
     "hidden_size",
@@ -42,6 +45,35 @@ _SHARED = (
     "eos_token_id",
     "tie_word_embeddings",
     "rope_parameters",
+)
+
+
+@dataclass(frozen=True)
+class _Family:
+    """One that has `mlp_bias`: what its classes are called, whether attention may have windows, and
+    what its config needs beside the shared settings."""
+
+    name: str
+    windows: bool
+    settings: Callable[[PreTrainedConfig], dict[str, Any]]
+
+
+def _windowed(given: PreTrainedConfig) -> dict[str, Any]:
+    """A SmolLM3 all of whose layers rotate, with the windows of another."""
+    layers, window = given.num_hidden_layers, _window(given)
+    kinds = getattr(given, "layer_types", None) or ["sliding_attention"] * layers
+    return {
+        "no_rope_layers": [1] * layers,
+        "use_sliding_window": window is not None,
+        "sliding_window": window,
+        "layer_types": list(kinds) if window else ["full_attention"] * layers,
+    }
+
+
+_FAMILIES = (
+    _Family("Llama", False, lambda given: {}),
+    _Family("SmolLM3", True, _windowed),
+    _Family("HYV3", False, lambda given: {"mlp_layer_types": ["dense"] * given.num_hidden_layers}),
 )
 
 
@@ -94,7 +126,12 @@ def relatives(model: PreTrainedModel) -> Iterator[tuple[PreTrainedModel | None, 
         made = twin(model, config)
         if made is not None and _same(model, made):
             yield made, f"{type(model).__name__} with {name}=True"
-    yield _as_llama(model)
+    given = text_config(model)
+    if not hasattr(given, "rms_norm_eps"):
+        yield None, "families of the Llama kind, which have other norms"
+        return
+    for family in _FAMILIES:
+        yield _as(model, family)
 
 
 def _switches(model: PreTrainedModel) -> list[str]:
@@ -103,28 +140,26 @@ def _switches(model: PreTrainedModel) -> list[str]:
     return [name for name, value in settings.items() if "bias" in name and value is False]
 
 
-def _as_llama(model: PreTrainedModel) -> tuple[PreTrainedModel | None, str]:
-    """The same function as a Llama with biases in its MLPs; None and why, where it is not exact.
-
-    Not exact is also a sliding window within the context, which short texts do not show.
-    """
-    what, given = "LlamaForCausalLM with mlp_bias=True", text_config(model)
-    if not hasattr(given, "rms_norm_eps"):
-        return None, f"{what}, which has other norms"
-    kinds = getattr(given, "layer_types", None)
-    window = getattr(given, "sliding_window", None)
-    slides = kinds is None or any("sliding" in kind for kind in kinds)
-    context = getattr(given, "max_position_embeddings", 0)
-    if slides and window is not None and window < context:
+def _as(model: PreTrainedModel, family: _Family) -> tuple[PreTrainedModel | None, str]:
+    """The same function in another family; None and why, where it is not exact."""
+    given, what = text_config(model), f"{family.name}ForCausalLM with mlp_bias=True"
+    window = _window(given)
+    if window and not family.windows:
         return None, f"{what}, which has no attention window of {window} tokens"
+    kind = getattr(transformers, f"{family.name}ForCausalLM", None)
+    form = getattr(transformers, f"{family.name}Config", None)
+    if kind is None or form is None:
+        return None, f"{what}, which this transformers does not have"
     weights = _unfused(model.state_dict(), given)
     settings = {name: getattr(given, name) for name in _SHARED if hasattr(given, name)}
-    config = LlamaConfig(
-        **copy.deepcopy(settings),
-        attention_bias=any(name.endswith("q_proj.bias") for name in weights),
-        mlp_bias=True,
-    )
-    made = twin(model, config, LlamaForCausalLM, weights)
+    settings["head_dim"] = settings.get("head_dim") or _head_size(given)
+    settings["attention_bias"] = any(name.endswith("q_proj.bias") for name in weights)
+    try:
+        config = form(**copy.deepcopy(settings), mlp_bias=True, **family.settings(given))
+        made = twin(model, config, kind, weights)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        # Settings of the same name that mean another thing, such as rotations by kind of layer.
+        return None, f"{what}, which takes other settings"
     if made is None:
         return None, f"{what}, which has other weights"
     if not _same(model, made):
@@ -132,10 +167,22 @@ def _as_llama(model: PreTrainedModel) -> tuple[PreTrainedModel | None, str]:
     return made, what
 
 
+def _window(config: PreTrainedConfig) -> int | None:
+    """How many tokens attention sees at most in some layer, where that is less than the context."""
+    kinds, window = getattr(config, "layer_types", None), getattr(config, "sliding_window", None)
+    slides = kinds is None or any("sliding" in kind for kind in kinds)
+    context = getattr(config, "max_position_embeddings", 0)
+    return window if slides and window is not None and window < context else None
+
+
+def _head_size(config: PreTrainedConfig) -> int:
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
 def _unfused(state: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:
     """Weights in which each projection stands alone, as in a Llama (Phi-3 keeps them in one)."""
     heads, inner = config.num_attention_heads, config.intermediate_size
-    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    size = _head_size(config)
     groups = getattr(config, "num_key_value_heads", None) or heads
     fused = {
         "qkv_proj": {"q_proj": heads * size, "k_proj": groups * size, "v_proj": groups * size},
@@ -155,7 +202,10 @@ def _unfused(state: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def _same(model: PreTrainedModel, other: PreTrainedModel) -> bool:
-    """Whether the logits of 2 x 24 tokens agree, the positions of half of them far apart."""
+    """Whether the logits of 2 x 24 tokens agree, the positions of half of them far apart. Attention
+    windows are made 8 tokens wide for it, as short texts do not show wider ones."""
+    if _window(text_config(model)):
+        model, other = _narrow(model), _narrow(other)
     config, noise = text_config(model), torch.Generator().manual_seed(0)
     ids = torch.randint(config.vocab_size, (2, 24), generator=noise).to(model.device)
     end = (getattr(config, "max_position_embeddings", None) or 24) - 1
@@ -164,8 +214,19 @@ def _same(model: PreTrainedModel, other: PreTrainedModel) -> bool:
     inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     if "position_ids" in model_parameters(model):
         inputs["position_ids"] = positions
-    with evaluating(model):
+    with evaluating(model), evaluating(other):
         one = model(**inputs, use_cache=False).logits.float()
-    two = other(**inputs, use_cache=False).logits.float()
+        two = other(**inputs, use_cache=False).logits.float()
     coarse = model.dtype not in (torch.float32, torch.float64)
     return bool((one - two).abs().max() <= (2e-2 if coarse else 1e-5) * one.abs().max())
+
+
+def _narrow(model: PreTrainedModel) -> PreTrainedModel:
+    """A twin whose windows, if it has any, are 8 tokens wide."""
+    config = copy.deepcopy(model.config)
+    inner = config.get_text_config(decoder=True)
+    if getattr(inner, "sliding_window", None):
+        inner.sliding_window = 8
+    made = twin(model, config)
+    assert made is not None
+    return made
