@@ -71,9 +71,16 @@ def _table(changes: list[Mapping[str, Any]]) -> str:
 def _provenance(facts: Mapping[str, Any]) -> str:
     """The short values of what is known; all of it is in provenance.json."""
     lines = [
-        f"- {name}: {str(value).replace('<', '&lt;')}"
+        f"- {cell(name)}: {cell(value)}"
         for name, value in facts["about"].items()
         if isinstance(value, str | int | float) and len(str(value)) < 200
     ]
     lines += [f"- {name} {version}" for name, version in facts["versions"].items()]
     return "\n".join(lines) + "\n\nAll of it is in `provenance.json`."
+
+
+def cell(value: Any) -> str:
+    """As text within a line or one cell of a table: what others wrote must not become markup."""
+    text = "".join(letter if letter.isprintable() else " " for letter in str(value))
+    marks = {"&": "&amp;", "<": "&lt;", "|": "&#124;", "`": "&#96;", "[": "&#91;", "!": "&#33;"}
+    return text.translate(str.maketrans(marks))

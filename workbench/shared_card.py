@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelCardData
 
+from workbench.baked_card import cell
+
 if TYPE_CHECKING:
     from workbench.marks import Ceiling
 
@@ -35,12 +37,12 @@ def readme(card: Mapping[str, Any]) -> str:
         tags=["activation-steering", "steering-vector"],
     )
     texts = "\n".join(
-        f"| {_cell(each['prompt'])} | {_cell(each['unsteered'])} | {_cell(each['text'])} |"
+        f"| {cell(each['prompt'])} | {cell(each['unsteered'])} | {cell(each['text'])} |"
         for each in card["generations"]
     )
     parts = [
         f"---\n{data.to_yaml()}\n---",
-        f"# Steering vector: {_cell(trait)}",
+        f"# Steering vector: {cell(trait)}",
         f"For `{model}` (weights `{card['fingerprint'][:12]}`, {card['dtype']}), layer "
         f"{', '.join(map(str, card['layers']))}, on the tokens `{card['positions']}`.",
         f"**Recommended coefficient: {card['coefficient']:+.3g}** {unit}.",
@@ -79,17 +81,10 @@ def _number(value: Any) -> str:
 
 
 def _about(card: Mapping[str, Any]) -> str:
-    lines = [f"- method: {_cell(card['method'])}"]
+    lines = [f"- method: {cell(card['method'])}"]
     lines += [
-        f"- {name}: {_cell(value)}"
+        f"- {name}: {cell(value)}"
         for name, value in card["about"].items()
         if isinstance(value, str | int | float) and value != "" and len(str(value)) < 200
     ]
     return "\n".join(lines)
-
-
-def _cell(value: Any) -> str:
-    """As text in one cell of a table: what was generated must not become markup."""
-    text = "".join(letter if letter.isprintable() else " " for letter in str(value))
-    marks = {"&": "&amp;", "<": "&lt;", "|": "&#124;", "`": "&#96;", "[": "&#91;", "!": "&#33;"}
-    return text.translate(str.maketrans(marks))
