@@ -125,6 +125,20 @@ def test_a_late_failure_and_an_interrupt_leave_nothing(done, tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_checkpoint_that_loads_as_another_model_is_not_left(done, tmp_path, monkeypatch):
+    write = type(done.model).save_pretrained
+
+    def losing(self, place, **how):
+        write(self, place, **how)
+        settings = json.loads((place / "config.json").read_text())
+        (place / "config.json").write_text(json.dumps({**settings, "mlp_bias": False}))
+
+    monkeypatch.setattr(type(done.model), "save_pretrained", losing)
+    with pytest.raises(ValueError, match=r"is not on disk what it is in memory"):
+        done.save(tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
 class Hub:
     """The hub's client up to its network calls."""
 

@@ -18,12 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub import HfApi
+from safetensors import SafetensorError
 from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
 
 from workbench.baked_card import card
 from workbench.formats import save_gguf
 from workbench.generate import generate
-from workbench.layers import evaluating
+from workbench.layers import evaluating, text_config
+from workbench.relatives import no_bar
 from workbench.streams import model_inputs
 from workbench.tokens import Batch, Prompt, encode
 from workbench.updates import Intervention
@@ -128,13 +131,16 @@ class Baked:
         """Write what `AutoModelForCausalLM.from_pretrained` loads: safetensors, config, tokenizer,
         README.md, provenance.json and, of a vector, control-vector.gguf.
 
-        Raises FileExistsError for a folder that holds something, and OSError (a full disk, say);
-        what was there stays and nothing half-written is left.
+        It is loaded once and must compute the same. Raises FileExistsError for a folder that holds
+        something, OSError (a full disk, say), and ValueError where the architecture does not keep
+        on disk what it computes; what was there stays and nothing half-written is left.
         """
 
         def write(place: Path) -> None:
-            self.model.save_pretrained(place, max_shard_size=max_shard_size)
+            with no_bar():
+                self.model.save_pretrained(place, max_shard_size=max_shard_size)
             self.tokenizer.save_pretrained(place)
+            self._require_same(place)
             facts = self.facts()
             control = self._control_vector()
             if control is not None:
@@ -147,6 +153,22 @@ class Baked:
         tensors = {each.data_ptr(): each for each in self.model.state_dict().values()}
         need = sum(each.numel() * each.element_size() for each in tensors.values())
         return write_folder(Path(folder), write, need)
+
+    def _require_same(self, place: Path) -> None:
+        """Raise ValueError unless the checkpoint at `place` is this model."""
+        with no_bar():
+            again = AutoModelForCausalLM.from_pretrained(place, dtype=self.model.dtype)
+        ids = torch.arange(8)[None] % text_config(self.model).vocab_size
+        with torch.no_grad(), evaluating(self.model), evaluating(again):
+            one = self.model(input_ids=ids.to(self.model.device)).logits.float().cpu()
+            two = again(input_ids=ids).logits.float()
+        coarse = self.model.dtype not in (torch.float32, torch.float64)
+        off = float((one - two).abs().max() / one.abs().max())
+        if not off <= (0.05 if coarse else 1e-4):
+            raise ValueError(
+                f"{type(self.model).__name__} is not on disk what it is in memory (logits differ "
+                f"by {off:.2g} of the largest); nothing is left of the checkpoint"
+            )
 
     def push_to_hub(self, repo_id: str, *, private: bool = True, token: str | None = None) -> str:
         """Save, and upload by the hub's own client; returns the address of the commit.
@@ -245,7 +267,7 @@ def write_folder(folder: Path, write: Callable[[Path], object], need: int = 0) -
         beside.mkdir()
         write(beside)
         os.replace(beside, folder)
-    except Exception as error:
+    except (OSError, SafetensorError) as error:
         raise OSError(
             f"could not write {str(folder)!r} ({error}); nothing of it is left: free some space or "
             "choose another place"

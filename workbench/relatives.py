@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -96,9 +97,7 @@ def twin(
         return None
     like = {"dtype": model.dtype, "device": model.device}
     state |= {name: torch.zeros(empty[name].shape, **like) for name in missing}
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
+    with no_bar():
         made = kind.from_pretrained(
             None,  # type: ignore[arg-type]
             config=config,
@@ -106,12 +105,21 @@ def twin(
             dtype=model.dtype,
             attn_implementation=model.config._attn_implementation,
         )
-    finally:
-        if shown:
-            logging.enable_progress_bar()
     made.generation_config = copy.deepcopy(model.generation_config)
     nn.Module.to(made, device=model.device)
     return made.eval()
+
+
+@contextmanager
+def no_bar() -> Iterator[None]:
+    """No progress bar of transformers inside."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def relatives(model: PreTrainedModel) -> Iterator[tuple[PreTrainedModel | None, str]]:
