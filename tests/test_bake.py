@@ -260,6 +260,15 @@ def test_quantised_and_unloaded_models_are_refused(tiny, monkeypatch):
         bake(described, given, **SHORT)
 
 
+def test_code_of_others_is_refused():
+    class Own(transformers.LlamaForCausalLM):
+        pass
+
+    lm = load(Own(config("llama")), tokenizer=tokenizer())
+    with pytest.raises(ValueError, match=r"runs code of its own \(Own of test_bake\)"):
+        bake(lm, [Intervention(1, Add(draw(lm, 0)))], **SHORT)
+
+
 def test_a_result_that_is_not_the_same_is_not_given_out(tiny, monkeypatch):
     import workbench.bake as module
 

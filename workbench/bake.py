@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench import tracing
-from workbench.baked import Baked, Change, Check, compare, config_key, written
+from workbench.baked import CONFIG_KEY, Baked, Change, Check, compare, written
 from workbench.biases import Room, find_room
 from workbench.edit import check_lasting
 from workbench.layers import find_layers
@@ -107,7 +107,14 @@ class _Wanted:
 
 
 def check_bakeable(lm: LM) -> None:
-    """Raise ValueError for weights that cannot be changed: quantised, or not in memory."""
+    """Raise ValueError for weights that cannot be changed (quantised, not in memory), and for an
+    architecture that transformers alone would not load."""
+    if not type(lm.model).__module__.startswith("transformers."):
+        raise ValueError(
+            f"{lm.name!r} runs code of its own ({type(lm.model).__name__} of "
+            f"{type(lm.model).__module__}), so a checkpoint of it would not load with transformers "
+            "alone; keep the model edited: from workbench.edit import edit"
+        )
     quantised = getattr(lm.model, "quantization_method", None) or getattr(
         lm.model.config, "quantization_config", None
     )
@@ -125,7 +132,7 @@ def check_bakeable(lm: LM) -> None:
 
 def refuse_twice(lm: LM, changes: Sequence[Change]) -> None:
     """Raise ValueError where one of the changes is in the model's weights already."""
-    known = {each["sha256"]: each for each in getattr(lm.model.config, config_key, None) or ()}
+    known = {each["sha256"]: each for each in getattr(lm.model.config, CONFIG_KEY, None) or ()}
     for change in changes:
         old = known.get(change.sha256)
         if old is not None:
@@ -255,10 +262,12 @@ def _write(model: PreTrainedModel, wanted: _Wanted, rooms: Mapping[int | str, Ro
 
 
 def replace_weight(model: PreTrainedModel, name: str, change: Tensor) -> None:
-    """Put a new parameter, the old one plus a change that is added in float32, in its place."""
+    """Put a new parameter, the old one plus a change, in its place; half precision is rounded once,
+    after the sum."""
     owner, _, own = name.rpartition(".")
     module, old = model.get_submodule(owner), model.get_parameter(name)
-    new = (old.detach().float() + change.to(old.device)).to(old.dtype)
+    wide = torch.promote_types(old.dtype, torch.float32)
+    new = (old.detach().to(wide) + change.to(old.device, wide)).to(old.dtype)
     module.register_parameter(own, nn.Parameter(new, requires_grad=False))
 
 

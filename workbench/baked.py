@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from workbench.models import LM
 
 # Of a config, what says which changes are in the weights already.
-config_key = "baked"
+CONFIG_KEY = "baked"
 TOKENS = 64
 
 
@@ -110,9 +110,9 @@ class Baked:
     constants: Mapping[int, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        before = list(getattr(self.model.config, config_key, None) or ())
+        before = list(getattr(self.model.config, CONFIG_KEY, None) or ())
         new = [{**asdict(each), "base": self.base} for each in self.changes]
-        setattr(self.model.config, config_key, [*before, *new])
+        setattr(self.model.config, CONFIG_KEY, [*before, *new])
 
     def facts(self) -> dict[str, Any]:
         """All that the card says, as JSON values."""
