@@ -52,7 +52,7 @@ from workbench.wren import requests
 SEEDS, FOLDS = (1, 2, 3), tuple(range(requests.FOLDS))
 NAMES = ("texts", "gates", "readings", "alarms", "told", "odds", "strengths", "ways")
 CODE = (
-    "condition_checks", "condition_data", "condition_folds", "condition_point", "condition_search",
+    "condition_checks", "condition_folds", "condition_point", "condition_search",
     "conditional", "conditions", "confounds", "examples", "expressions", "extract", "fitting",
     "forms", "gates", "generate", "intervals", "logic", "logodds", "mean_streams", "methods",
     "multiples", "objectives", "odds", "pairs", "positions", "reading", "rules", "sampling",

@@ -25,8 +25,7 @@ REPEATS = 8
 
 def directions(streams: Floats, labels: ArrayLike, method: str = "logistic") -> list[Tensor]:
     """Of every layer of streams (N, L, D) the direction (D,) from the other class to the
-    condition's. Methods take pairs: both classes are repeated to one size, up to `REPEATS` times
-    the larger, so that every text of a class weighs the same, or nearly so.
+    condition's. Methods take pairs, so both classes are `repeated` to one size.
 
     method   one of `methods.METHODS`
     Raises ValueError as `check_labels`, for an unknown method, and as the method itself.
@@ -34,11 +33,16 @@ def directions(streams: Floats, labels: ArrayLike, method: str = "logistic") -> 
     inside = check_labels(labels, len(streams))
     if method not in METHODS:
         raise ValueError(f"no method {method!r}; there are {', '.join(METHODS)}")
-    sizes = int(inside.sum()), int((~inside).sum())
-    count = min(math.lcm(*sizes), REPEATS * max(sizes))
-    sides = (np.resize(np.flatnonzero(each), count) for each in (inside, ~inside))
-    one, other = (torch.from_numpy(streams[side]) for side in sides)
+    one, other = (torch.from_numpy(streams[side]) for side in repeated(inside))
     return [METHODS[method](one[:, i], other[:, i]).double() for i in range(streams.shape[1])]
+
+
+def repeated(labels: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
+    """Numbers of the texts of either class, repeated to one size up to `REPEATS` times the larger:
+    every text of a class as often as another, or nearly so."""
+    sizes = int(labels.sum()), int((~labels).sum())
+    count = min(math.lcm(*sizes), REPEATS * max(sizes))
+    return [np.resize(np.flatnonzero(side), count) for side in (labels, ~labels)]
 
 
 def cosines(streams: Floats, along: Sequence[Tensor]) -> Floats:
