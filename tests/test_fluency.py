@@ -81,6 +81,8 @@ def test_each_text_under_each_model_of_an_unsteered_run() -> None:
         assert found["delta_perplexity"][row] == pytest.approx(forth, rel=1e-3, abs=1e-3)
         symmetric = found["delta_perplexity_symmetric"][row]
         assert symmetric == pytest.approx((forth + back) / 2, rel=1e-3, abs=1e-3)
+        nats = math.log(expected[1] / expected[0] * expected[3] / expected[2]) / 2
+        assert found["delta_nats_symmetric"][row] == pytest.approx(nats, abs=1e-4)
 
 
 def test_the_same_model_on_both_sides_differs_by_nothing() -> None:

@@ -125,6 +125,21 @@ def test_a_question_held_twice_is_dealt_once() -> None:
         deal([twice, made_up(10)], support=6, **sizes)
 
 
+def test_questions_of_another_deal_are_left_out() -> None:
+    data = made_up(6)
+    taken = [item.input for item in data.items[:4]]
+    sizes = {"icl_examples": 0, "evaluation_size": 0, "without": taken}
+    assert set(deal([data], support=2, **sizes).extraction) == {(4,), (5,)}
+    with pytest.raises(ValueError, match="'A' hold 2, enough for 2 prompts"):
+        deal([data], support=3, **sizes)
+
+
+def test_a_hash_names_what_is_said() -> None:
+    assert made_up(3).hash == made_up(3).hash != made_up(4).hash
+    assert made_up(3).hash != made_up(3, instruction="Reply.").hash
+    assert made_up(4).head(3).hash == made_up(3).hash
+
+
 def test_counts_that_do_not_fit_are_refused() -> None:
     message = "30 prompts for extraction and 50 for evaluation, each of 4 examples .* need 400"
     with pytest.raises(ValueError, match=message):

@@ -11,10 +11,11 @@ such data sets, one that shows a property and one that shows its opposite, make 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,16 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    @property
+    def hash(self) -> str:
+        """16 hexadecimal digits that name what the data set says, whatever it is called."""
+        said = [self.instruction, *((each.input, each.output) for each in self.items)]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+
+    def head(self, count: int) -> Examples:
+        """The first `count` examples, all where there are fewer."""
+        return replace(self, items=self.items[:count])
 
 
 @dataclass(frozen=True)
@@ -132,6 +143,7 @@ def deal(
     support: int = 30,
     evaluation_size: int = 50,
     seed: int = 0,
+    without: Collection[str] = (),
 ) -> Dealt:
     """Deal examples out to prompts, each once: no question is in two prompts, or twice in one.
 
@@ -140,13 +152,14 @@ def deal(
     icl_examples     k, the examples of each prompt; 0 leaves the question alone
     support          prompts that deltas are made from
     evaluation_size  prompts that a result is reported on; none of the others' examples is theirs
+    without          questions that are not dealt: those of another deal
 
     A question that a data set holds twice is dealt once. Raises ValueError for data sets of
     different lengths, counts out of range, and more prompts than the data hold.
     """
     counts = _check_sizes(sets, icl_examples, support, evaluation_size)
     each = icl_examples + 1
-    distinct = _distinct(sets)
+    distinct = _distinct(sets, without)
     needed = each * sum(counts)
     if needed > len(distinct):
         held = len(distinct) // each
@@ -179,9 +192,9 @@ def _check_sizes(
     return counts
 
 
-def _distinct(sets: Sequence[Examples]) -> list[int]:
-    """Indices whose question no earlier one has, in any of the sets."""
-    seen: list[set[str]] = [set() for _ in sets]
+def _distinct(sets: Sequence[Examples], without: Collection[str]) -> list[int]:
+    """Indices whose question no earlier one has, in any of the sets, nor those left out."""
+    seen = [{text.strip() for text in without} for _ in sets]
     kept = []
     for index in range(len(sets[0])):
         asked = [each.items[index].input.strip() for each in sets]
