@@ -134,6 +134,15 @@ def test_questions_of_another_deal_are_left_out() -> None:
         deal([data], support=3, **sizes)
 
 
+def test_a_question_of_two_sets_at_different_places_is_dealt_once() -> None:
+    data = made_up(6)
+    other = Examples(data.items[::-1], name="other")
+    sizes = {"icl_examples": 0, "evaluation_size": 0}
+    assert set(deal([data, other], support=3, **sizes).extraction) == {(0,), (1,), (2,)}
+    with pytest.raises(ValueError, match="hold 3, enough for 3 prompts"):
+        deal([data, other], support=4, **sizes)
+
+
 def test_a_hash_names_what_is_said() -> None:
     assert made_up(3).hash == made_up(3).hash != made_up(4).hash
     assert made_up(3).hash != made_up(3, instruction="Reply.").hash

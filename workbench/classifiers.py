@@ -18,7 +18,8 @@ def classifier(
 
     model  a path or hub id, or a text-classification pipeline of transformers
 
-    What a model has no room for is cut from a text's end. Raises ValueError for a label that the
+    What a model has no room for is cut from a text's end; a text that says nothing is in no class,
+    and gets NaN. Raises ValueError for a label that the
     model does not have, and OSError for a model that is not there.
     """
     if isinstance(model, str):
@@ -30,12 +31,14 @@ def classifier(
         raise ValueError(f"label {label!r} is not one of the model's: {', '.join(known)}")
 
     def judge(written: Sequence[Written]) -> pd.DataFrame:
-        texts = list(dict.fromkeys(each.text for each in written))
+        texts = list(dict.fromkeys(each.text for each in written if each.text.strip()))
         asked = model(texts, top_k=None, truncation=True) if texts else []
         found = {
             text: next(each["score"] for each in scores if each["label"] == label)
             for text, scores in zip(texts, asked, strict=True)
         }
-        return pd.DataFrame({"probability": [found[each.text] for each in written]}, dtype=float)
+        return pd.DataFrame(
+            {"probability": [found.get(each.text) for each in written]}, dtype=float
+        )
 
     return judge

@@ -193,15 +193,14 @@ def _check_sizes(
 
 
 def _distinct(sets: Sequence[Examples], without: Collection[str]) -> list[int]:
-    """Indices whose question no earlier one has, in any of the sets, nor those left out."""
-    seen = [{text.strip() for text in without} for _ in sets]
+    """Indices whose questions stand at no earlier one, in any of the sets, nor are left out."""
+    seen = {text.strip() for text in without}
     kept = []
     for index in range(len(sets[0])):
-        asked = [each.items[index].input.strip() for each in sets]
-        if not any(text in before for text, before in zip(asked, seen, strict=True)):
+        asked = {each.items[index].input.strip() for each in sets}
+        if not asked & seen:
             kept.append(index)
-            for text, before in zip(asked, seen, strict=True):
-                before.add(text)
+            seen |= asked
     return kept
 
 
