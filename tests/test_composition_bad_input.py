@@ -12,7 +12,7 @@ from workbench import composition
 from workbench.composition import Same, compose
 from workbench.deltas import StepDeltas, step_deltas
 from workbench.models import LM
-from workbench.schedules import Budget, Dynamic, Fixed, Schedule, likely_kl, most_likely
+from workbench.schedules import Budget, Dynamic, Fixed, Schedule, Start, likely_kl, most_likely
 from workbench.updates import Add, Intervention
 
 STEPS = 4
@@ -53,11 +53,14 @@ def test_properties_of_other_steps_and_layers_are_as_if_zero_elsewhere(schedule:
 
 
 def test_a_property_that_has_ended_adds_nothing_more() -> None:
-    """A schedule that looks finds no difference then, and asks for none."""
+    """Whatever its schedule still says: what it did before is seen in the text so far."""
     lm = build("llama")
     short = {"short": random_deltas(lm, 1, steps=1)}
-    made = compose(lm, PROMPTS, short, {"short": Dynamic(0.6)}, new_tokens=1)
-    assert (made.coefficients["short"] > 0).all()
+    made = compose(lm, PROMPTS, short, {"short": Fixed(2.0)}, new_tokens=STEPS)
+    once = compose(lm, PROMPTS, short, {"short": Start(2.0)}, new_tokens=STEPS)
+    assert made.texts == once.texts
+    torch.testing.assert_close(made.logprobs, once.logprobs, equal_nan=True)
+    assert made.coefficients["short"][0, 1] == 2.0
 
 
 def of_another_model() -> Mapping[str, object]:

@@ -159,9 +159,21 @@ def test_the_published_prompts_show_one_example_fewer() -> None:
     assert arranged.dealt["ITA"].evaluation == ((0, 2), (3, 5))
     for prompt in arranged.shown.prompts:
         assert prompt.text.count("yes so") == 2  # instruction and one example
-    found = compose_study(lm, ONE, settings=Settings(**SMALL, alphas=(1.0,), top_p=(0.5,),
-                          compat=True))  # fmt: skip
-    assert len(found.questions) == 2
+
+
+def test_the_published_kl_is_divided_by_the_likely_tokens() -> None:
+    lm = build("llama")
+    given = Settings(**{**SMALL, "icl_examples": 2}, alphas=(1.0,), top_p=(0.5,), compat=True)
+    traces = compose_study(lm, ONE, settings=given).traces()
+    arranged = arrange(lm, ONE, None, None, given)
+    deltas = {"ITA": step_deltas(lm, *arranged.contrasts["ITA"], steps=2)}
+    made = compose(lm, arranged.alone, deltas, {"ITA": Dynamic(0.5)}, new_tokens=2)
+    wanted = made.coefficients["ITA"]
+    own = traces[traces["strategy"] == "dynamic_p0.5"]["coefficient"].tolist()
+    assert own == pytest.approx(wanted[~wanted.isnan()].tolist(), abs=1e-6)
+    other = {"ITA": Dynamic(0.5, per_token=False)}
+    paper = compose(lm, arranged.alone, deltas, other, new_tokens=2).coefficients["ITA"]
+    assert not torch.allclose(paper.nan_to_num(0), wanted.nan_to_num(0))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from outside import SHARED
 from run_cli import command, tiny_folder
 
-from workbench.composed_results import load_results
+from workbench.composed_results import Results, load_results, save_results
 from workbench.runs import composing
 
 WORDS = ("cat", "dog", "sun", "sea", "red", "big", "box", "day")
@@ -142,7 +142,8 @@ def test_eight_bits_need_what_is_not_here(data: Path, monkeypatch) -> None:
     [
         ([], 2, "nothing to judge by"),
         (["--lang_to_eval", "zh-cn"], 2, "language 'zh-cn' is not one of"),
-        (["--evaluator_model_name", "x"], 2, "--evaluator_model_name and --label: give both"),
+        (["--evaluator_model_name", "x"], 2, "give it with --label or --trait"),
+        (["--label", "formal"], 2, "give it with --label or --trait"),
         (["--evaluator_model_name", "./nowhere", "--label", "formal"], 2, "nowhere"),
         (["--lang_to_eval", "it"], 1, "no file at"),
     ],
@@ -153,6 +154,17 @@ def test_judging_what_cannot_be(
     ran = command("eval_all", "--results_json", tmp_path / "none.json", *options)
     assert ran.status == status
     assert message in ran.said
+
+
+def test_a_language_model_judges(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    asked = {"prompt": "Q: a\nA:", "output": {"icl": "yes it is so", "no_icl": ""}}
+    save_results(Results([asked]), path)
+    model = ["--evaluator_model_name", tiny_folder(), "--trait", "kindness"]
+    ran = command("eval_all", "--results_json", path, *model)
+    assert ran.status == 0, ran.said
+    assert "task_trait" in ran.said
+    assert {"task_trait", "task_coherence", "task_status"} <= set(load_results(path).frame())
 
 
 def test_help_names_the_published_options() -> None:

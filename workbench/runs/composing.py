@@ -6,6 +6,7 @@ Options have the published names (https://github.com/DanielSc4/Dynamic-Activatio
 from __future__ import annotations
 
 import importlib.util
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -174,11 +175,15 @@ def eval_all(
         str | None,
         typer.Option(
             "--evaluator_model_name",
-            help="A text classifier, such as one of formality: a path or a hub id.",
+            help="A text classifier, with --label, or a language model, with --trait: a path or a "
+            "hub id.",
         ),
     ] = None,
     label: Annotated[
-        str | None, typer.Option("--label", help="Which of its labels to look for.")
+        str | None, typer.Option("--label", help="Which label of the classifier to look for.")
+    ] = None,
+    trait: Annotated[
+        str | None, typer.Option("--trait", help="What the language model is to look for.")
     ] = None,
 ) -> None:
     """Judge the texts of a results file, again if they were judged before; texts stay as they are.
@@ -187,13 +192,15 @@ def eval_all(
 
         workbench eval_all --results_json F --evaluator_model_name C --label formal
 
+        workbench eval_all --results_json F --evaluator_model_name M --trait "unsafe advice"
+
     Other judges, and translation before them: `workbench.composed_results.judge_again`. Exit status
     as of compose.
     """
     judges: dict[str, TextJudge] = {}
     try:
-        if (evaluator_model_name is None) != (label is None):
-            raise ValueError("--evaluator_model_name and --label: give both or none")
+        if (evaluator_model_name is not None) != ((label is None) != (trait is None)):
+            raise ValueError("--evaluator_model_name: give it with --label or --trait, one of them")
         if lang_to_eval is not None:
             from workbench.language import speaks
 
@@ -202,6 +209,12 @@ def eval_all(
             from workbench.classifiers import classifier
 
             judges["task"] = classifier(evaluator_model_name, label)
+        if evaluator_model_name is not None and trait is not None:
+            from workbench.judges import LocalJudge
+
+            judges["task"] = partial(
+                LocalJudge(_load(evaluator_model_name, None, False)), trait=trait
+            )
         if not judges:
             raise ValueError("nothing to judge by: give --lang_to_eval or --evaluator_model_name")
     except (ValueError, OSError, ImportError) as error:
@@ -218,7 +231,7 @@ def eval_all(
 
 
 def _is_score(column: str, judges: dict[str, TextJudge]) -> bool:
-    return any(column == f"{name}_probability" for name in judges)
+    return column in {f"{name}_{what}" for name in judges for what in ("probability", "trait")}
 
 
 def _load(name: str, device: str | None, load_in_8bit: bool) -> LM:
