@@ -51,7 +51,7 @@ def composed() -> Results:
 def test_strategies_of_one_property(single: Results) -> None:
     frame = single.frame()
     names = ["no_icl", "icl", *(f"{kind}_{alpha}" for kind in ("start", "fixed", "dim")
-             for alpha in (0.0, 1.0)), "dynamic_p0.5"]  # fmt: skip
+             for alpha in (0.0, 1.0)), "dynamic_p0.5", "dynamic_per_token_p0.5"]  # fmt: skip
     assert frame["strategy"].tolist() == names * 2
     assert frame["prompt"].nunique() == 2
     by_strategy = frame.groupby("strategy")["text"].agg(list)
@@ -71,6 +71,7 @@ def test_its_texts_are_those_of_its_parts(single: Results) -> None:
     frame, traces = single.frame(), single.traces()
     for name, schedule in {
         "fixed_1.0": Fixed(1.0), "dynamic_p0.5": Dynamic(0.5, per_token=False),
+        "dynamic_per_token_p0.5": Dynamic(0.5),
     }.items():  # fmt: skip
         made = compose(lm, alone, deltas, {"ITA": schedule}, new_tokens=2)
         expected = [text.strip() for text in made.texts]
@@ -102,8 +103,10 @@ def test_published_values_by_default(single: Results) -> None:
         values = torch.ones(1, 3, build("llama").heads_width(0))
         own = composition_study.StepDeltas(values, (0, 1, 2))
         named = dict.fromkeys(("a", "b")[: count + 1], own)
-        found = [each.name for each in composition_study._strategies(named, Settings())]
-        assert len(found) == 3 * len(alphas) ** (count + 1) + len(shares)
+        for compat in (False, True):
+            found = list(composition_study._strategies(named, Settings(compat=compat)))
+            assert len({each.name for each in found}) == len(found)
+            assert len(found) == 3 * len(alphas) ** (count + 1) + len(shares) * (2 - compat)
 
 
 def test_what_it_was_made_with_is_kept(single: Results, tmp_path) -> None:
@@ -224,7 +227,7 @@ def test_texts_that_all_end_at_once_are_refused(monkeypatch) -> None:
     found = compose_study(lm, ONE, settings=settings).frame()
     assert (found["text"] == "").all()
     assert (found["finish"] == "end").all()
-    assert found["delta_perplexity"].notna().sum() == 2 * 4
+    assert found["delta_perplexity"].notna().sum() == 2 * 5
 
 
 def test_italian_comes_out_of_examples_in_italian() -> None:

@@ -55,10 +55,16 @@ def compose_study(
     together  a data set that shows both, item by item that of `first` (its translation, say); by
               default examples of both come by turns
 
-    Strategies, by name: `no_icl` and `icl`, unsteered, alone and behind examples (of both
-    properties); `start_<alpha>`, `fixed_<alpha>`, `dim_<alpha>` and `dynamic_p<p>`; of two
-    properties `fixed_<alpha>_<alpha>` and so on, and `manual_…`: one delta of a contrast that shows
-    both, in place of two. Texts end where the model asks itself the next question.
+    Strategies, by name; each but the first two is measured by `fluency`:
+
+        no_icl, icl               unsteered, alone and behind examples (of both properties)
+        start_<a>, fixed_<a>, dim_<a>   a coefficient, of two properties two: fixed_<a>_<a>
+        dynamic_p<p>              by the paper's KL
+        dynamic_per_token_p<p>    by it over the number of likely tokens, as the published code
+                                  does; with compat that one alone, as dynamic_p<p>
+        manual_…                  one delta of a contrast that shows both, in place of two
+
+    Texts end where the model asks itself the next question.
 
     Raises ValueError before the model runs for settings out of range, more examples than the data
     hold, data sets that do not belong together, and prompts that do not fit the model's context.
@@ -104,16 +110,19 @@ def _strategies(deltas: Mapping[str, StepDeltas], given: Settings) -> Iterator[_
         for values in product(alphas, repeat=len(own)):
             chosen = {name: schedule(value) for name, value in zip(own, values, strict=True)}
             yield _Strategy("_".join([kind, *map(str, values)]), own, chosen)
-    for share in shares:
-        dynamic = Dynamic(share, per_token=given.compat)
-        yield _Strategy(f"dynamic_p{share}", own, dict.fromkeys(own, dynamic))
+    kinds = {"dynamic": given.compat} | ({} if given.compat else {"dynamic_per_token": True})
+    dynamic = {
+        f"{kind}_p{share}": Dynamic(share, per_token=per_token)
+        for kind, per_token in kinds.items()
+        for share in shares
+    }
+    for name, schedule in dynamic.items():
+        yield _Strategy(name, own, dict.fromkeys(own, schedule))
     if MANUAL in deltas:
         one = {MANUAL: deltas[MANUAL]}
-        for alpha in alphas:
-            yield _Strategy(f"{MANUAL}_fixed_{alpha}", one, {MANUAL: Fixed(alpha)})
-        for share in shares:
-            dynamic = Dynamic(share, per_token=given.compat)
-            yield _Strategy(f"{MANUAL}_dynamic_p{share}", one, {MANUAL: dynamic})
+        fixed = {f"fixed_{alpha}": Fixed(alpha) for alpha in alphas}
+        for name, schedule in (fixed | dynamic).items():
+            yield _Strategy(f"{MANUAL}_{name}", one, {MANUAL: schedule})
 
 
 def _keep(
