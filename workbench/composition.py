@@ -24,7 +24,7 @@ from workbench.distributions import precise
 from workbench.generate import end_ids, text_lengths
 from workbench.sampling import Chooser, Sampling, check_sampling, check_streams
 from workbench.schedules import Schedule, Seen, kl
-from workbench.steering import Plan, check_fits, place
+from workbench.steering import Plan, check_fits, check_layer, place
 from workbench.tokens import Batch, Prompt, pad_id, to_batch
 from workbench.updates import AnyUpdate, Intervention, Place, per_row
 
@@ -122,8 +122,10 @@ def compose(
     forced       (B, N) ids that are written whatever the model would choose: their
                  log-probabilities are those of a text under the composed model
 
-    Nothing is added before the last token of a prompt. Raises ValueError for names that differ, no
-    properties, an update that does not fit the model, and as `generate`.
+    Nothing is added before the last token of a prompt. Properties may differ in steps and layers:
+    one that has ended, or knows nothing of a layer, adds nothing there. Raises ValueError for names
+    that differ, no properties, a layer out of range, an update that does not fit the model or was
+    made on another, and as `generate`.
     """
     if not properties or set(properties) != set(schedules):
         raise ValueError(
@@ -134,6 +136,7 @@ def compose(
     batch = to_batch(lm, prompts, new_tokens=new_tokens)
     for each in properties.values():
         for at, update, _ in each.at(0):
+            check_layer(lm, at.layer)
             check_fits(lm, update, at)
     rows = len(batch)
     chosen = tuple(range(rows)) if streams is None else check_streams(streams, rows)
