@@ -116,9 +116,7 @@ def test_what_makes_no_sense_is_refused() -> None:
         RemoveDirection(torch.ones(2), torch.tensor([math.nan, 0]))
     with pytest.raises(ValueError, match=r"share has shape \(3,\); give \(2,\) or \(rows, 2\)"):
         Replace(torch.ones(2), torch.ones(3))
-    with pytest.raises(
-        ValueError, match=r"belongs to a batch of .2, 5. tokens, not to .2, 1."
-    ):
+    with pytest.raises(ValueError, match=r"belongs to a batch of .2, 5. tokens, not to .2, 1."):
         Replace(torch.ones(2, 5, 3))(torch.ones(2, 1, 3), torch.ones(2, 1, 1))
     for kind in (RemoveDirection, Turn):
         with pytest.raises(ValueError, match="has length 0"):
