@@ -23,7 +23,7 @@ from workbench.positions import Positions, last, select
 from workbench.steering import Plan, check_layer, last_step, place, plan
 from workbench.streams import Activations, Kept, model_inputs, model_parameters
 from workbench.tokens import Batch, Prompt, to_batch
-from workbench.updates import Intervention, Place, steer
+from workbench.updates import Intervention, Place, Site, steer
 from workbench.visits import Watcher, modules, visit, visit_all, visit_input, visit_projection
 
 if TYPE_CHECKING:
@@ -206,14 +206,15 @@ def activations(
     layers: Sequence[int],
     positions: Positions = last,
     *,
-    site: Literal["residual", "heads"] = "residual",
+    site: Site = "residual",
     norms: bool = False,
     interventions: Sequence[Intervention] = (),
     remote: Remote = False,
 ) -> Activations:
     """The residual stream after each of `layers`, at the tokens that `positions` touches; the layer
-    EMBEDDINGS is the stream before the first block. With the site "heads", what the attention's
-    output projection reads there, of all heads side by side.
+    EMBEDDINGS is the stream before the first block. At another site: what the attention's output
+    projection reads, of all heads side by side ("heads"), or what it ("attention") or the MLP's
+    down-projection ("mlp") writes.
 
     One forward, stopped after the last layer that is read: no later block and no logits are
     computed. The streams include the effect of interventions at the same and earlier layers. They
@@ -243,10 +244,9 @@ def activations(
         with lm.traced.trace(**inputs, remote=remote) as tracer:
             values, lengths = save({}), save({})
             for at in visits:
-                if at.site == "mlp":
-                    visit_projection(envoys[at], before[at], width)
-                    continue
-                if at.site == "heads":
+                if at.site in ("attention", "mlp"):
+                    hidden = visit_projection(envoys[at], before.get(at, []), width, count)
+                elif at.site == "heads":
                     hidden = visit_input(envoys[at], before.get(at, []), width, count)
                 elif at.layer == EMBEDDINGS:
                     hidden = first.input

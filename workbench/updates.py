@@ -24,11 +24,13 @@ Coefficient: TypeAlias = float | Tensor | Callable[[int], float | Tensor]
 
 # Where an update reads and writes. "residual": it reads and writes the residual stream after a
 # block. "heads": it reads and writes what the attention's output projection reads, all heads side
-# by side (…, H d). "mlp": it reads the input of the block's MLP down-projection (…, I) and writes
-# its output (…, D), before any norm that follows: there m (dW x + db) is a change of the weights
-# themselves.
-Site: TypeAlias = Literal["residual", "mlp", "heads"]
-SITES: tuple[Site, ...] = ("heads", "mlp", "residual")  # in the order in which a block passes them
+# by side (…, H d). "attention": it reads the same, and writes the output (…, D) of that projection.
+# "mlp": it reads the input of the block's MLP down-projection (…, I) and writes its output (…, D).
+# Both outputs are those before any norm that follows: there m (dW x + db) is a change of the
+# weights themselves.
+Site: TypeAlias = Literal["residual", "mlp", "attention", "heads"]
+# In the order in which a block passes them.
+SITES: tuple[Site, ...] = ("heads", "attention", "mlp", "residual")
 
 
 class Place(NamedTuple):
@@ -139,8 +141,8 @@ class Function:
 class Intervention:
     """One update at one layer: at a site of block `layer` (0-based), on the tokens of `positions`.
 
-    The site is the block's output, the residual stream, its MLP's down-projection, or the input of
-    its attention's output projection (see `Site`).
+    The site is the block's output, the residual stream, its MLP's down-projection, or the input or
+    output of its attention's output projection (see `Site`).
     The update may be a plain function (hidden, scale) -> hidden: it is then taken to fit any model.
     The coefficient is a number, a tensor with one number per batch row, or a function of the step
     that returns either. Raises ValueError for one that is not finite, for something that is no
