@@ -1,0 +1,66 @@
+"""What a notebook shows of composition on any model: examples made of contrast pairs, and
+coefficients token by token.
+
+A query stands behind other queries with answers: the positive ones of their pairs, or the negative.
+What wren's language offers beside is in `composition_data`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from random import Random
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from workbench.composition import Property, compose
+from workbench.pairs import Pairs
+from workbench.schedules import Schedule
+from workbench.tokens import Prompt
+
+if TYPE_CHECKING:
+    from workbench.models import LM
+
+
+def shown_by_pairs(
+    pairs: Pairs, count: int, seed: int, *, shots: int = 2
+) -> tuple[list[str], list[str]]:
+    """So many prompts of pairs behind `shots` answered ones, positively and negatively: the same
+    draws on both sides.
+
+    Raises ValueError for chats, and for fewer pairs than a prompt takes.
+    """
+    texts = [pair for pair in pairs if isinstance(pair.prompt, str)]
+    if len(texts) < len(pairs):
+        raise ValueError(f"{pairs.name!r} holds chats; examples are shown to a model as texts")
+    if len(texts) <= shots:
+        raise ValueError(f"{pairs.name!r} has {len(texts)} pairs; give more than {shots}")
+    rng = Random(f"composition {pairs.name} {seed}")
+    sides: tuple[list[str], list[str]] = ([], [])
+    for _ in range(count):
+        *before, query = rng.sample(texts, shots + 1)
+        for side, answers in zip(sides, zip(*(pair.full for pair in before), strict=True),
+                                 strict=True):  # fmt: skip
+            side.append("\n".join([*answers, str(query.prompt)]))
+    return sides
+
+
+def over_text(
+    lm: LM,
+    prompt: Prompt,
+    properties: Mapping[str, Property],
+    schedules: Mapping[str, Schedule],
+    *,
+    new_tokens: int,
+) -> pd.DataFrame:
+    """What `figures.coefficients_over_text` draws: a prompt continued under each schedule, the same
+    for all properties. One row per `schedule`, `property` and `step`, with `coefficient` and the
+    token's `text`."""
+    parts = []
+    for name, schedule in schedules.items():
+        same = dict.fromkeys(properties, schedule)
+        found = compose(lm, [prompt], properties, same, new_tokens=new_tokens).frame()
+        text = [lm.tokenizer.decode([token]) for token in found["token"]]
+        parts.append(found.assign(schedule=name, text=text))
+    whole = pd.concat(parts, ignore_index=True)
+    return whole[["schedule", "property", "step", "text", "coefficient"]]
