@@ -38,6 +38,7 @@ _POINTS = {
     "in-context examples": (GREY, "x-thin-open"),
     "fixed, a pair": (INK, "circle-open"),
     "dynamic, as published": (VERMILLION, "cross"),
+    "dynamic, scaled, divided": (BLUE, "circle-open"),
 }
 _PANEL, _SMALL = 190, 150  # pixels of height
 
@@ -187,17 +188,18 @@ def coefficients_over_text(frame: pd.DataFrame, *, title: str = "") -> go.Figure
         rows=len(schedules),
         cols=1,
         subplot_titles=[html.escape(each) for each in schedules],
-        vertical_spacing=0.42 / len(schedules),
+        vertical_spacing=0.46 / len(schedules),
     )
     for row, schedule in enumerate(schedules, 1):
         mine = frame[frame["schedule"] == schedule]
-        for name, own in mine.groupby("property", sort=False):
+        for place, (name, own) in enumerate(mine.groupby("property", sort=False)):
+            thick = 3.2 if place == 0 else 1.2  # seen where the next lies upon it
             figure.add_scatter(
                 x=own["step"],
                 y=own["coefficient"],
                 mode="lines+markers",
-                line={"color": colors[name], "width": 1.4, "shape": "hvh"},
-                marker={"color": colors[name], "size": 5},
+                line={"color": colors[name], "width": thick, "shape": "hvh"},
+                marker={"color": colors[name], "size": 4 + thick},
                 name=html.escape(str(name)),
                 legendgroup=str(name),
                 showlegend=row == 1,

@@ -145,7 +145,7 @@ def drawn_equal(texts: pd.DataFrame) -> pd.DataFrame:
     """What `figures.composed_equal_kl` draws."""
     found = equal_kl(texts)
     kept = [name for name in WORDS if name not in (*PROMPTS, *FIXED, "scaled, by p")]
-    words = {**WORDS, "dynamic, undivided": WORDS["dynamic"], "scaled, divided": WORDS["scaled"]}
+    words = {**WORDS, "dynamic, undivided": WORDS["dynamic"]}
     found = found[found["schedule"].isin(kept)].dropna(subset=["both"])
     return found.assign(
         schedule=found["schedule"].map(words), panel="language × " + found["second"]
