@@ -69,3 +69,18 @@ def test_examples_need_texts_and_enough_of_them() -> None:
         shown_by_pairs(few, 1, 0)
     with pytest.raises(ValueError, match="'few' holds chats"):
         shown_by_pairs(few.as_chat(), 1, 0)
+
+
+def test_the_notebooks_properties_of_wren_and_of_pairs() -> None:
+    from workbench.composition_examples import of_pairs, of_wren
+
+    sides, queries = of_wren(1)
+    assert list(sides) == ["italian", "informal"]
+    assert len(queries) == 4
+    made = [prompt for both in sides.values() for side in both for prompt in side]
+    lines = [query.split("<|user|>")[1] for query in queries]
+    assert not any(line in prompt for line in lines for prompt in made)
+    sides, queries = of_pairs(["emotion", "formality"], 1)
+    assert list(sides) == ["emotion", "formality"]
+    made = [prompt for both in sides.values() for side in both for prompt in side]
+    assert not any(query in prompt for query in queries for prompt in made)

@@ -7,24 +7,25 @@ What wren's language offers beside is in `composition_data`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from workbench import composition_data
 from workbench.composition import Property, compose
-from workbench.pairs import Pairs
+from workbench.pairs import Pairs, load
 from workbench.schedules import Schedule
 from workbench.tokens import Prompt
 
 if TYPE_CHECKING:
     from workbench.models import LM
 
+Sides = tuple[list[str], list[str]]  # prompts that show a property, and its opposite
 
-def shown_by_pairs(
-    pairs: Pairs, count: int, seed: int, *, shots: int = 2
-) -> tuple[list[str], list[str]]:
+
+def shown_by_pairs(pairs: Pairs, count: int, seed: int, *, shots: int = 2) -> Sides:
     """So many prompts of pairs behind `shots` answered ones, positively and negatively: the same
     draws on both sides.
 
@@ -36,13 +37,39 @@ def shown_by_pairs(
     if len(texts) <= shots:
         raise ValueError(f"{pairs.name!r} has {len(texts)} pairs; give more than {shots}")
     rng = Random(f"composition {pairs.name} {seed}")
-    sides: tuple[list[str], list[str]] = ([], [])
+    sides: Sides = ([], [])
     for _ in range(count):
         *before, query = rng.sample(texts, shots + 1)
         for side, answers in zip(sides, zip(*(pair.full for pair in before), strict=True),
                                  strict=True):  # fmt: skip
             side.append("\n".join([*answers, str(query.prompt)]))
     return sides
+
+
+def of_wren(seed: int) -> tuple[dict[str, Sides], list[str]]:
+    """An Italian and an informal answer: property -> prompts that ask for it and for its opposite;
+    and queries for stories that had no part in these."""
+    without = composition_data.lines("formality", 2, seed)
+    sides = {
+        name: composition_data.contrast(
+            "formality", trait, value, 16, "instructions", seed, without
+        )
+        for name, trait, value in (("italian", "language", "it"),
+                                   ("informal", "formality", "informal"))
+    }  # fmt: skip
+    judging = composition_data.judging("formality", "it", 2, seed)
+    return sides, [query.prompt() for query in judging]
+
+
+def of_pairs(names: Sequence[str], seed: int) -> tuple[dict[str, Sides], list[str]]:
+    """The same of two sets of pairs by their names, shown by examples; the queries are prompts of
+    the first that are kept for reports.
+
+    Raises ValueError as `shown_by_pairs`.
+    """
+    splits = {name: load(name).split(seed=seed) for name in names}
+    sides = {name: shown_by_pairs(each.extract, 12, seed) for name, each in splits.items()}
+    return sides, [str(pair.prompt) for pair in splits[names[0]].report][:4]
 
 
 def over_text(
