@@ -19,9 +19,9 @@ def study(
     """The script with few queries, strengths and tokens."""
     cases, module = benchmark_script("composition_cases"), benchmark_script("study_composition")
     monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
-    small = {"TOKENS": 16, "MAKING": 2, "JUDGING": 1, "LANGUAGES": ("it", "fr"), "STARTS": (1.0,),
-             "FIXED": (0.3, 0.6), "THREE": (0.3, 0.4), "DIMINISHING": (0.5,), "SCALED": (0.5,),
-             "TOP_P": (0.5,), "BOUNDS": (0.4,), "NATS": (5.0,)}  # fmt: skip
+    small = {"TOKENS": 12, "MAKING": 2, "JUDGING": 1, "LANGUAGES": ("it",),
+             "SECONDS": ("formality",), "STARTS": (1.0,), "FIXED": (0.3, 0.6),
+             "THREE": (0.3, 0.4), "DIMINISHING": (0.5,), "SCALED": (0.5,), "TOP_P": (0.5,), "BOUNDS": (0.4,), "NATS": (5.0,)}  # fmt: skip
     for name, value in small.items():
         monkeypatch.setattr(cases, name, value)
     return module
@@ -34,7 +34,7 @@ def test_a_small_study_from_start_to_end(study: Any, tmp_path: Path, capsys: Any
         for name in study.NAMES
     }
     texts = found["texts"]
-    assert set(texts["second"]) == {"formality", "refusal"}
+    assert set(texts["second"]) == {"formality"}
     assert set(texts["form"]) == {"per step", "averaged", "none"}
     one = texts[texts["schedule"] == "none"]
     assert one["kl"].abs().max() < 1e-6
@@ -42,6 +42,7 @@ def test_a_small_study_from_start_to_end(study: Any, tmp_path: Path, capsys: Any
     asked = texts[texts["schedule"] == "instructions"]
     assert asked["surprise"].mean() < one["surprise"].mean()
     assert set(findings.curves(texts)["schedule"]) == set(findings.WORDS)
+    assert "language × formality" in findings.verdict(texts)
     assert set(found["choices"]["source"]) == {"instructions", "examples"}
     capsys.readouterr()
     study.main(["--seeds", "1", "--directory", str(tmp_path)])

@@ -178,12 +178,13 @@ def shown_equal(texts: pd.DataFrame) -> pd.DataFrame:
 
 def chosen(texts: pd.DataFrame, names: Sequence[str], by: str = "both") -> pd.DataFrame:
     """The texts of a family, each seed's at the setting that had the most of `by` on the other
-    seeds (of equals the most coherent). `texts` as `marked` gives them."""
+    seeds (of equals the most coherent); one seed alone chooses its own. `texts` as `marked` gives
+    them."""
     mine = texts[texts["schedule"].isin(names)]
     parts = []
     for _, own in mine.groupby(["second", "form"]):
         for seed in sorted(set(own["seed"])):
-            others = own[own["seed"] != seed]
+            others = own[(own["seed"] != seed) | (own["seed"].nunique() == 1)]
             means = others.groupby(_SETTING)[[by, "coherence"]].mean().round(9)
             best = means.sort_values([by, "coherence"], ascending=False).index[0]
             at = own[own["seed"] == seed].set_index(_SETTING)
