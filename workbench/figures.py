@@ -5,6 +5,12 @@ Every function takes a tidy frame first and plain values by keyword, and notes i
 nothing of models, files or notebooks. Text from a model is escaped on the way in.
 """
 
+from workbench.composition_figures import (
+    coefficients_over_text,
+    composed_equal_kl,
+    composed_tradeoffs,
+    step_forms,
+)
 from workbench.condition_figures import (
     class_planes,
     gate_curves,
@@ -40,7 +46,10 @@ from workbench.training_figures import loss_curves
 __all__ = [
     "across_vectors",
     "class_planes",
+    "coefficients_over_text",
     "component_map",
+    "composed_equal_kl",
+    "composed_tradeoffs",
     "cosine_map",
     "distance_by_form",
     "distance_by_layer",
@@ -69,6 +78,7 @@ __all__ = [
     "separation",
     "similarity_histograms",
     "slopes_by_layer",
+    "step_forms",
     "survival_map",
     "sweep_curves",
     "token_bars",

@@ -36,10 +36,11 @@ class Seen:
 
 class Schedule(Protocol):
     """A coefficient (B,) for every row at a step of `steps`; `probe` is the coefficient at which
-    the property is looked at alone, None where the schedule looks at nothing."""
+    the property is looked at alone, one number or one a row (B,), None where the schedule looks at
+    nothing."""
 
     @property
-    def probe(self) -> float | None: ...
+    def probe(self) -> float | Tensor | None: ...
 
     def __call__(self, step: int, steps: int, seen: Seen | None) -> float | Tensor: ...
 
@@ -168,7 +169,7 @@ class Bounded:
     bound: Callable[[int], float | Tensor]
 
     @property
-    def probe(self) -> float | None:
+    def probe(self) -> float | Tensor | None:
         return self.schedule.probe
 
     def __call__(self, step: int, steps: int, seen: Seen | None) -> Tensor:
