@@ -31,6 +31,8 @@ Finish: TypeAlias = Callable[[Tensor], Tensor]
 
 # Tokens of a forward from which on its arithmetic outweighs what starting another one costs.
 _ENOUGH = 512
+# Tokens of all the rows that one part of the texts makes: fewer have less padding among them.
+_PART = 2048
 
 
 class Sweep:
@@ -68,7 +70,10 @@ class Sweep:
         # Whether the model's upper half follows from the stream; None: not known.
         self.splits: bool | None = None
         each = max(8 * lm.vocabulary, 4 * lm.width * lm.layers)  # bytes a token
-        budget = max(1, min(tracing.TOKENS, int(memory / each)))
+        # Rows of like length go together, as far as each part has enough to do.
+        busy = lm.device.type == "cpu" and not remote
+        most = _PART // len(components) if busy else tracing.TOKENS
+        budget = max(1, min(most, int(memory / each)))
         self.parts = [(part, torch.tensor(rows)) for part, rows in batches(batch, budget)]
 
     @torch.no_grad()

@@ -34,7 +34,7 @@ from workbench.manifold_figures import (
 )
 from workbench.manifold_maps import manifold_plane, manifold_space
 from workbench.manifold_study_figures import across_vectors, distance_sensitivity
-from workbench.map_figures import component_map, cosine_map, patch_map, probe_map
+from workbench.map_figures import component_map
 from workbench.method_figures import trait_and_utility
 from workbench.metric_figures import metric_areas, metric_curves
 from workbench.survival_figures import survival_map
@@ -50,7 +50,6 @@ __all__ = [
     "component_map",
     "composed_equal_kl",
     "composed_tradeoffs",
-    "cosine_map",
     "distance_by_form",
     "distance_by_layer",
     "distance_collapse",
@@ -71,9 +70,7 @@ __all__ = [
     "odds_curves",
     "pair_spread",
     "pairs_needed",
-    "patch_map",
     "predicted_ceilings",
-    "probe_map",
     "refusals",
     "separation",
     "similarity_histograms",

@@ -1,4 +1,4 @@
-"""Heat maps: of what parts of a model do, over its layers and heads or positions."""
+"""Heat maps: of what parts of a model do, over its layers and heads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
-from workbench.look import TEMPLATE, WIDTH, redrawable, visible
+from workbench.look import TEMPLATE, WIDTH, redrawable
 from workbench.wording import number
 
 # Height of a cell, and the room around all of them, in pixels.
@@ -50,81 +50,18 @@ def component_map(
     return figure
 
 
-@redrawable
-def patch_map(
-    frame: pd.DataFrame, *, value: str = "restored", unit: str = "share restored", title: str = ""
-) -> go.Figure:
-    """What patching each layer at each position restores of the source's answer.
-
-    Args:
-        frame: rows of `patching.patch_effects`, with `layer`, `position`, `token` and `value`.
-        value: the column that is drawn.
-        unit: of the value, in words.
-        title: above the figure.
-    """
-    return _by_position(frame, value, unit, title)
-
-
-@redrawable
-def probe_map(
-    frame: pd.DataFrame, *, value: str = "accuracy", unit: str = "accuracy", title: str = ""
-) -> go.Figure:
-    """How well a probe at each layer and position tells two classes apart.
-
-    Args:
-        frame: rows of `probes.probe_map`, with `layer`, `position` and `value`.
-        value: the column that is drawn, such as "accuracy" or "selectivity".
-        unit: of the value, in words.
-        title: above the figure.
-    """
-    return _by_position(frame, value, unit, title)
-
-
-@redrawable
-def cosine_map(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
-    """Cosines between directions: of several vectors, or of one across its layers.
-
-    Args:
-        frame: rows of `vector_cosines.cosines`: `one`, `other` (names), `cosine`.
-        title: above the figure.
-    """
-    order = list(dict.fromkeys(frame["one"]))
-    wide = frame.pivot_table(index="one", columns="other", values="cosine")
-    wide = wide.reindex(index=order, columns=list(dict.fromkeys(frame["other"])))
-    names = [html.escape(str(name)) for name in wide.columns]
-    figure = _heat(wide, names, "cosine", title, "%{y}, %{x}", ends=(-1.0, 1.0))
-    figure.update_yaxes(autorange="reversed")
-    return figure
-
-
-def _by_position(frame: pd.DataFrame, value: str, unit: str, title: str) -> go.Figure:
-    wide = frame.pivot_table(index="layer", columns="position", values=value, dropna=False)
-    names = [str(position) for position in wide.columns]
-    if "token" in frame:
-        tokens = frame.drop_duplicates("position").set_index("position")["token"]
-        names = [
-            f"{position} {html.escape(visible(tokens[position]))}" for position in wide.columns
-        ]
-    figure = _heat(wide, names, unit, title, "layer %{y}, %{x}")
-    figure.update_xaxes(title_text="Position", tickangle=-45 if "token" in frame else None)
-    figure.update_yaxes(title_text="Layer")
-    return figure
-
-
 def _heat(
     wide: pd.DataFrame,
     names: Sequence[str],
     unit: str,
     title: str,
     where: str,
-    ends: tuple[float, float] | None = None,
 ) -> go.Figure:
     """A table as colours: blue to red about 0 where it has both signs, else from white."""
     least, most = float(wide.min().min()), float(wide.max().max())
     size = max(abs(least), abs(most), 1e-12)
-    if ends is None:
-        both = least < -0.05 * size and most > 0
-        ends = (-size, size) if both or most <= 0 else (min(0.0, least), size)
+    both = least < -0.05 * size and most > 0
+    ends = (-size, size) if both or most <= 0 else (min(0.0, least), size)
     scale = "RdBu_r" if ends[0] < 0 else "Blues"
     values = wide.to_numpy(dtype=float)
     few = values.size <= _WRITTEN
