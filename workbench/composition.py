@@ -149,7 +149,7 @@ def compose(
     ended = torch.zeros(rows, dtype=torch.bool)
     for step in range(new_tokens):
         logits = run.step(step)
-        picked = chooser(run.whole.ids, logits).argmax(dim=-1).cpu()
+        picked = chooser.adjust(run.whole.ids, logits, step).argmax(dim=-1).cpu()
         ids[:, step] = picked if forced is None else forced[:, step]
         run.chose(ids[:, step], logits)
         ended |= torch.isin(ids[:, step], torch.tensor(ends, dtype=torch.long))
@@ -218,9 +218,9 @@ class _Run:
         for each row."""
         steered: Plan = {}
         for name, strength in strengths.items():
+            table = place(self.lm, strength[:, None])
             for at, update, factor in added[name] if bool(strength.any()) else ():
-                scale = place(self.lm, factor * strength[:, None])
-                steered.setdefault(at, []).append((update, scale))
+                steered.setdefault(at, []).append((update, factor * table))
         self.passes += len(batch)
         ordered = {at: steered[at] for at in sorted(steered, key=lambda at: at.order)}
         return tracing.advance(self.lm, batch, ordered, cache, 1)

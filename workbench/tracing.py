@@ -188,7 +188,9 @@ def advance(
     new = {name: inputs[name][:, -columns:] for name in inputs if name != "attention_mask"}
     inputs = {**inputs, **new, "past_key_values": cache, "use_cache": True}
     if "logits_to_keep" in model_parameters(lm.model):
-        inputs["logits_to_keep"] = 1
+        # The last alone. Beside a tensor of its own kind nnsight passes the batch on whole, where
+        # it would else take it apart into rows and join these again.
+        inputs["logits_to_keep"] = torch.tensor([-1])
     found = modules(lm, steered)
     with evaluating(lm.model), lm.traced.trace(**inputs, remote=remote) as tracer:
         visit_all(found, steered, columns)
