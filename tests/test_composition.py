@@ -86,6 +86,10 @@ def test_passes_are_one_row_more_than_properties_and_one_at_last() -> None:
     rows = len(PROMPTS)
     made = compose(lm, PROMPTS, both, dynamic, new_tokens=STEPS)
     assert made.passes == made.ids.shape[1] * rows * (3 + 1)
+    # What comes out may go into a computation with gradients.
+    assert made.kl is not None
+    kept = [made.ids, made.logprobs, made.kl, *made.coefficients.values()]
+    assert not any(each.is_inference() for each in kept)
     made = compose(lm, PROMPTS, both, {"one": Dynamic(), "two": Fixed(1.0)}, new_tokens=STEPS)
     assert made.passes == made.ids.shape[1] * rows * (2 + 1)
     made = compose(lm, PROMPTS, both, dict.fromkeys(both, Fixed(1.0)), new_tokens=STEPS)
