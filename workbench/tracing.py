@@ -178,17 +178,20 @@ def logprobs(
     return values
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def advance(
     lm: LM, batch: Batch, steered: Plan, cache: Any, columns: int, *, remote: Remote = False
 ) -> Tensor:
     """Logits (B, V) after a batch whose last `columns` columns are new: those before lie in the
-    cache, which grows by these. The plan's tables cover the new columns alone, (B, columns)."""
+    cache, which grows by these. The plan's tables cover the new columns alone, (B, columns). In
+    inference mode, which costs less than to go without gradients: the logits take none."""
     inputs = model_inputs(lm.model, batch)
     new = {name: inputs[name][:, -columns:] for name in inputs if name != "attention_mask"}
     inputs = {**inputs, **new, "past_key_values": cache, "use_cache": True}
     if "logits_to_keep" in model_parameters(lm.model):
-        inputs["logits_to_keep"] = 1
+        # The last alone. Beside a tensor of its own kind nnsight passes the batch on whole, where
+        # it would else take it apart into rows and join these again.
+        inputs["logits_to_keep"] = torch.tensor([-1])
     found = modules(lm, steered)
     with evaluating(lm.model), lm.traced.trace(**inputs, remote=remote) as tracer:
         visit_all(found, steered, columns)

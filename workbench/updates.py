@@ -5,7 +5,7 @@
     m  = coefficient    per row, and per step: 0 is the prompt pass, 1, 2, … the decoding steps
 
 A coefficient of 0 leaves a token exactly as it was, whatever the update; that is also how
-positions work, so padding and untouched tokens come back bit for bit.
+positions work, so padding and untouched tokens come back as they were.
 """
 
 from __future__ import annotations
@@ -262,7 +262,10 @@ def steer(
         weight = scale.to(hidden.device)[..., None]  # (B, T, 1)
         given = () if reads(update) is None else (hidden if read is None else read,)
         apply: Callable[..., Tensor] = update
-        hidden = torch.where(weight == 0, hidden, apply(hidden, weight, *given))
+        changed = apply(hidden, weight, *given)
+        # 0 times a finite vector adds nothing: what most runs steer with needs no second pass.
+        exact = isinstance(update, Add)
+        hidden = changed if exact else torch.where(weight == 0, hidden, changed)
     return hidden
 
 
