@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pytest
 import torch
 from architectures import SENTENCES, build
+from conditioned import random_vector
 
 from workbench import composition
 from workbench.composition import Same, compose
@@ -130,3 +131,9 @@ def test_a_text_that_ends_at_once_has_a_coefficient_and_no_words(monkeypatch) ->
     assert made.lengths.tolist() == [1, 1]
     assert made.coefficients["one"].shape == (2, 1)
     assert len(made.frame()) == 2
+
+
+def test_a_vector_whose_strength_is_no_schedules_is_refused() -> None:
+    lm = build("llama")
+    with pytest.raises(ValueError, match=r"'one' is a SteeringVector, .*give Same\("):
+        compose(lm, ["Oh"], {"one": random_vector(lm)}, {"one": Fixed(1.0)})  # pyright: ignore

@@ -137,8 +137,14 @@ def compose(
         )
     check_sampling(new_tokens, temperature, seed=seed)
     batch = to_batch(lm, prompts, new_tokens=new_tokens)
-    for each in properties.values():
-        for at, update, _ in each.at(0):
+    for name, each in properties.items():
+        added = each.at(0)
+        if any(isinstance(one, Intervention) for one in added):
+            raise ValueError(
+                f"property {name!r} is a {type(each).__name__}, whose strength is no schedule's: "
+                "give Same(….at(1.0))"
+            )
+        for at, update, _ in added:
             check_layer(lm, at.layer)
             check_fits(lm, update, at)
     rows = len(batch)
