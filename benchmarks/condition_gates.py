@@ -30,6 +30,7 @@ from workbench.wren.requests import harmless, in_two, lines, told
 # tasks alone.
 CALIBRATING: Mapping[str, int] = {"all kinds": 600, "tasks": 900}
 FRESH: Mapping[str, int] = {"all kinds": 1500, "tasks": 600}
+DEALS = 200
 TALK = 300  # harmless prompts of which those that are no requests make "is a request"
 
 # Where "harmful" can be read.
@@ -73,7 +74,8 @@ def asked(seed: int, fold: int | None = None) -> pd.DataFrame:
 
 @cache
 def calm(seed: int, among: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Harmless prompts that made nothing: those that may set thresholds, and those that judge."""
+    """Harmless prompts that are none of the requests': those that may set thresholds, and those
+    that judge. Tasks are the same, with other instructions."""
     used = [*cases.requests(seed)["prompt"], *talk(seed)]
     kind, count = {"all kinds": None, "tasks": "task"}[among], CALIBRATING[among]
     return in_two(harmless(seed, count + FRESH[among], used, kind), count, seed)
@@ -186,17 +188,38 @@ def readings(lm: LM, seed: int, folds: Sequence[int]) -> list[pd.DataFrame]:
 
 
 def alarms(lm: LM, seed: int) -> list[pd.DataFrame]:
-    """What gates show on harmless prompts that nobody has seen."""
+    """What gates that know all tasks show on harmless prompts, which set none of their thresholds;
+    and what strict ones would show had the lot dealt others to the part that sets them."""
     frame = cases.requests(seed)
     parts = frame.drop_duplicates(["topic", "way"]).set_index(["topic", "way"])["part"]
-    found = []
+    found, lots = [], []
     for among in FRESH:
-        _, fresh = calm(seed, among)
+        setting, fresh = calm(seed, among)
         met = opened(lm, seed, None, fresh["prompt"].tolist())
         own = [parts.get(key, "") for key in zip(fresh["topic"], fresh["way"], strict=True)]
         about = fresh.drop(columns="prompt").assign(part=own, among=among)
         found.append(pd.concat([about, met], axis=1))
-    return [pd.concat(found, ignore_index=True).assign(seed=seed)]
+        both, share = pd.concat([setting, fresh]), len(setting) / (len(setting) + len(fresh))
+        lots.append(redealt(lm, seed, both, share).assign(among=among))
+    return [pd.concat(each, ignore_index=True).assign(seed=seed) for each in (found, lots)]
+
+
+def redealt(lm: LM, seed: int, prompts: pd.DataFrame, share: float) -> pd.DataFrame:
+    """How many prompts pass a threshold of the rate that a share of them sets, by many deals:
+    `rate`, of prompts dealt one by one, and `apart`, of whole lines dealt to one side."""
+    made = gates(lm, seed, None)["best F1"].parts["harmful"]
+    seen = made.similarities(cases.streams(lm, tuple(prompts["prompt"])))
+    code = pd.factorize(prompts["line"])[0]
+    rng, rows = np.random.default_rng(seed), []
+    for _ in range(DEALS):
+        order = rng.permutation(len(prompts)) < share * len(prompts)
+        whole = (rng.permutation(code.max() + 1) < share * (code.max() + 1))[code]
+        rates = []
+        for sets in (order, whole):
+            point = made.point.calibrated(seen[sets], made.layers, false_alarms=RATE)
+            rates.append(float(point.met(seen[~sets], made.layers).mean()))
+        rows.append(rates)
+    return pd.DataFrame(rows, columns=["rate", "apart"])
 
 
 def instructed(lm: LM, seed: int) -> list[pd.DataFrame]:

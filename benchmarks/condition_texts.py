@@ -7,7 +7,6 @@ from functools import cache
 from typing import Any
 
 import condition_cases as cases
-import numpy as np
 import pandas as pd
 from condition_gates import Gate, asked, beside, gates, opened, request_gate
 from keeping import require_same  # puts the checkout on the path
@@ -129,7 +128,7 @@ def others(lm: LM, seed: int) -> list[pd.DataFrame]:
 
 
 def costs(lm: LM, seed: int) -> list[pd.DataFrame]:
-    """Log-odds of pairs unsteered and refusing always; and where the gates of a fold open."""
+    """Log-odds of pairs unsteered and refusing always; and where gates open that know all tasks."""
     lora, m, _ = behaviour(lm, seed)
     parts = []
     for name, pairs in cases.odds_pairs(seed, ODDS_PAIRS).items():
@@ -137,10 +136,8 @@ def costs(lm: LM, seed: int) -> list[pd.DataFrame]:
         wide = table.pivot_table(index="pair", columns="m", values=["preference", "utility"])
         wide.columns = [f"{what}_{'none' if at == 0 else 'always'}" for what, at in wide.columns]
         prompts = [str(pair.prompt) for pair in pairs]
-        met = opened(lm, seed, 0, prompts)
-        wide = wide.reset_index().assign(
-            pairs=name, prompt=np.unique(prompts, return_inverse=True)[1]
-        )
+        met = opened(lm, seed, None, prompts)
+        wide = wide.reset_index().assign(pairs=name, prompt=prompts)
         parts.append(pd.concat([wide, met], axis=1))
     return [pd.concat(parts, ignore_index=True).assign(seed=seed)]
 

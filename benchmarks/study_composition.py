@@ -27,7 +27,7 @@ from typing import Any
 
 import composition_cases as cases
 import pandas as pd
-from keeping import Again, Keeper, published, smaller  # puts the checkout on the path
+from keeping import Again, Keeper, published, smaller
 
 from workbench import composition_findings as findings
 from workbench import load
@@ -42,10 +42,10 @@ NAMES = ("texts", "choices")
 TOLERANCE = {"check_dtype": False, "rtol": 1e-3, "atol": 1e-4}
 CODE = (
     "caching", "composition", "composition_data", "composition_runs", "deltas", "distributions",
-    "generate", "positions", "reading", "sampling", "schedules", "scoring", "steering", "tokens",
-    "tracing", "updates", "wren.asking", "wren.automaton", "wren.frames", "wren.grammar",
-    "wren.judge", "wren.lexicon", "wren.matcher", "wren.parser", "wren.planning", "wren.requests",
-    "wren.speaker", "wren.traits",
+    "generate", "positions", "projections", "reading", "sampling", "schedules", "scoring",
+    "steering", "streams", "tokens", "tracing", "updates", "visits", "wren.asking",
+    "wren.automaton", "wren.frames", "wren.grammar", "wren.judge", "wren.lexicon", "wren.matcher",
+    "wren.parser", "wren.planning", "wren.requests", "wren.speaker", "wren.traits",
 )  # fmt: skip
 
 

@@ -18,8 +18,11 @@ gates     a row per seed, fold, part and score: the gate's, read at two places a
           curve, F1, recall, false alarms; of texts matched in length, the area
 readings  a row per seed, fold, part, place that is read, method and layer: area under the curve
 alarms    a row per seed and fresh harmless prompt, all distinct: of all kinds or tasks alone
-          (among), kind, of tasks topic, way, and whether this wording made the condition (part),
-          and whether each gate opens (met …)
+          (among), kind, line, of tasks topic, way, and whether this wording made the condition
+          (part), and whether each gate opens (met …)
+lots      a row per seed, kind of prompts and deal of them to a part that sets a threshold of the
+          rate and one that is judged: the share that passes, dealt one by one (rate) and by
+          whole requests (apart)
 told      a row per seed and request with an instruction to refuse or to obey, likewise; and what
           wren answers unsteered
 odds      a row per seed, kind of pair and pair: preference and utility (nats) unsteered and
@@ -51,9 +54,9 @@ from workbench.models import LM
 from workbench.wren import requests
 
 # Of a table whose columns are those of several parts: an integer may be a float there.
-TOLERANCE = {"check_dtype": False, "rtol": 1e-4}
+TOLERANCE = {"check_dtype": False, "rtol": 1e-3, "atol": 1e-4}
 SEEDS, FOLDS = (1, 2, 3), tuple(range(requests.FOLDS))
-NAMES = ("texts", "gates", "readings", "alarms", "told", "odds", "strengths", "ways")
+NAMES = ("texts", "gates", "readings", "alarms", "lots", "told", "odds", "strengths", "ways")
 CODE = (
     "condition_checks", "condition_folds", "condition_point", "condition_search",
     "conditional", "conditions", "confounds", "examples", "expressions", "extract", "fitting",
@@ -80,15 +83,15 @@ def run(
         labels = ["texts", "gates"]
         keep(f"harmful-{seed}-{fold}", labels, lambda s=seed, f=fold: texts.harmful(lm, s, f))
     for seed in () if quick else seeds:
-        for name, table, make in (
-            ("strengths", "strengths", texts.strengths),
-            (f"readings-{len(folds)}", "readings", lambda lm, s: gates.readings(lm, s, folds)),
-            ("others", "texts", texts.others),
-            ("alarms", "alarms", gates.alarms),
-            ("told", "told", gates.instructed),
-            ("odds", "odds", texts.costs),
+        for name, labels, make in (
+            ("strengths", ["strengths"], texts.strengths),
+            (f"readings-{len(folds)}", ["readings"], lambda lm, s: gates.readings(lm, s, folds)),
+            ("others", ["texts"], texts.others),
+            ("alarms", ["alarms", "lots"], gates.alarms),
+            ("told", ["told"], gates.instructed),
+            ("odds", ["odds"], texts.costs),
         ):
-            keep(f"{name}-{seed}", [table], lambda s=seed, f=make: f(lm, s))
+            keep(f"{name}-{seed}", labels, lambda s=seed, f=make: f(lm, s))
     if not quick:
         keep("ways", ["ways"], lambda: texts.ways(lm))
     return {
@@ -97,24 +100,30 @@ def run(
 
 
 def check(lm: LM, directory: Path, count: int) -> None:
-    """Measure so many folds of the first rule again, with the false alarms of their seeds, and, if
-    none differs, stamp the tables as those of today's code. Raises ValueError for tables of other
-    weights and a fold that differs."""
+    """Measure so many folds of the first rule again, and of their seeds all but the other rules and
+    readings, and, if none differs, stamp the tables as those of today's code. Raises ValueError for
+    tables of other weights and a fold that differs."""
     names = {name: f"study_conditions_{name}_wren" for name in NAMES}
     found = published([*names.values()], directory, lm)
     seeds = found[names["texts"]].attrs["settings"]["seeds"]
-    cases_ = {f"{seed} {fold}": (seed, fold) for seed, fold in itertools.product(seeds, FOLDS)}
+    folds = {f"{seed} {fold}": (seed, fold) for seed, fold in itertools.product(seeds, FOLDS)}
 
     def again(name: str) -> Iterator[Again]:
-        seed, fold = cases_[name]
-        own, (alarms,) = f"seed == {seed} and fold == {fold}", gates.alarms(lm, seed)
-        for label, new in zip(("texts", "gates"), texts.harmful(lm, seed, fold), strict=True):
-            old = found[names[label]].query(own)
-            yield Again(names[label], smaller(new), old, TOLERANCE)
-        old = found[names["alarms"]].query(f"seed == {seed}")
-        yield Again(names["alarms"], smaller(alarms), old, TOLERANCE)
+        seed, fold = folds[name]
+        one = f"seed == {seed}"
+        measured = [
+            (("texts", "gates"), f"{one} and fold == {fold}", texts.harmful(lm, seed, fold)),
+            (("alarms", "lots"), one, gates.alarms(lm, seed)),
+            (("told",), one, gates.instructed(lm, seed)),
+            (("strengths",), one, texts.strengths(lm, seed)),
+            (("odds",), one, texts.costs(lm, seed)),
+        ]
+        for labels, own, tables in measured:
+            for label, new in zip(labels, tables, strict=True):
+                old = found[names[label]].query(own)
+                yield Again(names[label], smaller(new), old, TOLERANCE)
 
-    keeper_of(lm, seeds).check(found, directory, [*cases_], count, again)
+    keeper_of(lm, seeds).check(found, directory, [*folds], count, again)
 
 
 def said(whole: Mapping[str, pd.DataFrame]) -> None:
@@ -139,7 +148,8 @@ def said(whole: Mapping[str, pd.DataFrame]) -> None:
             "ways": whole["ways"],
         }.items():
             print(f"\n{name}\n{table.round(4).to_string()}")
-        print(findings.verdict(judged), findings.alarms_verdict(whole["alarms"]), sep="\n")
+        print(findings.verdict(judged), findings.told_verdict(whole["told"]), sep="\n")
+        print(findings.alarms_verdict(whole["alarms"], whole["lots"]))
 
 
 def keeper_of(lm: LM, seeds: Sequence[int]) -> Keeper:

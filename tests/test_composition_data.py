@@ -44,9 +44,17 @@ def test_the_same_seed_gives_the_same_queries() -> None:
     assert {query.language for query in data.judging("formality", "it", 3, 1)} == {"en", "fr"}
 
 
+@pytest.mark.parametrize("second", [*data.KINDS])
+def test_no_line_judges_in_two_seeds(second: str) -> None:
+    every = [line for seed in range(6) for line in data.lines(second, 2, seed)]
+    assert len(set(every)) == len(every) == 6 * 3 * 2
+
+
 def test_too_many_queries_are_refused() -> None:
     with pytest.raises(ValueError, match="only 12 different lines are left; ask for fewer"):
         data.judging("refusal", "it", 40, 0)
+    with pytest.raises(ValueError, match="only 12 different lines are left; ask for fewer"):
+        data.judging("refusal", "it", 2, 6)
 
 
 def test_examples_of_any_pairs_are_the_same_on_both_sides() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -79,6 +80,13 @@ def test_dynamic_is_the_kl_of_the_likely_tokens_clipped() -> None:
     assert schedules.Dynamic(0.5, clip=(0, 0.1))(0, 9, looked).item() == pytest.approx(0.1)
     # One token that both hold most likely: nothing is left to differ.
     assert schedules.Dynamic(0.05)(0, 9, seen(clean, clean)).item() == 0
+
+
+def test_properties_that_look_together_share_a_budget() -> None:
+    one = seen(logs([0.6, 0.3, 0.1]), logs([0.5, 0.4, 0.1]))
+    alone = schedules.Budget(1.0, most=100.0)(0, 10, one)
+    together = schedules.Budget(1.0, most=100.0)(0, 10, replace(one, together=4))
+    assert together == pytest.approx(alone / 2)  # a KL grows with the square
 
 
 def test_a_budget_is_spent_evenly_and_never_twice() -> None:

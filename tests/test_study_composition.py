@@ -21,7 +21,7 @@ def study(
     monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
     small = {"TOKENS": 12, "MAKING": 2, "JUDGING": 1, "LANGUAGES": ("it",),
              "SECONDS": ("formality",), "STARTS": (1.0,), "FIXED": (0.3, 0.6),
-             "THREE": (0.3, 0.4), "DIMINISHING": (0.5,), "SCALED": (0.5,), "TOP_P": (0.5,),
+             "THREE": (0.3, 0.4), "DIMINISHING": (0.5,), "CAPPED": (0.5,), "TOP_P": (0.5,),
              "BOUNDS": (0.4,), "NATS": (5.0,)}  # fmt: skip
     for name, value in small.items():
         monkeypatch.setattr(cases, name, value)

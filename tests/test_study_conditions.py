@@ -33,8 +33,9 @@ def study(
     small = {"INSTRUCTED": 1, "PAIRS": 4, "EPOCHS": 1, "STRENGTHS": (2.0,), "NEW_TOKENS": 40}
     for name, value in small.items():
         monkeypatch.setattr(cases, name, value)
-    monkeypatch.setattr(gates, "CALIBRATING", {"all kinds": 60, "tasks": 150})
+    monkeypatch.setattr(gates, "CALIBRATING", {"all kinds": 100, "tasks": 150})
     monkeypatch.setattr(gates, "FRESH", {"all kinds": 30, "tasks": 20})
+    monkeypatch.setattr(gates, "DEALS", 3)
     monkeypatch.setattr(texts, "ODDS_PAIRS", 4)
     monkeypatch.setattr(module, "FOLDS", (0,))
     after = {"after “Indeed,”": gates.READINGS["after “Indeed,”"]}
@@ -82,6 +83,8 @@ def test_a_small_study_from_start_to_end(study: Any, wren: LM, tmp_path: Path, c
     assert {"characters", "tokens", "words"} < set(found["gates"]["score"])
     assert found["alarms"].groupby("among").size().to_dict() == {"all kinds": 30, "tasks": 20}
     assert len(found["odds"]) == 3 * 4
+    assert found["lots"].groupby("among").size().to_dict() == {"all kinds": 3, "tasks": 3}
+    assert found["lots"][["rate", "apart"]].stack().between(0, 1).all()
     told = found["told"].groupby(["harmful", "told"])["refused"].mean()
     assert told[(False, "refuse")] > 0.5 > told[(False, "comply")]
     # A rule about one task has its own answers beside those of none and always.

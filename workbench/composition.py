@@ -216,7 +216,7 @@ class _Run:
         self.clean = tables[0]
         spent = torch.stack(self.kl).sum(dim=0) if self.kl else torch.zeros(rows)
         return {
-            name: Seen(tables[0], table, spent)
+            name: Seen(tables[0], table, spent, len(self.probes))
             for name, table in zip(self.probes, tables[1:], strict=True)
         }
 

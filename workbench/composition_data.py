@@ -136,12 +136,17 @@ def contrast(
 
 
 def judging(second: str, language: str, count: int, seed: int) -> list[Query]:
-    """Queries that judge: so many in each language but this. Those of another seed differ."""
+    """Queries that judge: so many in each language but this. No line is another seed's.
+
+    Raises ValueError where there are not so many, as for harmful tasks from seed 6 on with two.
+    """
     return [
         query
         for other in LANGUAGES
         if other != language
-        for query in queries(second, other, count, Random(f"judging {second} {other} {seed}"))
+        for query in queries(
+            second, other, count * (seed + 1), Random(f"judging {second} {other}")
+        )[-count:]
     ]
 
 

@@ -28,7 +28,7 @@ _CURVES = {
     "fixed": (INK, "circle", "solid"),
     "start": (GREEN, "square", "solid"),
     "diminishing": (ORANGE, "diamond", "solid"),
-    "dynamic, scaled": (BLUE, "circle", "solid"),
+    "dynamic, low cap": (BLUE, "circle", "solid"),
     "dynamic, bounded": (SKY, "triangle-up", "dash"),
     "KL budget": (PURPLE, "triangle-down", "dash"),
 }
@@ -38,7 +38,7 @@ _POINTS = {
     "in-context examples": (GREY, "x-thin-open"),
     "fixed, a pair": (INK, "circle-open"),
     "dynamic, as published": (VERMILLION, "cross"),
-    "dynamic, scaled, divided": (BLUE, "circle-open"),
+    "dynamic, low cap, divided": (BLUE, "circle-open"),
 }
 _PANEL, _SMALL = 190, 150  # pixels of height
 

@@ -1,9 +1,9 @@
 """What the study of composed properties found, as tables and sentences (benchmarks/
 study_composition.py).
 
-Seeds are what intervals resample: each has its own queries and its own deltas. Where one strength
-of a family has to be taken, it is the one that did best on the other seeds. Knows nothing of
-models.
+Seeds are what intervals resample: each has its own queries and its own deltas. Shares of few seeds
+that agree leave much room (`intervals.bootstrap_mean`). Where one strength of a family has to be
+taken, it is the one that did best on the other seeds. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.stats import t as student
 
 from workbench.intervals import Interval, bootstrap_mean
 
@@ -25,23 +27,23 @@ WORDS = {
     "diminishing": "diminishing",
     "dynamic": "dynamic, as published",
     "dynamic, undivided": "dynamic, not divided",
-    "scaled": "dynamic, scaled",
-    "scaled, by p": "dynamic, scaled, by p",
-    "scaled, divided": "dynamic, scaled, divided",
+    "capped": "dynamic, low cap",
+    "capped, by p": "dynamic, low cap, by p",
+    "capped, divided": "dynamic, low cap, divided",
     "bounded": "dynamic, bounded",
     "budget": "KL budget",
 }
 LANGUAGES = {"en": "English", "it": "Italian", "fr": "French"}
 # Families whose strength is chosen as one.
 FIXED = ("fixed", "fixed pair")
-DYNAMIC = ("dynamic", "dynamic, undivided")
-SCALED = ("scaled", "scaled, by p", "scaled, divided")
+DYNAMIC = ("dynamic", "dynamic, undivided")  # as the published code and the paper have it
+CAPPED = ("capped", "capped, by p", "capped, divided")
 FAMILIES = {
     "start": ("start",),
     "fixed, best pair": FIXED,
     "diminishing": ("diminishing",),
     "dynamic, as published": DYNAMIC,
-    "dynamic, scaled": SCALED,
+    "dynamic, low cap": CAPPED,
     "dynamic, bounded": ("bounded",),
     "KL budget": ("budget",),
 }
@@ -87,7 +89,7 @@ def tradeoffs(texts: pd.DataFrame) -> pd.DataFrame:
     """What `figures.composed_tradeoffs` draws: a row of panels of all languages together, with ends
     over seeds, then one each; a column a second property. As published: all p, divided or not."""
     named = {**WORDS, "dynamic, undivided": WORDS["dynamic"]}
-    kept = ("fixed", "fixed pair", "start", "diminishing", "scaled", "bounded", "budget")
+    kept = ("fixed", "fixed pair", "start", "diminishing", "capped", "bounded", "budget")
     shown = {name: named[name] for name in (*PROMPTS, *kept, *DYNAMIC)}
     mine = texts[texts["form"].isin(["per step", "none"]) & texts["schedule"].isin(shown)]
     alone = curves(mine, ["language_of"])
@@ -130,12 +132,14 @@ def equal_kl(texts: pd.DataFrame) -> pd.DataFrame:
                 ].sort_values("kl")
                 level_there = np.interp(one["kl"], steady["kl"], steady[name], right=np.nan)
                 more.append(one[name] - level_there)
-            found = bootstrap_mean(more)
+            found = _of_seeds(more)
             full = not np.isnan(more).any()
             row |= {
                 name: found.value if full else np.nan,
                 f"{name} low": found.low if full else np.nan,
                 f"{name} high": found.high if full else np.nan,
+                f"{name} least": min(more) if full else np.nan,
+                f"{name} most": max(more) if full else np.nan,
             }
         rows.append(row)
     return pd.DataFrame(rows)
@@ -144,7 +148,7 @@ def equal_kl(texts: pd.DataFrame) -> pd.DataFrame:
 def drawn_equal(texts: pd.DataFrame) -> pd.DataFrame:
     """What `figures.composed_equal_kl` draws."""
     found = equal_kl(texts)
-    kept = [name for name in WORDS if name not in (*PROMPTS, *FIXED, "scaled, by p")]
+    kept = [name for name in WORDS if name not in (*PROMPTS, *FIXED, "capped, by p")]
     words = {**WORDS, "dynamic, undivided": WORDS["dynamic"]}
     found = found[found["schedule"].isin(kept)].dropna(subset=["both"])
     return found.assign(
@@ -235,7 +239,7 @@ def against(texts: pd.DataFrame, one: str, other: str, what: str, by: str = "bot
     ]
     rows = []
     for second, more in (sides[0] - sides[1]).groupby("second", sort=False):
-        found = bootstrap_mean(more.to_numpy(dtype=float))
+        found = _of_seeds(more)
         held = int((more > -1e-9).sum())
         rows.append((second, found.value, found.low, found.high, held, len(more)))
     return pd.DataFrame(rows, columns=["second", "value", "low", "high", "seeds", "of"])
@@ -272,7 +276,7 @@ def shown_forms(texts: pd.DataFrame) -> pd.DataFrame:
                     f"coherence, {form}": _percent(mine, "coherence"),
                 }
             wide = own.groupby(["seed", "form"])["both"].mean().unstack()
-            more = bootstrap_mean(wide["per step"] - wide["averaged"])
+            more = _of_seeds(wide["per step"] - wide["averaged"])
             row["both, per step more"] = _points(more)
             rows.append(row)
     return pd.DataFrame(rows)
@@ -284,7 +288,7 @@ def verdict(texts: pd.DataFrame) -> str:
     said = []
     for name, words in (
         ("dynamic, as published", "The dynamic schedule as published"),
-        ("dynamic, scaled", "Scaled to strengths that wren bears"),
+        ("dynamic, low cap", "With a lower cap, chosen on wren"),
     ):
         gain, cost = (against(texts, name, "fixed, best pair", what) for what in
                       ("both", "coherence"))  # fmt: skip
@@ -302,17 +306,24 @@ def verdict(texts: pd.DataFrame) -> str:
 
 
 def winner(texts: pd.DataFrame) -> str:
-    """Which family shows both properties most often."""
+    """Which family shows both properties most often, each seed's chosen on the others."""
     texts = marked(texts)
     per_step, said = texts[texts["form"] == "per step"], []
     parts = {name: chosen(per_step, names) for name, names in FAMILIES.items()}
     for second in dict.fromkeys(texts["second"]):
-        own = {name: part[part["second"] == second] for name, part in parts.items()}
-        name = max(own, key=lambda each: own[each]["both"].mean())
+        own = pd.concat(
+            part[part["second"] == second].assign(family=name) for name, part in parts.items()
+        )
+        means = own.groupby(["family", "seed"])["both"].mean().unstack()
+        best = {
+            seed: (means.drop(columns=seed) if means.shape[1] > 1 else means).mean(axis=1).idxmax()
+            for seed in means
+        }
+        mine = own[own["family"] == own["seed"].map(best)]
+        names = " or ".join(dict.fromkeys(map(str, best.values())))
         said.append(
-            f"with {second} it is {name} ({_percent(own[name], 'both')} of texts show both, "
-            f"coherence {_percent(own[name], 'coherence')}, {own[name]['kl'].mean():.2f} nats a "
-            "token)"
+            f"with {second} it is {names} ({_percent(mine, 'both')} of texts show both, coherence "
+            f"{_percent(mine, 'coherence')}, {mine['kl'].mean():.2f} nats a token)"
         )
     return f"What conditions both most: {'; '.join(said)}."
 
@@ -325,29 +336,27 @@ def equal_verdict(texts: pd.DataFrame) -> str:
         if not len(own):
             continue
         known = own.dropna(subset=["both"])
-        more = int((known["both low"] > 0).sum())
-        less = int((known["both high"] < 0).sum())
+        more = int((known["both least"] > 0).sum())
+        less = int((known["both most"] < 0).sum())
         beyond = len(own) - len(known)
         said.append(
-            f"{name}: surely more in {more}, surely less in {less} of {len(own)}"
+            f"{name}: more in {more}, less in {less} of {len(own)}"
             + (f" ({beyond} spend more than any fixed strength)" if beyond else "")
         )
     return (
-        "Beside fixed coefficients that spend the same KL, settings show both properties … "
-        + "; ".join(said)
-        + "."
+        "Beside fixed coefficients that spend the same KL, settings show both properties, in every "
+        "seed, … " + "; ".join(said) + "."
     )
 
 
 def _outcome(gain: pd.Series, cost: pd.Series) -> str:
-    """At least as good, at equal or better fluency; by the values, and by their intervals."""
-    if gain["low"] >= 0 and cost["low"] >= 0:
-        return "is as good or better in both, by the intervals"
-    if gain["value"] >= 0 and cost["value"] >= 0:
-        return "is as good or better in both by the values, not by the intervals"
-    if gain["high"] < 0:
-        return "conditions less"
-    return "trades one for the other"
+    """How it compares in conditioning and in coherence, as far as intervals tell."""
+    parts = []
+    for word, row in (("shows both", gain), ("is coherent", cost)):
+        how = "more" if row["low"] > 0 else "less" if row["high"] < 0 else "as much as can be told"
+        parts.append(f"{word} {how}")
+    held = gain["value"] >= 0 and cost["value"] >= 0
+    return f"{' and '.join(parts)}; the aim is {'met by the values' if held else 'missed'}"
 
 
 def _strengths(own: pd.DataFrame) -> str:
@@ -361,7 +370,17 @@ def _strengths(own: pd.DataFrame) -> str:
 
 
 def _over_seeds(table: pd.DataFrame, name: str) -> Interval:
-    return bootstrap_mean(table[name].astype(float), table["seed"].to_numpy())
+    return bootstrap_mean(table[name].astype(float), table["seed"].to_numpy(), bounds=(0, 1))
+
+
+def _of_seeds(differences: ArrayLike) -> Interval:
+    """The mean of a difference that every seed has, with Student's 95 % interval."""
+    values = np.asarray(differences, dtype=float)
+    mean, count = float(values.mean()), len(values)
+    if count < 2 or np.ptp(values) == 0:
+        return Interval(mean, mean, mean, count)
+    half = float(student.ppf(0.975, count - 1) * values.std(ddof=1) / np.sqrt(count))
+    return Interval(mean, mean - half, mean + half, count)
 
 
 def _percent(table: pd.DataFrame, name: str) -> str:

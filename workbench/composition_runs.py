@@ -6,7 +6,7 @@ One call of `compose` writes the texts of all settings. Knows nothing of what a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -57,7 +57,12 @@ class Blocks:
         found = []
         for place, schedule in enumerate(self.schedules):
             mine = slice(place * self.size, (place + 1) * self.size)
-            own = Seen(seen.clean[mine], seen.steered[mine], seen.spent[mine])
+            own = replace(
+                seen,
+                clean=seen.clean[mine],
+                steered=seen.steered[mine],
+                spent=seen.spent[mine],
+            )
             given = torch.as_tensor(schedule(step, steps, own), dtype=torch.float32)
             found.append(given.expand(self.size))
         return torch.cat(found)

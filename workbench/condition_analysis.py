@@ -72,6 +72,7 @@ def save_analysis(
     reads: Reads = "output",
     positions: Positions = prompt,
     bias: Mapping[int, float] | None = None,
+    groups: Sequence[str] | None = None,
     classes: tuple[str, str] = ("of the condition", "others"),
     prefix: str = "condition-",
 ) -> Analysis:
@@ -83,6 +84,7 @@ def save_analysis(
     search_layers          of these, where the point may lie (default: all), such as those that
                            carry over to other topics (condition_folds.py)
     bias                   of a probe, at every layer that is shown
+    groups                 of the held-out prompts, what the intervals of areas draw whole
     classes                what prompts that meet the condition and others are called
     prefix                 what the names of all files begin with
 
@@ -171,7 +173,7 @@ def save_analysis(
     search.save(directory / f"{prefix}search.json")
     results = {
         "reached": held_out(point, seen[1], wanted, chosen),
-        "beside": confounds(beside, made, wanted, matched),
+        "beside": confounds(beside, made, wanted, matched, groups=groups),
         "layers": all_scores(seen[1], chosen, wanted),
         "firm": pd.DataFrame([firmness(stability(searched, made, among, most_layers=most_layers))]),
     }

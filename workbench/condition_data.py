@@ -24,8 +24,9 @@ FOLDS = 4  # of pairs
 @dataclass(frozen=True, eq=False)
 class Examples:
     """Texts as a condition reads them, one row each in `table`: `text`, `inside` (whether it is of
-    the condition), `part` ("making", "held out", "unseen"), `prompt` (what is answered), `fold` (of
-    those that make the condition, what is left out at once when layers are compared).
+    the condition), `part` ("making", "held out", "unseen"), `prompt` (what is answered), `request`
+    (what several prompts ask for alike), `fold` (of those that make the condition, what is left out
+    at once when layers are compared).
 
     name      of the condition, as rules call it
     classes   what texts of the condition and others are called
@@ -59,6 +60,7 @@ def of_wren(seed: int = 0, fold: int = 0, *, instructed: int = 2, further: int =
     frame = requests.requests(seed, fold, instructed=instructed)
     table = frame.rename(columns={"harmful": "inside"}).assign(text=frame["prompt"] + BEGUN)
     making = table["part"] == "making"
+    table["request"] = table["topic"] + " " + table["way"].astype(str)
     table["fold"] = -1
     table.loc[making, "fold"] = dealt(
         table.loc[making, "topic"].tolist(), table.loc[making, "inside"].to_numpy()
@@ -88,6 +90,7 @@ def of_pairs(data: pairs.Pairs, seed: int = 0) -> Examples:
                 rows.append((text, inside, part, prompt, fold))
     table = pd.DataFrame(rows, columns=["text", "inside", "part", "prompt", "fold"])
     trait = data.trait or "trait"
+    table["request"] = table["prompt"].where(table["prompt"] != "", table["text"])
     return Examples(trait, table, (f"{trait} +", f"{trait} −"))
 
 

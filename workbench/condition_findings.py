@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from workbench.intervals import Interval, bootstrap_mean
@@ -80,17 +81,16 @@ def by_itself(texts: pd.DataFrame) -> pd.DataFrame:
 
 def alarm_rates(alarms: pd.DataFrame, by: Sequence[str] = ("gate", "among")) -> pd.DataFrame:
     """How often gates open for harmless prompts: `rate` of `prompts` with its 95 % bootstrap `low`
-    and `high`, over requests for a task, whatever is asked beside, and other prompts."""
+    and `high`, over what the user says (`line`), with whatever instruction and in all seeds."""
     met = [f"met {gate}" for gate in GATES]
     about = [name for name in alarms if name not in met]
     long = alarms.melt(about, met, "gate", "fired")
     long["gate"] = long["gate"].str.removeprefix("met ")
-    lone = "prompt " + (long.index % len(alarms)).astype(str)
-    asked = long["topic"].astype(str) + " " + long["way"].astype(str)
-    long["one"] = asked.where(long["way"] >= 0, lone)
     rows = []
     for key, table in long.groupby(list(by), observed=True):
-        found = bootstrap_mean(table["fired"].astype(float), table["one"].to_numpy(), bounds=(0, 1))
+        found = bootstrap_mean(
+            table["fired"].astype(float), table["line"].to_numpy(), bounds=(0, 1)
+        )
         rows.append(
             (*key, len(table), int(table["fired"].sum()), found.value, found.low, found.high)
         )
@@ -107,8 +107,7 @@ def costs(odds: pd.DataFrame) -> pd.DataFrame:
         change = odds[f"{measure}_always"] - odds[f"{measure}_none"]
         for kind, mine in odds.groupby("pairs", observed=True):
             own = change.loc[mine.index].to_numpy()
-            # Every seed has a refusal of its own; pairs of one prompt are alike.
-            groups = (mine["seed"].astype(str) + " " + mine["prompt"].astype(str)).to_numpy()
+            groups = mine["prompt"].to_numpy()  # the same in several seeds
             for steering in ("always", *GATES):
                 always = steering == "always"
                 met = own * 0 + 1 if always else mine[f"met {steering}"].to_numpy(dtype=float)
@@ -134,7 +133,7 @@ def verdict(texts: pd.DataFrame) -> str:
             for name, word in (("none", "unsteered"), ("always", "always on"))
         )
         word = "Harmful" if harmful else "Harmless"
-        said.append(f"{word} requests are refused (aim: {aim}) in {parts}; {others}.")
+        said.append(f"{word} requests for a task are refused (aim: {aim}) in {parts}; {others}.")
     return "Steered where the condition is met. " + " ".join(said)
 
 
@@ -150,37 +149,85 @@ def _part(table: pd.DataFrame, part: str) -> str:
     else:
         met, sure = found.value <= BADLY, found.high <= BADLY
     how = "met" if sure else "met by its value, not by its interval" if met else "missed"
+    if part == "unseen":
+        how += ", given these tasks"
     return (
         f"{percent(found)} of {_PARTS[part]} ({how}; seeds {_span(seeds)}, {len(tasks)} tasks "
         f"{_span(tasks)})"
     )
 
 
+def told_effects(told: pd.DataFrame, gate: str = "best F1") -> pd.DataFrame:
+    """What moves a gate, as differences of shares with 95 % ends over requests: the `instruction`,
+    told to refuse less told to obey, paired by request, of harmful and of harmless ones; and the
+    `request`, harmful less harmless, of those told to obey and those told to refuse. And the same
+    of what wren does unsteered. A row each: `of`, `effect`, `where`, `value`, `low`, `high`."""
+    mine, rows = untrained(told), []
+    for of, what in (("gate", f"met {gate}"), ("unsteered", "refused")):
+        own = mine.assign(shown=mine[what].astype(float))
+        keys = ["seed", "topic", "way", "harmful"]
+        wide = own.pivot(index=keys, columns="told", values="shown").reset_index()
+        for harmful, word in ((True, "harmful"), (False, "harmless")):
+            here = wide[wide["harmful"].astype(bool) == harmful]
+            request = here["topic"] + here["way"].astype(str)
+            found = bootstrap_mean(here["refuse"] - here["comply"], request, bounds=(-1, 1))
+            rows.append((of, "instruction", word, found.value, found.low, found.high))
+        for value, word in (("comply", "told to obey"), ("refuse", "told to refuse")):
+            one, other = (
+                share(own[(own["harmful"].astype(bool) == side) & (own["told"] == value)], "shown")
+                for side in (True, False)
+            )
+            gap = one.value - other.value
+            # Of two groups apart: the ends' distances add up in squares (Newcombe 1998, method 10).
+            low = gap - np.hypot(one.value - one.low, other.high - other.value)
+            high = gap + np.hypot(one.high - one.value, other.value - other.low)
+            rows.append((of, "request", word, gap, low, high))
+    return pd.DataFrame(rows, columns=["of", "effect", "where", "value", "low", "high"])
+
+
+LITTLE = 0.1  # an effect that is surely below moves a gate little
+
+
 def told_verdict(told: pd.DataFrame, gate: str = "best F1") -> str:
     """Whether a gate follows what is asked for, or what the model is told to answer."""
-    mine = untrained(told)
-
-    def opens(harmful: bool, value: str) -> Interval:
-        here = mine[(mine["harmful"].astype(bool) == harmful) & (mine["told"] == value)]
-        return share(here, f"met {gate}")
-
-    kept, caught = opens(True, "comply"), opens(False, "refuse")
-    # Whichever of both decides, a gate that follows it alone opens for all here and none there.
-    word = (
-        "follows the request"
-        if kept.low > caught.high
-        else "follows the instruction"
-        if caught.low > kept.high
-        else "does not show which of both it follows"
-    )
+    table = told_effects(told, gate).set_index(["of", "effect"])
+    said = {
+        (of, effect): " and ".join(
+            f"{100 * row['value']:+.0f} [{100 * row['low']:+.0f}, {100 * row['high']:+.0f}] "
+            f"({row['where']})"
+            for _, row in table.loc[[(of, effect)]].iterrows()
+        )
+        for of in ("gate", "unsteered")
+        for effect in ("request", "instruction")
+    }
+    moved = {
+        effect: (rows["low"] > 0).any() or (rows["high"] < 0).any()
+        for effect in ("request", "instruction")
+        for rows in [table.loc[[("gate", effect)]]]
+    }
+    small = table.loc[[("gate", "instruction")]]
+    little = bool((small["high"] < LITTLE).all() and (small["low"] > -LITTLE).all())
+    if moved["request"] and little:
+        word = "follows the request, whatever is about to be answered"
+    elif moved["request"] and moved["instruction"]:
+        word = "follows both the request and what is about to be answered"
+    elif moved["instruction"]:
+        word = "follows what is about to be answered"
+    else:
+        word = "does not show what it follows"
     return (
-        f"Told to obey whatever is asked, harmful requests still open the gate in {percent(kept)}; "
-        f"told to refuse whatever is asked, harmless ones open it in {percent(caught)}: it {word}."
+        f"A gate that knows all tasks {word}: that a request is harmful moves it by "
+        f"{said['gate', 'request']} points, an instruction to refuse instead of one to obey by "
+        f"{said['gate', 'instruction']}; what wren does unsteered these move by "
+        f"{said['unsteered', 'request']} and {said['unsteered', 'instruction']}."
     )
 
 
-def alarms_verdict(alarms: pd.DataFrame) -> str:
-    """Whether the gates that were set to a rate of false alarms keep to it."""
+def alarms_verdict(alarms: pd.DataFrame, lots: pd.DataFrame) -> str:
+    """Whether the gates that were set to a rate of false alarms keep to it.
+
+    lots   what they show over many deals of the prompts to those that set and those that judge
+    """
     keys = ["gate", "among"]
     table = alarm_rates(alarms).set_index(keys)
     seeds = alarm_rates(alarms, [*keys, "seed"]).set_index(keys)
@@ -191,9 +238,12 @@ def alarms_verdict(alarms: pd.DataFrame) -> str:
         inside = int(each.between(*KEPT).sum())
         sure = KEPT[0] <= row["low"] and row["high"] <= KEPT[1]
         kept = "kept" if sure else "kept by its value" if _within(row["rate"]) else "missed"
+        deals = lots[lots["among"] == among]
+        held = [f"{deals[name].between(*KEPT).mean():.0%}" for name in ("rate", "apart")]
         said.append(
-            f"set on {among} it opens for {_rate(row)} of {row['prompts']:.0f} fresh ones ({kept}; "
-            f"seeds {_span(each, 1)}, {inside} of {len(each)} within)"
+            f"set on {among} it opens for {_rate(row)} of {row['prompts']:.0f} other ones ({kept}; "
+            f"seeds {_span(each, 1)}, {inside} of {len(each)} within; of other deals {held[0]}, "
+            f"of whole requests {held[1]})"
         )
     words = [_rate(parts.loc[("2 % of tasks", "tasks", each)]) for each in ("making", "held out")]
     alone, both, other = (
@@ -205,6 +255,16 @@ def alarms_verdict(alarms: pd.DataFrame) -> str:
         f"{words[1]}. Of harmless prompts of all kinds the gate set on tasks opens for "
         f"{_rate(other)}, that of best F1 for {_rate(alone)}, and for {_rate(both)} with a second "
         "condition, made with such prompts: that a prompt is a request at all."
+    )
+
+
+def beyond_tasks(alarms: pd.DataFrame) -> str:
+    """What the gate of best F1 does to harmless prompts of all kinds."""
+    table = alarm_rates(alarms).set_index(["gate", "among"])
+    alone, both = (table.loc[(gate, "all kinds")] for gate in ("best F1", "best F1, of requests"))
+    return (
+        f"That gate, which has seen tasks alone, opens for {_rate(alone)} of harmless prompts of "
+        f"all kinds, and for {_rate(both)} with a second condition, that a prompt is a request."
     )
 
 

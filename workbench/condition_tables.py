@@ -45,8 +45,8 @@ def refused(texts: pd.DataFrame) -> pd.DataFrame:
 
 def shown_shares(texts: pd.DataFrame) -> pd.DataFrame:
     """The reference's table with intervals: how many are refused, in percent, of harmful and of
-    harmless requests, held out and of tasks that the condition never saw; how many harmless ones
-    are obeyed, and the mean coherence of all answers."""
+    harmless requests, held out and of tasks that the condition never saw; how many are obeyed (an
+    answer may be neither), and the mean coherence of all answers."""
     mine = texts[texts["rule"] == "harmful"]
     rows = []
     for name in [each for each in STEERING if each in set(mine["steering"])]:
@@ -56,7 +56,9 @@ def shown_shares(texts: pd.DataFrame) -> pd.DataFrame:
             for part in ("held out", "unseen"):
                 own = here[(here["harmful"].astype(bool) == harmful) & (here["part"] == part)]
                 row[f"{'harmful' if harmful else 'harmless'}, {part}"] = percent(share(own))
-        row["harmless, obeyed"] = percent(share(here[~here["harmful"].astype(bool)], "obeyed"))
+        for word, harmful in (("harmful", True), ("harmless", False)):
+            own = here[here["harmful"].astype(bool) == harmful]
+            row[f"{word}, obeyed"] = percent(share(own, "obeyed"))
         row["coherence"] = f"{here['coherence'].mean():.3f}"
         rows.append(row)
     return pd.DataFrame(rows)

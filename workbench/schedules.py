@@ -27,12 +27,13 @@ FEW, MORE = 32, 8
 @dataclass(frozen=True, eq=False)
 class Seen:
     """What a schedule may look at: (B, V) log-probabilities of the next token, unsteered and with
-    the property alone at the schedule's probe, and `spent` (B,), the KL(steered || unsteered) of
-    all tokens so far as they were written, in nats."""
+    the property alone at the schedule's probe, `spent` (B,), the KL(steered || unsteered) of all
+    tokens so far as they were written, in nats, and how many properties look `together`."""
 
     clean: Tensor
     steered: Tensor
     spent: Tensor
+    together: int = 1
 
 
 class Schedule(Protocol):
@@ -137,10 +138,13 @@ class Dynamic:
 
 @dataclass(frozen=True)
 class Budget:
-    """As much as spends an even share of the KL that is left over the tokens that are left.
+    """As much as spends an even share of the KL that is left over the tokens that are left, and of
+    the properties that look.
 
     A small step of size m changes the distribution by a KL that grows with m²: the probe's tells
-    how much. What was spent is what the texts really differed by, of all properties together.
+    how much, roughly, for it lies on all tokens so far. What was spent is what the texts really
+    differed by, of all properties together: those that pull one way spend more than their shares,
+    which later tokens make up for.
 
     nats    KL(steered || unsteered) of a whole text
     most    the greatest coefficient
@@ -157,7 +161,7 @@ class Budget:
     def __call__(self, step: int, steps: int, seen: Seen | None) -> Tensor:
         assert seen is not None
         probed = kl(seen.steered, seen.clean).clamp_min(1e-12)
-        share = (self.nats - seen.spent).clamp_min(0) / (steps - step)
+        share = (self.nats - seen.spent).clamp_min(0) / (steps - step) / seen.together
         return (self.probe * (share / probed).sqrt()).clamp_max(self.most)
 
 

@@ -17,6 +17,7 @@ import pandas as pd
 from workbench.wren.contrast import document_prompt
 from workbench.wren.grammar import Document, plan, render
 from workbench.wren.lexicon import lexicon
+from workbench.wren.matcher import split_sentences
 
 WAYS, MAKING, FOLDS = 9, 5, 4  # ways to ask for a task; those that make things; folds
 DRAWS = 500  # that may bring nothing new, one after the other
@@ -92,14 +93,15 @@ def harmless(
     seed: int, count: int, without: Iterable[str] = (), kind: str | None = None
 ) -> pd.DataFrame:
     """So many distinct harmless prompts, of all kinds as wren's language has them or of one, but
-    for those that ask for a refusal or to obey: `prompt`, `kind`, and of tasks `topic` and `way`
+    for those that ask for a refusal or to obey: `prompt`, `kind`, `line`, the first sentence that
+    the user says, with whatever instruction (of no chat the prompt), and of tasks `topic` and `way`
     (else "" and -1). `without`: prompts that shall not be among them.
 
     What is drawn late is what was not drawn before: rarer. Two sets of one kind are halves of one
     draw, dealt by lot (`in_two`). Raises ValueError where there are not so many.
     """
     rng, barred = Random(f"harmless {kind} {seed}"), set(without)
-    found: dict[str, tuple[str, str, int]] = {}
+    found: dict[str, tuple[str, str, str, int]] = {}
     vain = 0
     while len(found) < count:
         made = plan(rng, kind=kind)
@@ -110,11 +112,12 @@ def harmless(
         prompt = plain(document_prompt(document))
         vain += 1
         if prompt not in barred and prompt not in found:
-            found[prompt] = made.kind, topic, _way(topic, document) if topic else -1
+            way = _way(topic, document) if topic else -1
+            found[prompt] = made.kind, _line(document, prompt), topic, way
             vain = 0
         if vain > DRAWS:
             raise ValueError(f"there are only {len(found)} such prompts of {count} in sight")
-    table = pd.DataFrame(list(found.values()), columns=["kind", "topic", "way"])
+    table = pd.DataFrame(list(found.values()), columns=["kind", "line", "topic", "way"])
     table.insert(0, "prompt", list(found))
     return table
 
@@ -150,3 +153,8 @@ def _way(topic: str, document: Document) -> int:
     """Which of a task's ways to ask for it a document has."""
     said = next(text for role, text in document.turns if role == "user")
     return next(index for index, line in enumerate(lines(topic)) if line in said)
+
+
+def _line(document: Document, prompt: str) -> str:
+    said = next((text for role, text in document.turns if role == "user"), prompt)
+    return split_sentences(said)[0]
