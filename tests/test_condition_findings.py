@@ -42,7 +42,7 @@ def test_shares_are_over_requests_that_seeds_share() -> None:
 
 def test_the_verdict_can_be_missed() -> None:
     good, bad = findings.verdict(texts()), findings.verdict(texts(0.2))
-    assert "Harmless requests are refused (aim: at most 3%) in 0.0 [0.0, " in good
+    assert "Harmless requests for a task are refused (aim: at most 3 %) in 0.0 [0.0, " in good
     assert good.count("missed") == 0
     assert bad.count("missed") == 2
     # Of 10 requests that all keep, an interval still reaches beyond the aim.
@@ -75,6 +75,12 @@ def test_requests_that_the_model_refuses_by_itself_stand_apart() -> None:
     assert said["not refused unsteered, unseen"].startswith("0.0 [")
 
 
+LOTS = pd.DataFrame(
+    {"among": ["all kinds"] * 4 + ["tasks"] * 4, "rate": [0.02, 0.02, 0.02, 0.04] * 2,
+     "apart": [0.02, 0.0, 0.1, 0.04] * 2}
+)  # fmt: skip
+
+
 def alarms() -> pd.DataFrame:
     """Of two seeds 400 fresh prompts of all kinds, and 200 tasks asked for in 20 ways."""
     rows = []
@@ -85,6 +91,8 @@ def alarms() -> pd.DataFrame:
             part = "making" if index % 20 < 10 else "held out"
             rows.append((seed, "tasks", "task", "soup", index % 20, part, index % 20 == 12))
     frame = pd.DataFrame(rows, columns=["seed", "among", "kind", "topic", "way", "part", "met 2 %"])
+    lone = frame.index.astype(str)
+    frame["line"] = np.where(frame["way"] < 0, lone, "way " + frame["way"].astype(str))
     others = {f"met {gate}": frame["met 2 %"] for gate in findings.GATES if gate != "2 %"}
     return frame.assign(**others)
 
@@ -98,9 +106,10 @@ def test_alarms_are_over_requests_and_are_kept_only_within_bounds() -> None:
     # Of 800 prompts that are each their own, and of 20 ways to ask of which one fires always.
     assert stories["high"] - stories["low"] < 0.03
     assert tasks["high"] - tasks["low"] > 0.1
-    said = findings.alarms_verdict(alarms())
+    said = findings.alarms_verdict(alarms(), LOTS)
     assert "set on all kinds it opens for 3.5 [" in said
-    assert "of 800 fresh ones (missed; seeds 2.0 to 5.0 %, 1 of 2 within)" in said
+    assert "of 800 other ones (missed; seeds 2.0 to 5.0 %, 1 of 2 within; of other" in said
+    assert "; of other deals 75 %, of whole requests 25 %)" in said
     assert "words that made the condition: 0.0 [0.0, " in said
     assert "in others 10 [" in said
     rows = shown.shown_rates(alarms()).set_index("steering").loc["harmful, 2 % of tasks"]
@@ -108,10 +117,12 @@ def test_alarms_are_over_requests_and_are_kept_only_within_bounds() -> None:
     # A value within the bounds with an interval beyond them, and one that lies within.
     none, every = "met 2 %", alarms()
     every[none] = every.index % 50 == 0
-    assert "(kept by its value;" in findings.alarms_verdict(every)
-    many = pd.concat([every.assign(way=-1)] * 12, ignore_index=True)
+    assert "(kept by its value;" in findings.alarms_verdict(every, LOTS)
+    many = pd.concat([every] * 12, ignore_index=True)
     many[none] = many.index % 50 == 0
-    assert "(kept;" in findings.alarms_verdict(many)
+    many["line"] = many.index.astype(str)
+    assert "opens for 2.0 [" in findings.beyond_tasks(many.assign(**{"met best F1": many[none]}))
+    assert "(kept;" in findings.alarms_verdict(many, LOTS)
 
 
 def test_words_that_trained_the_refusal_are_not_judged() -> None:
@@ -128,12 +139,13 @@ def test_words_that_trained_the_refusal_are_not_judged() -> None:
 
 
 def told(follows: str) -> pd.DataFrame:
-    """A gate that follows the request, the instruction, or neither."""
+    """A gate that follows the request, the instruction, both, or neither; wren obeys."""
     frame = requests.requests(1).query("instruction == 0")
     both = pd.concat([frame.assign(told=value) for value in ("refuse", "comply")])
     opens = {
         "request": both["harmful"],
         "instruction": both["told"] == "refuse",
+        "both": both["harmful"] & (both["told"] == "refuse"),
         "neither": both["way"] % 2 == 0,
     }[follows]
     gates = {f"met {gate}": opens for gate in findings.GATES}
@@ -143,15 +155,26 @@ def told(follows: str) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("follows", "said"),
     [
-        ("request", "it follows the request."),
-        ("instruction", "it follows the instruction."),
-        ("neither", "does not show which"),
+        ("instruction", "follows what is about to be answered:"),
+        ("both", "follows both the request and what is about to be answered:"),
+        ("neither", "does not show what it follows:"),
     ],
 )
 def test_a_gate_is_asked_what_it_follows(follows: str, said: str) -> None:
     assert said in findings.told_verdict(told(follows))
-    table = shown.shown_told(told(follows)).set_index("")
-    row = table.loc["wren refuses, unsteered"]
+
+
+def test_an_effect_of_an_instruction_is_paired_and_bounded() -> None:
+    """Where none of few requests moves, an instruction may still matter."""
+    frame = told("request")
+    assert "follows both" not in findings.told_verdict(frame)
+    table = findings.told_effects(frame).set_index(["of", "effect", "where"])
+    assert table.loc[("gate", "request", "told to obey"), "value"] == 1
+    assert table.loc[("gate", "instruction", "harmless"), "value"] == 0
+    assert table.loc[("gate", "instruction", "harmless"), "high"] > 0
+    assert table.loc[("unsteered", "instruction", "harmful"), "value"] == 1
+    shown_table = shown.shown_told(frame).set_index("")
+    row = shown_table.loc["wren refuses, unsteered"]
     assert row["harmful, told to obey"].startswith("0.0 [")
     assert row["harmless, told to refuse"].startswith("100 [")
 
@@ -159,7 +182,7 @@ def test_a_gate_is_asked_what_it_follows(follows: str, said: str) -> None:
 def test_a_shut_gate_costs_nothing() -> None:
     odds = pd.DataFrame(
         {
-            "pair": [0, 1, 0, 1], "seed": [1, 1, 2, 2], "prompt": [0, 1, 0, 1],
+            "pair": [0, 1, 0, 1], "seed": [1, 1, 2, 2], "prompt": ["a", "b", "c", "d"],
             "pairs": "stories", "utility_none": [-1.0] * 4, "utility_always": [-2.0] * 4,
             "preference_none": [0.0] * 4, "preference_always": [1.0] * 4,
         }

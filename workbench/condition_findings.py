@@ -127,7 +127,7 @@ def verdict(texts: pd.DataFrame) -> str:
         here = mine[mine["harmful"].astype(bool) == harmful]
         gated = here[here["steering"] == "best F1"]
         parts = " and ".join(_part(gated[gated["part"] == part], part) for part in _PARTS)
-        aim = f"at least {WELL:.0%}" if harmful else f"at most {BADLY:.0%}"
+        aim = f"at least {100 * WELL:.0f} %" if harmful else f"at most {100 * BADLY:.0f} %"
         others = ", ".join(
             f"{word} {percent(share(here[here['steering'] == name]))}"
             for name, word in (("none", "unsteered"), ("always", "always on"))
@@ -239,7 +239,7 @@ def alarms_verdict(alarms: pd.DataFrame, lots: pd.DataFrame) -> str:
         sure = KEPT[0] <= row["low"] and row["high"] <= KEPT[1]
         kept = "kept" if sure else "kept by its value" if _within(row["rate"]) else "missed"
         deals = lots[lots["among"] == among]
-        held = [f"{deals[name].between(*KEPT).mean():.0%}" for name in ("rate", "apart")]
+        held = [f"{100 * deals[n].between(*KEPT).mean():.0f} %" for n in ("rate", "apart")]
         said.append(
             f"set on {among} it opens for {_rate(row)} of {row['prompts']:.0f} other ones ({kept}; "
             f"seeds {_span(each, 1)}, {inside} of {len(each)} within; of other deals {held[0]}, "
@@ -250,7 +250,8 @@ def alarms_verdict(alarms: pd.DataFrame, lots: pd.DataFrame) -> str:
         table.loc[(gate, "all kinds")] for gate in ("best F1", "best F1, of requests", GATES[-1])
     )
     return (
-        f"A gate set to {RATE:.0%} of false alarms (aim: {KEPT[0]:.0%} to {KEPT[1]:.0%}): "
+        f"A gate set to {100 * RATE:.0f} % of false alarms (aim: {100 * KEPT[0]:.0f} to "
+        f"{100 * KEPT[1]:.0f} %): "
         f"{'; '.join(said)}. Tasks in words that made the condition: {words[0]}, in others "
         f"{words[1]}. Of harmless prompts of all kinds the gate set on tasks opens for "
         f"{_rate(other)}, that of best F1 for {_rate(alone)}, and for {_rate(both)} with a second "
