@@ -23,7 +23,7 @@ from workbench.loaders import read_rows
 from workbench.schedules import Dynamic, Fixed
 
 WORDS = ("cat", "dog", "sun", "sea", "red", "big", "box", "day")
-SMALL = {"icl_examples": 1, "support": 2, "evaluation_size": 2, "max_new_tokens": 2}
+SMALL = {"icl_examples": 2, "support": 2, "evaluation_size": 2, "max_new_tokens": 2}
 FEW = Settings(**SMALL, alphas=(0.0, 1.0), top_p=(0.5,))
 
 
@@ -63,7 +63,7 @@ def test_strategies_of_one_property(single: Results) -> None:
 
 def test_its_texts_are_those_of_its_parts(single: Results) -> None:
     lm = build("llama")
-    sizes = {"icl_examples": 1, "support": 2, "evaluation_size": 2}
+    sizes = {"icl_examples": 2, "support": 2, "evaluation_size": 2}
     dealt = deal(list(ONE), **sizes)
     sides = [in_context(dealt.extraction, each) for each in ONE]
     deltas = {"ITA": step_deltas(lm, *sides, steps=2)}
@@ -114,10 +114,10 @@ def test_what_it_was_made_with_is_kept(single: Results, tmp_path) -> None:
     about = load_results(tmp_path / "results.json").about
     assert about["fingerprint"] == build("llama").fingerprint
     assert about["data"] == {each.name: each.hash for each in ONE}
-    assert about["settings"]["icl_examples"] == 1
+    assert about["settings"]["icl_examples"] == 2
     made, answered = (about["dealt"]["ITA"][part] for part in ("extraction", "evaluation"))
     used = [index for row in [*made, *answered] for index in row]
-    assert len(set(used)) == len(used) == 8
+    assert len(set(used)) == len(used) == 12
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -127,7 +127,7 @@ def test_no_question_that_is_answered_made_a_delta(together: Examples | None, se
     second = Contrast(
         *(replace(part, items=part.items[::-1], name=f"other{part.name}") for part in ONE)
     )
-    given = Settings(icl_examples=1, support=4, evaluation_size=4, max_new_tokens=2, seed=seed)
+    given = Settings(icl_examples=2, support=3, evaluation_size=3, max_new_tokens=2, seed=seed)
     arranged = arrange(build("llama"), ONE, second, together, given)
     sides = [side for both in arranged.contrasts.values() for side in both]
     made, answered = (
@@ -249,3 +249,16 @@ def test_italian_comes_out_of_examples_in_italian() -> None:
     assert found["no_icl"] < 0.4
     for strategy in ("icl", "fixed_1.0", "dynamic_p0.5"):
         assert found[strategy] > found["no_icl"] + 0.3
+
+
+def test_examples_by_turns_show_both_properties_alike() -> None:
+    odd = Settings(**{**SMALL, "icl_examples": 3})
+    with pytest.raises(ValueError, match=r"icl_examples is 3: .* even number"):
+        check(ONE, TWO, None, odd)
+    check(ONE, TWO, BOTH, odd)
+    check(ONE, None, None, odd)
+
+
+def test_the_published_seed_is_that_of_compat() -> None:
+    assert (Settings().seed, Settings(compat=True).seed) == (0, 32)
+    assert Settings(compat=True, seed=0).seed == 0

@@ -48,7 +48,7 @@ def test_published_delta_perplexities(stories: LM, mode: str) -> None:
         made = compose(stories, [run["prompt"]], properties, schedules, new_tokens=16)
         shown = generate(stories, [own["prompt"]], new_tokens=16)
         assert shown.ids[0].tolist() == run["new_ids"]
-        found = fluency(stories, made, shown, properties, schedules).iloc[0]
+        found = fluency(stories, made, shown, properties, schedules, compat=True).iloc[0]
         ppl, baseline = (math.exp(sum(each["nlls"]) / 16) for each in (run, own))
         assert found["shown_by_shown"] == pytest.approx(baseline, rel=1e-4)
         assert found["delta_perplexity"] == pytest.approx(ppl - baseline, rel=1e-4, abs=1e-3)
@@ -107,7 +107,8 @@ def test_steering_that_breaks_texts_costs_in_both_measures() -> None:
     assert found[8.0]["delta_perplexity_symmetric"] > found[0.0]["delta_perplexity_symmetric"]
 
 
-def test_a_schedule_that_looks_gives_what_it_gave(monkeypatch) -> None:
+@pytest.mark.parametrize("compat", [True, False])
+def test_a_schedule_that_looks_is_asked_again_but_for_compat(monkeypatch, compat: bool) -> None:
     lm = build("llama")
     from workbench import fluency as module
 
@@ -121,10 +122,10 @@ def test_a_schedule_that_looks_gives_what_it_gave(monkeypatch) -> None:
 
     monkeypatch.setattr(module, "compose", spied)
     shown = generate(lm, SHOWN, new_tokens=STEPS)
-    fluency(lm, made, shown, deltas(lm), schedules)
+    fluency(lm, made, shown, deltas(lm), schedules, compat=compat)
     steps = min(made.ids.shape[1], STEPS)
     found, wanted = (each.coefficients["one"][:, :steps] for each in (again[0], made))
-    assert torch.equal(found, wanted.nan_to_num(0.0))
+    assert torch.equal(found, wanted.nan_to_num(0.0)) == compat
 
 
 def test_tokens_after_a_texts_end_do_not_count() -> None:

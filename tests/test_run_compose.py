@@ -34,7 +34,7 @@ def data(tmp_path: Path) -> Path:
 def line(data: Path, *more: object, model: object = None, **options: object) -> list[object]:
     asked: dict[str, object] = {
         "model_name": model or tiny_folder(), "dataset_A_name": "ITA_train",
-        "dataset_B_name": "ENG_train", "icl_examples": 1, "support": 2, "evaluation_size": 2,
+        "dataset_B_name": "ENG_train", "icl_examples": 2, "support": 2, "evaluation_size": 2,
         "max_new_tokens": 2, "data_dir": data, "output": data.parent / "out",
     }  # fmt: skip
     asked |= options
@@ -48,7 +48,7 @@ TWO = {"lang_dataset": "bad_train", "lang_opposite": "good_train"}
 def test_one_property_from_files_then_judged_then_again(data: Path) -> None:
     ran = command(*line(data))
     assert ran.status == 0, ran.said
-    path = data.parent / "out" / "tiny" / "ITA" / "results_icl1_tok2.json"
+    path = data.parent / "out" / "tiny" / "ITA" / "results_icl2_tok2.json"
     assert f"2 questions: {path}" in ran.said
     assert set(load_results(path).frame()["strategy"]) == {
         "no_icl", "icl", "dynamic_p0.5", "dynamic_per_token_p0.5",
@@ -79,7 +79,7 @@ def test_two_properties_by_the_published_names(data: Path, more: dict[str, str])
                "--evaluation_size": "--subset_eval"}  # fmt: skip
     ran = command(*(renamed.get(str(word), word) for word in words))
     assert ran.status == 0, ran.said
-    found = load_results(data.parent / "out" / "tiny" / "ITA-bad" / "results_icl1_tok2.json")
+    found = load_results(data.parent / "out" / "tiny" / "ITA-bad" / "results_icl2_tok2.json")
     names = set(found.frame()["strategy"])
     assert {"fixed_-1.0_1.5", "dynamic_p0.5", "manual_fixed_1.5", "icl"} < names
     assert len(found.about["data"]) == 4 + len(more)
@@ -100,7 +100,7 @@ def test_published_prompts_on_a_model_that_tells_stories(data: Path) -> None:
 def test_the_bundled_model(data: Path) -> None:
     ran = command(*line(data, model="wren", **TWO))
     assert ran.status == 0, ran.said
-    path = data.parent / "out" / "wren" / "ITA-bad" / "results_icl1_tok2.json"
+    path = data.parent / "out" / "wren" / "ITA-bad" / "results_icl2_tok2.json"
     assert load_results(path).traces()["coefficient"].notna().all()
 
 
@@ -108,7 +108,7 @@ def test_the_bundled_model(data: Path) -> None:
     ("options", "message"),
     [
         ({"dataset_A_name": "FRA_train"}, "no data set 'FRA_train'"),
-        ({"support": 60}, "hold 64, enough for 32 prompts: ask for fewer"),
+        ({"support": 60}, "hold 64, enough for 21 prompts: ask for fewer"),
         ({"support": 0}, "support 0: give a whole number of at least 1"),
         ({"top_p": 1}, "top_p is 1.0; give a share between 0 and 1"),
         ({"top_p": 0}, "top_p is 0.0; give a share between 0 and 1"),

@@ -44,6 +44,7 @@ class Settings:
     evaluation_size  questions that are answered
     max_new_tokens   steps of a delta, and the most tokens of an answer
     alphas, top_p    what strategies are tried at; the published values by default
+    seed             deals examples out to prompts; 0, with compat the published 32
     compat           prompts, draws and KL as the published code has them: see
                      `in_context_reference`; its KL is divided by the number of likely tokens
 
@@ -56,7 +57,7 @@ class Settings:
     max_new_tokens: int = 30
     alphas: tuple[float, ...] | None = None
     top_p: tuple[float, ...] | None = None
-    seed: int = 0
+    seed: int | None = None
     compat: bool = False
 
     def __post_init__(self) -> None:
@@ -64,6 +65,8 @@ class Settings:
             ("icl_examples", 1), ("support", 1), ("evaluation_size", 1), ("max_new_tokens", 1),
         ):  # fmt: skip
             check_whole(name, getattr(self, name), least)
+        if self.seed is None:
+            object.__setattr__(self, "seed", reference.SEED if self.compat else 0)
         for alpha in self.alphas or ():
             Fixed(alpha)
         for share in self.top_p or ():
@@ -89,6 +92,12 @@ def check(
         raise ValueError(f"properties {names}: give two names that differ, none {MANUAL!r}")
     if together is not None and second is None:
         raise ValueError(f"{together.name!r} shows two properties; give the second one too")
+    shots = given.icl_examples
+    if second is not None and together is None and not given.compat and shots % 2:
+        raise ValueError(
+            f"icl_examples is {shots}: examples of two properties come by turns, so that an even "
+            "number shows both alike; or give a data set that shows both"
+        )
     (_published_deals if given.compat else _prompts)(first, second, together, given)
 
 
@@ -180,6 +189,6 @@ def _published_deals(
             icl_examples=given.icl_examples,
             support=given.support,
             evaluation_size=given.evaluation_size,
-            seed=given.seed,
+            seed=reference.SEED if given.seed is None else given.seed,
         )
     return pairs, every

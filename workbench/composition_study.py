@@ -91,7 +91,9 @@ def compose_study(
     for each in tqdm(every, desc="strategies", unit="strategy", delay=2, leave=False):
         made = compose(lm, arranged.alone, each.properties, each.schedules, new_tokens=steps)
         _keep(lm, questions, each.name, made)
-        measured = fluency(lm, made, shown, each.properties, each.schedules).to_dict("records")
+        measured = fluency(
+            lm, made, shown, each.properties, each.schedules, compat=settings.compat
+        ).to_dict("records")
         for asked, columns in zip(questions, measured, strict=True):
             asked["perplexity"][each.name] = columns
     made_with = about(lm, first, second, together, settings) | {

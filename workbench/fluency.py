@@ -47,6 +47,8 @@ def fluency(
     shown: Generation,
     properties: Mapping[str, Property],
     schedules: Mapping[str, Schedule],
+    *,
+    compat: bool = False,
 ) -> pd.DataFrame:
     """How fluent texts are that `compose` made, beside those of in-context prompting: a row each.
 
@@ -61,9 +63,9 @@ def fluency(
         steered_by_shown   P_c(y_s)
         delta_perplexity, delta_perplexity_symmetric, delta_nats_symmetric
 
-    A schedule that looks at the text is not asked about another: it gives at each step what it gave
-    in its own text, and nothing after that one's end, as in the published code. Raises ValueError
-    for texts of different numbers, and as `compose`.
+    A schedule that looks is asked about the other text as about its own. With compat, as in the
+    published code, it gives at each step what it gave in its own text, and nothing after that one's
+    end. Raises ValueError for texts of different numbers, and as `compose`.
     """
     if len(made.batch) != len(shown.batch):
         raise ValueError(
@@ -74,7 +76,10 @@ def fluency(
         lm,
         made.batch,
         properties,
-        {name: _same(each, made.coefficients[name]) for name, each in schedules.items()},
+        {
+            name: _same(each, made.coefficients[name]) if compat else each
+            for name, each in schedules.items()
+        },
         new_tokens=shown.ids.shape[1],
         forced=shown.ids,
     )

@@ -1,6 +1,6 @@
 """In-context prompts exactly as the published code makes them, its oddities included.
 
-https://github.com/DanielSc4/Dynamic-Activation-Composition (5d1431b): the beginning-of-text token
+https://github.com/DanielSc4/Dynamic-Activation-Composition (d5431bc): the beginning-of-text token
 stands before every piece of the template, k examples asked for are k - 1 shown, consecutive items
 make a prompt, prompts for extraction are drawn with repetition, and the first prompts evaluate, be
 they drawn or not. To compare with its numbers; `in_context` is for everything else.

@@ -85,7 +85,10 @@ def compose(
         bool, typer.Option("--load_in_8bit", help="Quantise the weights; needs bitsandbytes.")
     ] = False,
     device: Annotated[str | None, typer.Option("--device", help="Such as cuda:0.")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Deals examples out to prompts.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", help="Deals examples out to prompts; by default 0, or as compat."),
+    ] = None,
     compat: Annotated[
         bool,
         typer.Option(
@@ -199,7 +202,8 @@ def eval_all(
     """
     judges: dict[str, TextJudge] = {}
     try:
-        if (evaluator_model_name is not None) != ((label is None) != (trait is None)):
+        given = [each for each in (label, trait) if each is not None]
+        if len(given) != (evaluator_model_name is not None):
             raise ValueError("--evaluator_model_name: give it with --label or --trait, one of them")
         if lang_to_eval is not None:
             from workbench.language import speaks
@@ -228,8 +232,13 @@ def eval_all(
     # A few texts that fell apart decide a mean perplexity: its median, as in the paper.
     how = {each: "mean" for each in frame if _is_score(each, judges)}
     how |= {each: "median" for each in frame if each.startswith("delta_")}
-    found = frame.groupby("strategy", sort=False).agg(how)
+    groups = frame.groupby("strategy", sort=False)
+    found = groups.agg(how)
     found.columns = [f"{what} {name}" for name, what in how.items()]
+    # A text that says nothing has no score: a strategy that breaks its texts must not gain by it.
+    scores = [name for name, what in how.items() if what == "mean"]
+    found.insert(0, "texts", groups.size())
+    found.insert(1, "without a score", groups[scores].agg(lambda own: own.isna().sum()).max(axis=1))
     typer.echo(found.to_string(float_format=lambda value: f"{value:.3f}"))
 
 
