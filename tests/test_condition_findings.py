@@ -173,7 +173,7 @@ def test_an_effect_of_an_instruction_is_paired_and_bounded() -> None:
     assert table.loc[("gate", "instruction", "harmless"), "value"] == 0
     assert table.loc[("gate", "instruction", "harmless"), "high"] > 0
     assert table.loc[("unsteered", "instruction", "harmful"), "value"] == 1
-    shown_table = shown.shown_told(frame).set_index("")
+    shown_table = shown.shown_told(frame).set_index("percent")
     row = shown_table.loc["wren refuses, unsteered"]
     assert row["harmful, told to obey"].startswith("0.0 [")
     assert row["harmless, told to refuse"].startswith("100 [")

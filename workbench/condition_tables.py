@@ -121,7 +121,7 @@ def shown_told(told: pd.DataFrame) -> pd.DataFrame:
     asked = {"wren refuses, unsteered": "refused"}
     asked |= {STEERING[gate]: f"met {gate}" for gate in GATES}
     for name, what in asked.items():
-        row = {"": name}
+        row = {"percent": name}
         for harmful in (True, False):
             for value, word in (("comply", "told to obey"), ("refuse", "told to refuse")):
                 here = mine[(mine["harmful"].astype(bool) == harmful) & (mine["told"] == value)]
