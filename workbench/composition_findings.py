@@ -1,9 +1,10 @@
 """What the study of composed properties found, as tables and sentences (benchmarks/
 study_composition.py).
 
-Seeds are what intervals resample: each has its own queries and its own deltas. Shares of few seeds
-that agree leave much room (`intervals.bootstrap_mean`). Where one strength of a family has to be
-taken, it is the one that did best on the other seeds. Knows nothing of models.
+Seeds are the units of all intervals, which are Student's: each has its own queries and its own
+deltas. Where all seeds agree at an end of the scale it is Wilson's, of queries. Where one strength
+of a family has to be taken, it is the one that did best on the other seeds. Knows nothing of
+models.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import t as student
 
-from workbench.intervals import Interval, bootstrap_mean
+from workbench.intervals import Interval, wilson
 
 WORDS = {
     "none": "unsteered",
@@ -370,13 +371,19 @@ def _strengths(own: pd.DataFrame) -> str:
 
 
 def _over_seeds(table: pd.DataFrame, name: str) -> Interval:
-    return bootstrap_mean(table[name].astype(float), table["seed"].to_numpy(), bounds=(0, 1))
+    values = table[name].astype(float)
+    found = _of_seeds(values.groupby(table["seed"]).mean())
+    if found.value in (0, 1):
+        queries = len(table[["seed", "prompt"]].drop_duplicates())
+        return wilson(round(found.value * queries), queries)
+    low, high = (min(max(each, 0.0), 1.0) for each in (found.low, found.high))
+    return Interval(found.value, low, high, found.count)
 
 
 def _of_seeds(differences: ArrayLike) -> Interval:
-    """The mean of a difference that every seed has, with Student's 95 % interval."""
+    """The mean of what every seed has one of, with Student's 95 % interval."""
     values = np.asarray(differences, dtype=float)
-    mean, count = float(values.mean()), len(values)
+    mean, count = float(values.mean().round(12)), len(values)
     if count < 2 or np.ptp(values) == 0:
         return Interval(mean, mean, mean, count)
     half = float(student.ppf(0.975, count - 1) * values.std(ddof=1) / np.sqrt(count))
