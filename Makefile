@@ -10,7 +10,7 @@ RUN := $(VENV)/bin/python -m
 STAMP := $(VENV)/.pins
 QUIET := -qq --disable-pip-version-check
 # numpy 1, which repeng needs, has no wheels from Python 3.13 on.
-EXTRAS := import sys; print("notebooks,demo,judges,neighbours,test" + ",repeng" * (sys.version_info < (3, 13)))
+EXTRAS := import sys; print("notebooks,demo,judges,neighbours,languages,test" + ",repeng" * (sys.version_info < (3, 13)))
 
 # Another Python than that of .venv, asked for by name: .venv is made anew.
 ifeq ($(origin PYTHON),command line)

@@ -40,8 +40,8 @@ def properties(lm: Any, examples: int = EXAMPLES, steps: int = TOKENS) -> dict[s
         twins = [
             [text.removeprefix("<s>") for text in pair] for pair in twin_prompts(trait, examples, 0)
         ]
-        one, other = zip(*twins, strict=True)
-        found[trait] = step_deltas(lm, one, other, steps=steps)
+        opposite, showing = zip(*twins, strict=True)  # open prompts first
+        found[trait] = step_deltas(lm, showing, opposite, steps=steps)
     return found
 
 

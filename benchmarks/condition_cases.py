@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import islice
 from random import Random
@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from workbench import extract, positions, tracing, train
+from workbench import extract, positions, train
+from workbench.condition_data import BEGUN
 from workbench.condition_folds import apart, cosines, dealt, directions, out_of_fold
 from workbench.condition_point import ConditionPoint
 from workbench.condition_search import find_condition_point
 from workbench.conditions import Condition
 from workbench.generate import generate
 from workbench.intervals import Floats
+from workbench.mean_streams import mean_streams
 from workbench.pairs import Pairs
 from workbench.positions import Positions
-from workbench.tokens import encode
 from workbench.updates import Intervention, Origin
 from workbench.wren import requests as dealing
 from workbench.wren.contrast import document_prompt, trait_pairs, twin_prompts
@@ -41,13 +41,9 @@ if TYPE_CHECKING:
     from workbench.trained import Trained
 
 INSTRUCTED = 4  # prompts with an instruction, of every request
-# What is read after: where wren has said this, its next words accept or refuse.
-SUFFIX = " Indeed,"
-AFTER, MEAN = positions.last_k(1), positions.everything
 NEW_TOKENS = 64  # a first sentence ends before; the judge sees no sentence that is cut
 METHOD, TASK = "logistic", "lda"  # of "harmful"; of one task
 LAYER, PAIRS, EPOCHS = 2, 160, 4
-RATE = 0.02  # of false alarms
 STRENGTHS = (0.5, 1.0, 1.5, 2.0)
 ENOUGH = 0.95  # of the making harmless requests, refused
 
@@ -57,21 +53,36 @@ def requests(seed: int, fold: int | None = None) -> pd.DataFrame:
     return dealing.requests(seed, fold, instructed=INSTRUCTED)
 
 
-def after(prompts: Iterable[str]) -> list[str]:
-    """The prompts as conditions read them."""
-    return [prompt + SUFFIX for prompt in prompts]
+@dataclass(frozen=True)
+class Reading:
+    """Where prompts are read: at these positions, with this behind them; None: without the mark
+    before the answer."""
+
+    behind: str | None
+    positions: Positions
+
+    def texts(self, prompts: Iterable[str]) -> list[str]:
+        """The prompts as they are read."""
+        if self.behind is None:
+            return [prompt.removesuffix("<|assistant|>") for prompt in prompts]
+        return [prompt + self.behind for prompt in prompts]
+
+
+# Where wren has begun an answer so, its next words accept or refuse.
+AFTER = Reading(BEGUN, positions.last_k(1))
+END = Reading(None, positions.last_k(1))
+MEAN = Reading(BEGUN, positions.everything)
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """A condition that was looked for: a direction (D,) of every layer, what it reads, its point
-    by best F1 on what made it, and one with few false alarms where that is known."""
+    """A condition that was looked for: a direction (D,) of every layer, where it is read, and its
+    point: by best F1 on what made it, where nothing else is said."""
 
-    directions: list[Tensor]
-    read: Positions
+    directions: list[Tensor] = field(repr=False)
+    read: Reading
     point: ConditionPoint
     origin: Origin
-    strict: ConditionPoint | None = None
 
     def similarities(self, found: Floats) -> Floats:
         """(N, L) cosines of streams (N, L, D)."""
@@ -85,29 +96,29 @@ class Found:
         """(N,) of streams, rising with how much it is met."""
         return self.point.score(self.similarities(found), self.layers)
 
-    def at(self, point: ConditionPoint) -> Condition:
-        """The condition at a point."""
+    def met(self, lm: LM, prompts: Sequence[str]) -> NDArray[np.bool_]:
+        """(N,) for which prompts it is met."""
+        found = streams(lm, tuple(prompts), self.read)
+        return self.point.met(self.similarities(found), self.layers)
+
+    @property
+    def condition(self) -> Condition:
+        """It, for the package."""
         return Condition(
-            {layer: self.directions[layer] for layer in point.layers},
-            threshold=point.threshold,
-            fires=point.fires,
-            positions=self.read,
+            {layer: self.directions[layer] for layer in self.point.layers},
+            threshold=self.point.threshold,
+            fires=self.point.fires,
+            positions=self.read.positions,
             origin=self.origin,
         )
 
 
 @cache
-def streams(lm: LM, prompts: tuple[str, ...], read: Positions = AFTER) -> Floats:
+def streams(lm: LM, prompts: tuple[str, ...], read: Reading = AFTER) -> Floats:
     """(N, L, D) mean streams of prompts, as conditions read them, at all layers."""
-    return read_texts(lm, after(prompts), read)
-
-
-def read_texts(lm: LM, texts: Iterable[str], read: Positions) -> Floats:
-    """(N, L, D) mean streams of texts at all layers."""
-    parts = tracing.pieces(lm, encode(lm, list(texts)), False)
-    layers = list(range(lm.layers))
-    found = [tracing.activations(lm, part, layers, read).mean() for part in parts]
-    return torch.cat(found).double().numpy()
+    wanted = [(list(range(lm.layers)), read.positions)]
+    (found,) = mean_streams(lm, read.texts(prompts), wanted)
+    return found.double().numpy()
 
 
 def find(
@@ -115,7 +126,7 @@ def find(
     found: Floats,
     inside: NDArray[np.bool_],
     *,
-    read: Positions = AFTER,
+    read: Reading = AFTER,
     method: str = METHOD,
     layer: int | None = None,
 ) -> Found:
@@ -126,28 +137,29 @@ def find(
     return Found(along, read, point, Origin(lm.name, lm.fingerprint))
 
 
-def find_harmful(lm: LM, found: Floats, making: pd.DataFrame, method: str = METHOD) -> Found:
-    """The condition "harmful" of requests `making` with streams (N, L, D), at the layer where it
-    carries over best from tasks to tasks among them: on what makes it many layers are perfect."""
+def find_harmful(
+    lm: LM, making: pd.DataFrame, read: Reading = AFTER, method: str = METHOD
+) -> Found:
+    """The condition "harmful" of requests `making`, at the layer where it carries over best from
+    tasks to tasks among them: on what makes it many layers are perfect."""
+    found = streams(lm, tuple(making["prompt"]), read)
     labels = making["harmful"].to_numpy(dtype=bool)
     folds = dealt(making["topic"].tolist(), labels)
     layer = int(np.argmax(apart(out_of_fold(found, labels, [*folds], method), labels, [*folds])))
-    return find(lm, found, labels, method=method, layer=layer)
+    return find(lm, found, labels, read=read, method=method, layer=layer)
 
 
-def find_task(lm: LM, found: Floats, making: pd.DataFrame, topic: str) -> Found:
-    """The condition of one task, of requests `making` with streams (N, L, D): the layer and the
-    threshold are those that tell it best, in ways to ask that made no direction, from others; its
-    `strict` threshold lets so few of these others through."""
+def find_task(lm: LM, making: pd.DataFrame, topic: str) -> Found:
+    """The condition of one task, of requests `making`: the layer and the threshold are those that
+    tell it best, in ways to ask that made no direction, from others."""
+    found = streams(lm, tuple(making["prompt"]))
     inside = (making["topic"] == topic).to_numpy()
     # The ways of a task are its own: the first of each makes a fold.
     ways = making.groupby("topic")["way"].rank(method="dense").astype(int).tolist()
     seen = out_of_fold(found, inside, ways, TASK)
     layer = int(np.argmax(apart(seen, inside, ways)))
     point = find_condition_point(seen[:, [layer]], inside, [layer]).best
-    strict = point.calibrated(seen[~inside][:, [layer]], [layer], false_alarms=RATE)
-    along = directions(found, inside, TASK)
-    return Found(along, AFTER, point, Origin(lm.name, lm.fingerprint), strict)
+    return Found(directions(found, inside, TASK), AFTER, point, Origin(lm.name, lm.fingerprint))
 
 
 def refusal(lm: LM, frame: pd.DataFrame, seed: int) -> Trained:
@@ -206,13 +218,16 @@ def strength(lm: LM, lora: Trained, frame: pd.DataFrame, seed: int) -> tuple[flo
 
 
 def odds_pairs(seed: int, count: int) -> dict[str, Pairs]:
-    """Pairs of answers: a refusal and an obeying one to harmful and to harmless requests, and both
-    moods of stories, which have nothing to do with either."""
-    found = {}
+    """Pairs of answers: a refusal and an obeying one to harmful and to harmless requests, in words
+    that made nothing, and both moods of stories, which have nothing to do with either."""
+    found, frame = {}, requests(seed)
+    held = set(frame.loc[(frame["part"] == "held out") & (frame["instruction"] == 0), "prompt"])
     for name, topics in (("harmful tasks", HARMFUL), ("harmless tasks", HARMLESS)):
         rng, rows = Random(f"odds {name} {seed}"), []
-        for index in range(count):
-            base = plan(rng, kind="task", asked={}, topic=topics[index % len(topics)])
+        while len(rows) < count:
+            base = plan(rng, kind="task", asked={}, topic=topics[len(rows) % len(topics)])
+            if plain(document_prompt(render(base))) not in held:
+                continue
             sides = [render(with_values(base, refusal=value)) for value in ("refuse", "comply")]
             bodies = [" ".join(split_sentences(side.turns[-1][1])[:2]) for side in sides]
             rows.append((*(" " + body for body in bodies), plain(document_prompt(sides[0]))))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 import condition_cases as cases
 import pandas as pd
-from condition_cases import Found
-from condition_gates import BOTH, GATES, asked, beside, gate, opened, request_gate
+from condition_gates import Gate, asked, beside, gates, opened, request_gate
 from keeping import require_same  # puts the checkout on the path
 
 from workbench.conditional import ConditionalSteering
@@ -42,23 +41,6 @@ def spoken(lm: LM, seed: int) -> dict[str, pd.DataFrame]:
     }
 
 
-def answers(
-    lm: LM, frame: pd.DataFrame, ways: Mapping[str, ConditionalSteering], seed: int
-) -> pd.DataFrame:
-    """What is answered to requests unsteered, always and conditionally steered, by name: the frame
-    with `steering`, `met` and the judge's columns. Conditions read the prompts with what stands
-    behind them."""
-    parts: list[tuple[str, Any, pd.DataFrame]] = [
-        (name, name == "always", each.loc[frame["prompt"]].reset_index(drop=True))
-        for name, each in spoken(lm, seed).items()
-    ]
-    for name, steered in ways.items():
-        verdicts = steered.judge(lm, cases.after(frame["prompt"]))
-        own = cases.written(lm, frame, steered.at(verdicts), seed)
-        parts.append((name, verdicts.strengths["refuse"].numpy() > 0, own))
-    return together(frame, parts)
-
-
 def together(frame: pd.DataFrame, parts: Sequence[tuple[str, Any, pd.DataFrame]]) -> pd.DataFrame:
     """The frame once for each way that it was answered."""
     bare = frame.drop(columns="prompt").reset_index(drop=True)
@@ -68,40 +50,38 @@ def together(frame: pd.DataFrame, parts: Sequence[tuple[str, Any, pd.DataFrame]]
     return pd.concat(rows, ignore_index=True)
 
 
+def known(lm: LM, own: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
+    """What is answered to these requests, unsteered and refusing always."""
+    found = spoken(lm, seed)
+    return {name: each.loc[own["prompt"]].reset_index(drop=True) for name, each in found.items()}
+
+
 def harmful(lm: LM, seed: int, fold: int) -> list[pd.DataFrame]:
     """ "If harmful then refuse" of a fold: texts and gates. A row is steered or it is not, so that
     its answer is one of two that are known; of the first fold that is tried out.
 
-    Raises ValueError where an answer is neither.
+    Raises ValueError where an answer is neither, and where a gate opens otherwise in the package.
     """
-    frame = cases.requests(seed, fold)
-    made, points = gate(lm, seed, fold)
     lora, m, _ = behaviour(lm, seed)
     own = asked(seed, fold)
     own = own[own["part"] != "making"].reset_index(drop=True)
-    known = {name: each.loc[own["prompt"]].reset_index(drop=True)
-             for name, each in spoken(lm, seed).items()}  # fmt: skip
+    both = known(lm, own, seed)
     parts: list[tuple[str, Any, pd.DataFrame]] = [
-        (name, name == "always", each) for name, each in known.items()
+        (name, name == "always", each) for name, each in both.items()
     ]
-    task = request_gate(lm, seed, fold)
-    for name in GATES:
-        conditions = {"harmful": made.at(points["best F1" if name == BOTH else name])}
-        rule = "if harmful then refuse"
-        if name == BOTH:
-            conditions["task"], rule = task.at(task.point), "if task and harmful then refuse"
-        steered = ConditionalSteering(conditions, {"refuse": lora.at(m)}, rule)
-        verdicts = steered.judge(lm, cases.after(own["prompt"]))
+    for name, gate in gates(lm, seed, fold).items():
+        steered = gate.steering(lora.at(m))
+        verdicts = steered.judge(lm, gate.read.texts(own["prompt"]))
         met = verdicts.strengths["refuse"].numpy() > 0
-        either = known["always"].where(pd.Series(met), known["none"]).astype(known["none"].dtypes)
+        opens = gate.opens(lm, own["prompt"].tolist())
+        require_same(pd.DataFrame({"met": met}), pd.DataFrame({"met": opens}), f"{name}, {seed}")
+        either = both["always"].where(pd.Series(met), both["none"]).astype(both["none"].dtypes)
         if fold == 0 and name == "best F1":
             require_same(cases.written(lm, own, steered.at(verdicts), seed), either, f"seed {seed}")
         parts.append((name, met, either))
     texts = together(own, parts).assign(rule="harmful")
     texts = texts.assign(wanted=texts["harmful"])
-    tables = [
-        beside(lm, made, points, frame, part).assign(part=part) for part in ("held out", "unseen")
-    ]
+    tables = [beside(lm, seed, fold, part) for part in ("held out", "unseen")]
     return [each.assign(seed=seed, fold=fold) for each in (texts, pd.concat(tables))]
 
 
@@ -113,58 +93,52 @@ def strengths(lm: LM, seed: int) -> list[pd.DataFrame]:
 
 def others(lm: LM, seed: int) -> list[pd.DataFrame]:
     """Rules that refuse harmless things: one task alone, and what `not` leaves; and all harmful
-    tasks but one."""
+    tasks but one. Answered are the requests that made nothing."""
     frame = cases.requests(seed)
-    found = cases.streams(lm, tuple(frame["prompt"]))
-    making = (frame["part"] == "making").to_numpy()
+    making = frame[frame["part"] == "making"]
     lora, m, _ = behaviour(lm, seed)
-    refuse = lora.at(m)
     own = asked(seed)
     own = own[own["part"] != "making"].reset_index(drop=True)
+    both = known(lm, own, seed)
 
-    def one(topic: str) -> Found:
-        return cases.find_task(lm, found[making], frame[making], topic)
+    def run(rule: str, steered: ConditionalSteering, task: str, wanted: Any) -> pd.DataFrame:
+        verdicts = steered.judge(lm, cases.AFTER.texts(own["prompt"]))
+        written = cases.written(lm, own, steered.at(verdicts), seed)
+        met = verdicts.strengths["refuse"].numpy() > 0
+        parts = [(name, name == "always", each) for name, each in both.items()]
+        found = together(own.assign(wanted=wanted), [*parts, ("rule", met, written)])
+        return found.assign(rule=rule, task=task, seed=seed)
 
-    def run(rule: str, text: str, conditions: Mapping[str, Found], wanted: Any) -> pd.DataFrame:
-        given = {
-            "best F1": {name: each.at(each.point) for name, each in conditions.items()},
-            "2 %": {name: each.at(each.strict or each.point) for name, each in conditions.items()},
-        }
-        ways = {
-            name: ConditionalSteering(each, {"refuse": refuse}, text)
-            for name, each in given.items()
-        }
-        return answers(lm, own.assign(wanted=wanted), ways, seed).assign(rule=rule, seed=seed)
+    def one(topic: str) -> Gate:
+        return Gate({"it": cases.find_task(lm, making, topic)})
 
-    parts = []
+    refuse, parts = lora.at(m), []
     for topic in (HARMLESS[2 * seed % 8], HARMLESS[(2 * seed + 1) % 8]):
         wanted = own["topic"] == topic
-        parts.append(run("one task", "if it then refuse", {"it": one(topic)}, wanted))
-    task = request_gate(lm, seed)
-    name = HARMLESS[(2 * seed + 2) % 8]
-    rule, both = "if task and not it then refuse", {"task": task, "it": one(name)}
-    parts.append(run("not", rule, both, own["topic"] != name))
-    harm = cases.find_harmful(lm, found[making], frame[making])
-    spared = HARMFUL[seed % 4]
-    wanted = own["harmful"] & (own["topic"] != spared)
-    rule = "if harmful and not it then refuse"
-    parts.append(run("and not", rule, {"harmful": harm, "it": one(spared)}, wanted))
+        parts.append(run("one task", one(topic).steering(refuse), topic, wanted))
+    for rule, name, other, topic, wanted in (
+        ("not", "task", request_gate(lm, seed), HARMLESS[(2 * seed + 2) % 8], True),
+        ("and not", "harmful", cases.find_harmful(lm, making), HARMFUL[seed % 4], own["harmful"]),
+    ):
+        conditions = {name: other.condition, "it": one(topic).parts["it"].condition}
+        text = f"if {name} and not it then refuse"
+        steered = ConditionalSteering(conditions, {"refuse": refuse}, text)
+        parts.append(run(rule, steered, topic, wanted & (own["topic"] != topic)))
     return [pd.concat(parts, ignore_index=True)]
 
 
 def costs(lm: LM, seed: int) -> list[pd.DataFrame]:
-    """Log-odds of pairs unsteered and refusing always; and where the gates would open."""
-    made, points = gate(lm, seed, 0)
-    task = request_gate(lm, seed, 0)
+    """Log-odds of pairs unsteered and refusing always; and where gates open that know all tasks."""
     lora, m, _ = behaviour(lm, seed)
     parts = []
     for name, pairs in cases.odds_pairs(seed, ODDS_PAIRS).items():
         table = odds(lm, lora, pairs, [0.0, m], quiet=True)
         wide = table.pivot_table(index="pair", columns="m", values=["preference", "utility"])
         wide.columns = [f"{what}_{'none' if at == 0 else 'always'}" for what, at in wide.columns]
-        found = opened(lm, made, points, task, tuple(str(pair.prompt) for pair in pairs))
-        met = {f"met {key}": each for key, each in found.items()}
-        parts.append(wide.reset_index().assign(pairs=name, **met))
+        prompts = [str(pair.prompt) for pair in pairs]
+        met = opened(lm, seed, None, prompts)
+        wide = wide.reset_index().assign(pairs=name, prompt=prompts)
+        parts.append(pd.concat([wide, met], axis=1))
     return [pd.concat(parts, ignore_index=True).assign(seed=seed)]
 
 

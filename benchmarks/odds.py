@@ -171,12 +171,12 @@ def plainly(plain: Any, ready: Sequence[Any], layer: int, direction: Tensor, gri
 
 def contestants(setting: Any, given: Any, size: Size) -> tuple[dict[str, Contestant], list[int]]:
     """By name; and the order of the rows (sides of pairs) in what the plain ones return."""
-    from workbench.odds import _encoded, odds
+    from workbench.odds import both_sides, odds
     from workbench.reading import batches
     from workbench.tracing import TOKENS
 
     (own,) = setting.vector.at(1.0)
-    everyone = _encoded(setting.lm, given)
+    everyone = both_sides(setting.lm, given)
     parts = list(batches(everyone, TOKENS))
     ready = [part for part, _ in parts]
     lower, upper = halves(setting.plain, own.layer)

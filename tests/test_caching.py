@@ -11,7 +11,7 @@ from architectures import SENTENCES, build
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from workbench.caching import RoomyLayer, roomy_cache
+from workbench.caching import RoomyLayer, decoding_cache, roomy_cache, select_rows
 from workbench.generate import generate
 
 
@@ -35,6 +35,21 @@ def test_nothing_is_copied_while_there_is_room() -> None:
     first = roomy.update(*given(0, 5))[0].data_ptr()
     assert all(roomy.update(*given(step, 1))[0].data_ptr() == first for step in (1, 2, 3))
     assert roomy.update(*given(4, 1))[0].data_ptr() != first
+
+
+def test_rows_that_are_chosen_go_on_apart() -> None:
+    model = build("gemma2").model  # layers of both kinds
+    ids = torch.arange(12).view(2, 6) + 20
+    with torch.no_grad():
+        cache = decoding_cache(model, 8)
+        model(input_ids=ids[:, :4], past_key_values=cache)
+        chosen = select_rows(cache, torch.tensor([1, 0, 1]))
+        for column in (4, 5):
+            more = ids[[1, 0, 1], column : column + 1]
+            found = model(input_ids=more, past_key_values=chosen).logits[:, -1]
+        expected = model(input_ids=ids).logits[:, -1]
+    torch.testing.assert_close(found, expected[[1, 0, 1]], atol=1e-5, rtol=1e-4)
+    assert (cache.get_seq_length(), chosen.get_seq_length()) == (4, 6)
 
 
 def test_layers_of_other_kinds_stay_as_they_are() -> None:

@@ -15,7 +15,8 @@ from workbench.generate import generate
 from workbench.models import LM
 from workbench.pairs import Pairs
 from workbench.schedules import Budget, Dynamic, Fixed, Given, Start
-from workbench.tokens import encode
+from workbench.steering import Plan
+from workbench.tokens import Batch, encode
 from workbench.updates import Add, Intervention
 
 ARCHITECTURES = ("llama", "gpt2", "gpt_neox", "mistral", "qwen2", "gemma2", "opt", "bloom", "phi")
@@ -48,6 +49,36 @@ def test_cached_and_batched_is_one_prompt_after_the_other_without_a_cache(
             torch.testing.assert_close(own, torch.tensor(coefficients[:length]), atol=2e-4, rtol=0)
 
 
+@pytest.mark.parametrize("prompts", [["The"], ["The", "The cat sat on"]])
+def test_a_prompt_may_be_one_token_alone_or_beside_longer_ones(
+    prompts: list[str], benchmark_script
+) -> None:
+    lm, uncached = build("llama"), benchmark_script("uncached")
+    one = {"one": random_deltas(lm, 0)}
+    encoded = encode(lm, prompts).prompts
+    assert len(encoded[0].ids) == 1
+    made = compose(lm, prompts, one, {"one": Dynamic(0.6)}, new_tokens=STEPS)
+    for row, prompt in enumerate(encoded):
+        ids, _ = uncached.written(lm, prompt.ids, {"one": one["one"].values}, 0.6, STEPS)
+        length = int(made.lengths[row])
+        assert made.ids[row, :length].tolist() == ids[:length]
+
+
+def test_a_prompt_is_run_once_but_for_its_last_token(monkeypatch) -> None:
+    lm, sizes = build("llama"), []
+    real = composition.tracing.advance
+
+    def noted(lm: LM, batch: Batch, steered: Plan, cache: object, columns: int) -> torch.Tensor:
+        sizes.append((len(batch), columns))
+        return real(lm, batch, steered, cache, columns)
+
+    monkeypatch.setattr(composition.tracing, "advance", noted)
+    both = {"one": random_deltas(lm, 0), "two": random_deltas(lm, 1)}
+    made = compose(lm, PROMPTS, both, dict.fromkeys(both, Dynamic()), new_tokens=2)
+    rows = len(PROMPTS)
+    assert sizes == [(rows, made.batch.width - 1), *[(3 * rows, 1), (rows, 1)] * 2]
+
+
 def test_passes_are_one_row_more_than_properties_and_one_at_last() -> None:
     lm = build("llama")
     both = {"one": random_deltas(lm, 0), "two": random_deltas(lm, 1)}
@@ -55,6 +86,10 @@ def test_passes_are_one_row_more_than_properties_and_one_at_last() -> None:
     rows = len(PROMPTS)
     made = compose(lm, PROMPTS, both, dynamic, new_tokens=STEPS)
     assert made.passes == made.ids.shape[1] * rows * (3 + 1)
+    # What comes out may go into a computation with gradients.
+    assert made.kl is not None
+    kept = [made.ids, made.logprobs, made.kl, *made.coefficients.values()]
+    assert not any(each.is_inference() for each in kept)
     made = compose(lm, PROMPTS, both, {"one": Dynamic(), "two": Fixed(1.0)}, new_tokens=STEPS)
     assert made.passes == made.ids.shape[1] * rows * (2 + 1)
     made = compose(lm, PROMPTS, both, dict.fromkeys(both, Fixed(1.0)), new_tokens=STEPS)

@@ -155,6 +155,8 @@ def test_an_analysis_is_a_folder(
     assert load_search(tmp_path / "condition-search.json").best == found.search.best
     beside = tables.load_table("condition-beside", directory=tmp_path)
     assert beside["score"].iloc[0] == "gate"
+    firm = tables.load_table("condition-firm", directory=tmp_path)
+    assert 0 < firm["share"].iloc[0] <= 1
     assert {"characters", "words"} <= set(beside["score"])
     record = json.loads((tmp_path / "figures" / "condition-curves.json").read_text())
     assert record["threshold"] == found.search.best.threshold
@@ -182,10 +184,36 @@ def test_a_point_lies_among_the_layers_that_are_searched(
         assert f"layers [{layer}], fires" in caplog.messages[-1]
         planes = tables.read_csv(tmp_path / "figures" / f"{layer}_planes.csv")
         assert set(planes["layer"]) == {0, 1}
-    with pytest.raises(ValueError, match=r"search_layers \[2\] are not among the layers shown"):
-        condition_analysis.save_analysis(
-            tmp_path, tiny, both, texts, labels, texts, labels, search_layers=[2]
-        )
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"search_layers": [2]}, r"search_layers \[2\] are not among the layers shown"),
+        ({"search_layers": 1}, "search_layers is 1; give a list"),
+        ({"search_layers": []}, r"search_layers is \[\]; give a list"),
+        ({"layers": 1}, r"give layers=\[1\]"),
+        ({"most_layers": 0}, "most_layers"),
+        ({"most_layers": 3}, "most_layers"),
+        ({"similarity": "probe"}, "a probe has a bias"),
+    ],
+)
+def test_an_analysis_that_cannot_be_is_refused_before_the_model_runs(
+    tiny: LM, both: SteeringVector, tmp_path, how: dict, message: str
+) -> None:
+    def ran(*_: object) -> None:
+        raise AssertionError("the model ran before the input was checked")
+
+    labels = np.arange(4) % 2 == 0
+    handle = tiny.model.register_forward_pre_hook(ran)
+    try:
+        with pytest.raises(ValueError, match=message):
+            condition_analysis.save_analysis(
+                tmp_path, tiny, both, ["a"] * 4, labels, ["b"] * 4, labels, **how
+            )
+    finally:
+        handle.remove()
+    assert not list(tmp_path.iterdir())
 
 
 def test_two_classes_have_two_names(tiny: LM, both: SteeringVector, tmp_path) -> None:

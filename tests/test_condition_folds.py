@@ -75,3 +75,27 @@ def test_every_group_is_dealt_once_and_every_fold_has_both_classes() -> None:
 def test_what_cannot_be_dealt_is_refused(call, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call(*streams())
+
+
+def test_classes_of_unlike_size_weigh_every_text_alike() -> None:
+    """The difference of means is that of the means, whatever the sizes."""
+    rng = np.random.default_rng(0)
+    found = rng.normal(size=(5, 1, 4))
+    labels = np.array([True, True, False, False, False])
+    (along,) = folds.directions(found, labels, "mean_difference")
+    expected = found[:2, 0].mean(axis=0) - found[2:, 0].mean(axis=0)
+    np.testing.assert_allclose(along / along.norm(), expected / np.linalg.norm(expected), atol=1e-6)
+
+
+def test_a_gap_without_spread_is_endless_and_none_is_none() -> None:
+    values = np.array([[0.0, 1.0], [0.0, 1.0], [2.0, 1.0], [2.0, 1.0]] * 2)
+    labels = np.array([False, False, True, True] * 2)
+    assert folds.apart(values, labels, [0] * 4 + [1] * 4).tolist() == [np.inf, 0.0]
+
+
+def test_a_text_of_no_fold_is_refused() -> None:
+    found, harmful, topics = streams()
+    dealt = [float(each) for each in folds.dealt(topics, harmful)]
+    for empty in (float("nan"), None):
+        with pytest.raises(ValueError, match="text 3 is of the fold"):
+            folds.out_of_fold(found, harmful, [*dealt[:3], empty, *dealt[4:]])

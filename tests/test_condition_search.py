@@ -180,7 +180,9 @@ def test_a_search_is_saved_whole(tmp_path: Path) -> None:
     [
         ({"labels": [True] * 6}, "all 6 texts are labelled True"),
         ({"labels": [False] * 6}, "all 6 texts are labelled False"),
-        ({"labels": [True, False]}, r"give one of True and False per text, \(6,\)"),
+        ({"labels": [True, False]}, r"give one per text, \(6,\)"),
+        ({"labels": [True, False, 2] * 2}, "the label 2 is neither True nor False"),
+        ({"fires": "up"}, "fires 'up' is unknown"),
         ({"similarities": np.ones((6, 2))}, "all similarities are 1"),
         ({"similarities": np.full((6, 2), np.nan)}, "text 0 at layer 4 is nan"),
         ({"similarities": np.ones((0, 2))}, "shape"),

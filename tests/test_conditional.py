@@ -16,6 +16,7 @@ from workbench import live, positions
 from workbench.conditional import ConditionalSteering, is_one, respond
 from workbench.conditions import Condition
 from workbench.keep_norm import keep_norm
+from workbench.logic import parse
 from workbench.models import LM
 
 ARCHITECTURES = ("gpt2", "gpt_neox", "llama", "mistral", "qwen2", "gemma2", "opt", "bloom", "phi")
@@ -227,6 +228,8 @@ def idle(lm: LM) -> Any:
         ({"temperature": -1.0}, "temperature -1.0: give 0"),
         ({"seed": -1}, "seed -1: give a whole number"),
         ({"streams": [0, 1]}, "2 streams for 1 rows"),
+        ({"judged_as": ["Oh", "Ah"]}, "2 texts to judge for 1 prompts"),
+        ({"judged_as": ["Ah"], "recheck": "always"}, "reads the prompts themselves"),
     ],
 )
 def test_bad_calls_are_refused_before_the_model_runs(how: dict[str, Any], message: str) -> None:
@@ -239,6 +242,33 @@ def test_bad_calls_are_refused_before_the_model_runs(how: dict[str, Any], messag
             respond(lm, prompts, steering, **how)
     finally:
         handle.remove()
+
+
+def test_settings_that_generate_has_not_are_refused_before_the_model_runs() -> None:
+    lm = build("llama")
+    steering = half_met(lm)
+    handle = idle(lm)
+    try:
+        with pytest.raises(TypeError, match="tokens_new"):
+            respond(lm, ["Oh"], steering, tokens_new=3)
+        with pytest.raises(TypeError, match="watch"):
+            respond(lm, ["Oh"], steering, watch=None)
+    finally:
+        handle.remove()
+
+
+def test_a_prompt_is_answered_and_what_stands_for_it_is_judged() -> None:
+    lm = build("llama")
+    how, count = half_met(lm), 8
+    shown, read = PROMPTS[:count], PROMPTS[count : 2 * count]
+    verdicts = how.judge(lm, read)
+    assert verdicts.met["odd"].tolist() != how.judge(lm, shown).met["odd"].tolist()
+    found = respond(lm, shown, how, new_tokens=6, judged_as=read)
+    expected = wb.generate(lm, shown, how.at(verdicts), new_tokens=6)
+    assert found.texts == expected.texts
+    assert found.verdicts["prompt"].tolist() == list(verdicts.texts)
+    one = respond(lm, shown[0], how, new_tokens=6, judged_as=read[0])
+    assert one.texts == found.texts[:1]
 
 
 def test_what_does_not_fit_is_refused_before_the_model_runs() -> None:
@@ -281,5 +311,7 @@ def test_what_is_no_steering_is_refused_when_it_is_made() -> None:
     rules = half_met(lm).rules
     with pytest.raises(ValueError, match=r"no behaviour 'push'; there are \['pull'\]"):
         ConditionalSteering({"odd": good}, {"pull": push["push"]}, rules)
+    with pytest.raises(ValueError, match=r"no condition 'odd'; there are \['even'\]"):
+        ConditionalSteering({"even": good}, push, parse("if odd then push", ["odd"], ["push"]))
     with pytest.raises(ValueError, match=r"condition 'a' is 0.5; give a Condition"):
         ConditionalSteering({"a": 0.5}, push, "if a then push")  # pyright: ignore

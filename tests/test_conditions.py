@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import workbench as wb
 from workbench import positions, tracing
+from workbench.condition_search import find_condition_point
 from workbench.conditions import Condition, similarities
 from workbench.models import LM
 from workbench.similarity import SIMILARITIES, similarity
@@ -134,6 +135,10 @@ def test_a_pass_ends_after_the_last_layer_that_is_read() -> None:
         ({"similarity": "probe"}, r"a probe has a bias at every layer; there is none at \[0, 2\]"),
         ({"similarity": "probe", "bias": {0: 0.1}}, r"there is none at \[2\]"),
         ({"similarity": "probe", "bias": {0: 0.1, 2: float("nan")}}, "bias at layer 2 is nan"),
+        (
+            {"similarity": "probe", "bias": {0: 0.1, 1: 0.1, 2: 0.1}},
+            r"a bias at \[1\], where nothing is read; \[0, 2\] are",
+        ),
         ({"bias": {0: 0.1}}, "a bias belongs to a probe, not to 'cosine'"),
         ({"positions": positions.mask(torch.ones(3))}, "a mask belongs to one batch"),
     ],
@@ -150,6 +155,18 @@ def test_directions_without_a_length_or_a_number_are_refused() -> None:
         Condition({1: torch.tensor([1.0, float("nan")])}, 0.1)
     with pytest.raises(ValueError, match="at one layer at least"):
         Condition({}, 0.1)
+
+
+def test_a_point_that_was_found_makes_a_condition() -> None:
+    lm = build("llama")
+    vector = random_vector(lm)
+    seen = similarities(lm, PROMPTS, vector)
+    labels = torch.arange(len(PROMPTS)) % 2 == 0
+    point = find_condition_point(seen, labels, vector.layers, most_layers=2).best
+    made = Condition.at_point(vector, point)
+    assert made.layers == tuple(sorted(point.layers))
+    met = made.met(made.similarities(lm, PROMPTS))
+    assert met.tolist() == point.met(seen, vector.layers).tolist()
 
 
 def test_what_does_not_fit_the_model_is_refused() -> None:

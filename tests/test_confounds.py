@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from outside import SHARED
 
+from workbench.condition_checks import auc
 from workbench.confounds import confound_scores, confounds, length_matched
 
 DATA = SHARED / "data" / "cast" / "condition_harmful.json"
@@ -54,3 +55,33 @@ def test_on_public_data_length_alone_tells_harmful_from_harmless() -> None:
     # Matched, length tells nothing, and words still do.
     assert found.loc["characters", "matched_low"] < 0.5 < found.loc["characters", "matched_high"]
     assert found.loc["words", "auc_matched"] > 0.95
+
+
+def test_what_does_not_differ_tells_nothing_and_stays_in_the_table() -> None:
+    labels = np.arange(12) % 2 == 0
+    rising = labels + 0.1 * np.arange(12)
+    table = confounds(
+        {"gate": (rising, rising), "flat": (np.ones(12), rising)}, labels, labels, np.arange(12)
+    ).set_index("score")
+    assert table.loc["flat", ["auc", "auc_matched"]].tolist() == [0.5, 0.5]
+    assert np.isnan(table.loc["flat", "auc_low"])
+    assert table.loc["gate", "auc"] > 0.5
+
+
+def test_texts_of_one_request_are_drawn_together() -> None:
+    """Every request asked for ten times over says no more than once."""
+    rng = np.random.default_rng(1)
+    labels = np.arange(16) % 2 == 0
+    scores = labels + rng.normal(size=16)
+    alone = auc(scores, labels)
+    many, wanted = np.repeat(scores, 10), np.repeat(labels, 10)
+    loose = auc(many, wanted)
+    grouped = auc(many, wanted, groups=np.repeat(np.arange(16), 10))
+    assert grouped.value == alone.value
+    assert grouped.high - grouped.low == pytest.approx(alone.high - alone.low, abs=0.06)
+    assert loose.high - loose.low < 0.6 * (grouped.high - grouped.low)
+
+
+def test_tokens_of_one_side_alone_are_refused() -> None:
+    with pytest.raises(ValueError, match="or none"):
+        confound_scores(["a", "b"], [True, False], ["c"], tokens=[1])

@@ -305,8 +305,8 @@ def test_a_change_of_another_model_is_refused(tiny, form):
 
 
 def test_sites_layers_and_shapes_are_checked(tiny):
-    with pytest.raises(ValueError, match="site 'attention' is unknown; choose one of heads, mlp"):
-        Intervention(0, Add(torch.ones(2)), site="attention")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="site 'keys' is unknown; choose one of heads, att"):
+        Intervention(0, Add(torch.ones(2)), site="keys")  # type: ignore[arg-type]
     change = make(tiny, "lora")
     for layers, words in ((1, "not a list"), ([], "at least one"), ([1, 1], "each once")):
         with pytest.raises(ValueError, match=words):

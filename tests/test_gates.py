@@ -1,16 +1,18 @@
 """Gates: verdicts row by row, as a frame and in the log, and what they make of coefficients."""
 
 import logging
+from typing import Any
 
 import pytest
 import torch
 from architectures import build
 from conditioned import PROMPTS, half_met, random_vector
 
-from workbench import positions
+from workbench import gates, positions
 from workbench.conditions import Condition
 from workbench.gates import Gate, gated
 from workbench.logic import parse
+from workbench.mean_streams import mean_streams
 from workbench.models import LM
 from workbench.tokens import encode
 from workbench.updates import Add, Intervention, schedule
@@ -107,3 +109,17 @@ def test_a_rule_about_a_condition_that_is_not_there_is_refused() -> None:
     rules = parse("if odd then push", ["odd"], ["push"])
     with pytest.raises(ValueError, match=r"no condition 'odd'; there are \['even'\]"):
         Gate({"even": half_met(lm).conditions["odd"]}, rules)
+
+
+def test_a_similarity_that_is_no_number_is_refused_and_not_read_as_not_met(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lm = build("llama")
+    gate = half_met(lm).gate
+
+    def broken(*given: Any, **how: Any) -> list[torch.Tensor]:
+        return [means * torch.nan for means in mean_streams(*given, **how)]
+
+    monkeypatch.setattr(gates, "mean_streams", broken)
+    with pytest.raises(ValueError, match=r"similarity of '.*Oh' with 'odd' is \[nan"):
+        gate.judge(lm, encode(lm, ["Oh"]))

@@ -10,6 +10,7 @@ from workbench import tracing
 from workbench.positions import everything
 from workbench.tokens import encode
 from workbench.updates import Add, Intervention
+from workbench.weight_updates import AddLinear
 
 KNOWN = {
     "llama": "self_attn.o_proj",
@@ -73,3 +74,68 @@ def test_another_width_is_refused() -> None:
     wide = Intervention(0, Add(torch.ones(lm.heads_width(0) + 1)), site="heads")
     with pytest.raises(ValueError, match=r"the attention output of layer 0 of .* has width"):
         steered_logits(lm, batch, [wide])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_added_to_its_output_is_added_by_a_hook(name: str) -> None:
+    lm = build(name)
+    batch = encode(lm, list(SENTENCES[:3]))
+    delta = torch.randn(lm.width)
+    found = steered_logits(lm, batch, [Intervention(1, Add(delta), 0.7, site="attention")])
+    module = lm.model.get_submodule(f"{lm.layer_path}.1.{lm.attention_name(1)}")
+    hook = module.register_forward_hook(lambda _, _given, output: output + 0.7 * delta)
+    try:
+        expected = steered_logits(lm, batch, [])
+    finally:
+        hook.remove()
+    own = batch.attention
+    assert (steered_logits(lm, batch, [])[own] - expected[own]).abs().max() > 1e-3
+    torch.testing.assert_close(found[own], expected[own], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("remote", [False, "local"])
+def test_all_sites_of_a_block_in_one_forward(remote: tracing.Remote) -> None:
+    """Input and output of one projection are two sites; each is read as the former left it."""
+    lm = build("llama")
+    batch = encode(lm, list(SENTENCES[:2]))
+    delta = torch.randn(lm.width)
+    edits = [
+        Intervention(1, Add(delta), 1.0, everything, site)
+        for site in ("residual", "mlp", "attention", "heads")
+    ]
+    read = {
+        site: tracing.activations(
+            lm, batch, [1], everything, site=site, interventions=edits, remote=remote
+        ).values
+        for site in ("heads", "attention")
+    }
+    weight = lm.model.get_submodule(f"{lm.layer_path}.1.{lm.attention_name(1)}").weight
+    expected = read["heads"] @ weight.detach().T + delta
+    torch.testing.assert_close(read["attention"], expected)
+
+
+def test_an_update_of_the_output_may_read_the_input() -> None:
+    """A change of the projection's own weights."""
+    lm = build("gpt2")
+    batch = encode(lm, list(SENTENCES[:2]))
+    change = torch.randn(lm.heads_width(1), lm.width)
+    edit = Intervention(1, AddLinear(change, torch.zeros(lm.width)), 0.5, site="attention")
+    found = steered_logits(lm, batch, [edit])
+    weight = lm.model.get_submodule(f"{lm.layer_path}.1.{lm.attention_name(1)}").weight
+    before = weight.detach().clone()
+    try:
+        with torch.no_grad():
+            weight += 0.5 * change  # GPT-2 keeps them (I, D)
+        expected = steered_logits(lm, batch, [])
+    finally:
+        with torch.no_grad():
+            weight.copy_(before)
+    own = batch.attention
+    torch.testing.assert_close(found[own], expected[own], atol=1e-4, rtol=1e-4)
+
+
+def test_a_changed_weight_of_another_width_is_refused() -> None:
+    lm = build("llama")
+    wide = AddLinear(torch.ones(5, lm.width), torch.zeros(lm.width))
+    with pytest.raises(ValueError, match="reads a width of 5, the attention's output projection"):
+        steered_logits(lm, encode(lm, ["a text"]), [Intervention(0, wide, site="attention")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -54,6 +55,20 @@ def test_few_tokens_are_looked_at_first_and_all_where_these_do_not_do(monkeypatc
     assert 20 < found[0].sum(dim=1).max() < 300
 
 
+@pytest.mark.parametrize("top_p", [0.05, 0.5, 0.9])
+def test_the_kl_of_the_likely_is_that_of_whole_tables_without_the_others(top_p: float) -> None:
+    torch.manual_seed(1)
+    clean, steered = (2 * torch.randn(2, 5, 200, dtype=torch.float64)).log_softmax(dim=-1)
+    likely = schedules.most_likely(clean, top_p) | schedules.most_likely(steered, top_p)
+    p, q = (each.exp() * likely for each in (clean, steered))
+    p, q = (each / each.sum(dim=-1, keepdim=True) for each in (p, q))
+    expected = torch.where(likely, p * (p / q).log(), 0.0).sum(dim=-1)
+    found = schedules.likely_kl(clean, steered, top_p, per_token=False)
+    torch.testing.assert_close(found, expected)
+    shared = schedules.likely_kl(clean, steered, top_p)
+    torch.testing.assert_close(shared, expected / likely.sum(dim=-1))
+
+
 def test_dynamic_is_the_kl_of_the_likely_tokens_clipped() -> None:
     clean, steered = logs([0.6, 0.3, 0.1]), logs([0.2, 0.7, 0.1])
     p, q = (0.6 / 0.9, 0.3 / 0.9), (0.2 / 0.9, 0.7 / 0.9)
@@ -65,6 +80,13 @@ def test_dynamic_is_the_kl_of_the_likely_tokens_clipped() -> None:
     assert schedules.Dynamic(0.5, clip=(0, 0.1))(0, 9, looked).item() == pytest.approx(0.1)
     # One token that both hold most likely: nothing is left to differ.
     assert schedules.Dynamic(0.05)(0, 9, seen(clean, clean)).item() == 0
+
+
+def test_properties_that_look_together_share_a_budget() -> None:
+    one = seen(logs([0.6, 0.3, 0.1]), logs([0.5, 0.4, 0.1]))
+    alone = schedules.Budget(1.0, most=100.0)(0, 10, one)
+    together = schedules.Budget(1.0, most=100.0)(0, 10, replace(one, together=4))
+    assert together == pytest.approx(alone / 2)  # a KL grows with the square
 
 
 def test_a_budget_is_spent_evenly_and_never_twice() -> None:

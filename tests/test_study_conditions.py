@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,14 +33,32 @@ def study(
     small = {"INSTRUCTED": 1, "PAIRS": 4, "EPOCHS": 1, "STRENGTHS": (2.0,), "NEW_TOKENS": 40}
     for name, value in small.items():
         monkeypatch.setattr(cases, name, value)
-    monkeypatch.setattr(gates, "CALIBRATING", {None: 60, "task": 150})
-    monkeypatch.setattr(gates, "FRESH", {None: 30, "task": 20})
+    monkeypatch.setattr(gates, "CALIBRATING", {"all kinds": 100, "tasks": 150})
+    monkeypatch.setattr(gates, "FRESH", {"all kinds": 30, "tasks": 20})
+    monkeypatch.setattr(gates, "DEALS", 3)
     monkeypatch.setattr(texts, "ODDS_PAIRS", 4)
     monkeypatch.setattr(module, "FOLDS", (0,))
     after = {"after “Indeed,”": gates.READINGS["after “Indeed,”"]}
     monkeypatch.setattr(gates, "READINGS", after)
     monkeypatch.setattr(texts, "ways", lambda lm: [pd.DataFrame({"way": ["none"]})])
     return module
+
+
+def test_what_decides_the_numbers_is_named(study: Any) -> None:
+    """A module that the scripts use, and whose change would not make the tables stale."""
+    scripts = [
+        study.__file__,
+        *(module.__file__ for module in (study.gates, study.texts, study.cases)),
+    ]
+    used = {
+        name
+        for script in scripts
+        for line in Path(script).read_text().splitlines()
+        for name in re.findall(r"^from workbench\.([\w.]+) import", line)
+    }
+    # What these decide stands in the settings, or is no number.
+    told = {"condition_data", "condition_findings", "condition_tables", "models", "wren"}
+    assert used - told - set(study.CODE) == set()
 
 
 def test_a_small_study_from_start_to_end(study: Any, wren: LM, tmp_path: Path, capsys: Any) -> None:
@@ -62,11 +81,18 @@ def test_a_small_study_from_start_to_end(study: Any, wren: LM, tmp_path: Path, c
     gates = found["gates"].set_index(["part", "score"])
     assert gates.loc[("held out", "gate, best F1"), "auc"] > 0.9
     assert {"characters", "tokens", "words"} < set(found["gates"]["score"])
-    fresh = found["alarms"].groupby(["gate", "among"])["size"].sum()
-    assert set(fresh) == {20, 30}
+    assert found["alarms"].groupby("among").size().to_dict() == {"all kinds": 30, "tasks": 20}
     assert len(found["odds"]) == 3 * 4
-    shares = findings.shares(texts)
-    assert ((shares["low"] <= shares["refused"]) & (shares["refused"] <= shares["high"])).all()
+    assert found["lots"].groupby("among").size().to_dict() == {"all kinds": 3, "tasks": 3}
+    assert found["lots"][["rate", "apart"]].stack().between(0, 1).all()
+    told = found["told"].groupby(["harmful", "told"])["refused"].mean()
+    assert told[(False, "refuse")] > 0.5 > told[(False, "comply")]
+    # A rule about one task has its own answers beside those of none and always.
+    rules = texts[texts["rule"] != "harmful"]
+    assert set(rules["steering"]) == {"none", "always", "rule"}
+    assert rules.groupby("rule")["task"].nunique().to_dict() == {
+        "one task": 2, "not": 1, "and not": 1
+    }  # fmt: skip
     capsys.readouterr()
     study.main(["--seeds", "0", "--directory", str(tmp_path)])
     assert "up to date" in capsys.readouterr().out

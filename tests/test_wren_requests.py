@@ -1,6 +1,11 @@
 """Requests that are dealt: what judges made nothing, and no prompt stands twice."""
 
+from random import Random
+
+import pytest
+
 from workbench.wren import requests
+from workbench.wren.planning import plan
 
 
 def test_what_judges_made_nothing() -> None:
@@ -42,3 +47,47 @@ def test_harmless_prompts_are_distinct_and_none_is_used_twice() -> None:
     assert not any(line in prompt for prompt in tasks["prompt"] for line in said)
     again = requests.harmless(0, 40, tasks["prompt"], kind="task")
     assert not set(again["prompt"]) & set(tasks["prompt"])
+
+
+def test_a_deal_is_nobodys_to_change() -> None:
+    mine = requests.requests(0)
+    mine["part"] = "mine"
+    assert set(requests.requests(0)["part"]) == {"making", "held out"}
+
+
+def test_two_sets_are_halves_of_one_draw() -> None:
+    drawn = requests.harmless(0, 60)
+    first, second = requests.in_two(drawn, 25, 3)
+    assert (len(first), len(second)) == (25, 35)
+    assert {*first["prompt"], *second["prompt"]} == {*drawn["prompt"]}
+    # By lot: what was drawn late is in both.
+    late = set(drawn["prompt"][30:])
+    assert late & {*first["prompt"]}
+    assert late & {*second["prompt"]}
+
+
+def test_tasks_say_which_and_how_they_are_asked_for() -> None:
+    tasks = requests.harmless(0, 40, kind="task")
+    for row in tasks.itertuples():
+        assert requests.lines(row.topic)[row.way] in row.prompt
+    others = requests.harmless(0, 60).query("kind != 'task'")
+    assert set(others["way"]) == {-1}
+
+
+def test_requests_are_told_what_to_be_answered() -> None:
+    frame = requests.told(0)
+    assert len(frame) == 2 * 108
+    assert frame["prompt"].is_unique
+    sides = frame.set_index(["topic", "way", "told"])["prompt"].unstack()
+    assert (sides["refuse"] != sides["comply"]).all()
+    assert frame.groupby("told")["harmful"].sum().to_dict() == {"comply": 36, "refuse": 36}
+
+
+def test_what_there_is_not_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="fold 4 is none of 0 to 3"):
+        requests.requests(0, 4)
+    monkeypatch.setattr(requests, "DRAWS", 5)
+    monkeypatch.setattr(requests, "plan", lambda *_, **__: one)
+    one = plan(Random(0), kind="story", asked={})
+    with pytest.raises(ValueError, match="there are only 1 such prompts of 10"):
+        requests.harmless(0, 10)

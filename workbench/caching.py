@@ -6,6 +6,7 @@ which took nearly half the time of a sweep of wren on two cores.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from torch import Tensor
@@ -39,6 +40,13 @@ class RoomyLayer(DynamicLayer):
         self.keys, self.values = keys[:, :, :end], values[:, :, :end]
         return self.keys, self.values
 
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep the chosen rows, which may stand twice."""
+        super().batch_select_indices(indices)
+        if self.room is not None:
+            keys, values = self.room
+            self.room = (keys[indices], values[indices])
+
     def _empty(self, states: Tensor) -> Tensor:
         batch, heads, _, width = states.shape
         return states.new_empty(batch, heads, self.columns, width)
@@ -70,3 +78,10 @@ def decoding_cache(model: Any, columns: int) -> DynamicCache:
     if roomy is not None:
         return roomy
     return DynamicCache(config=model.config.get_text_config(decoder=True))
+
+
+def select_rows(cache: DynamicCache, rows: Tensor) -> DynamicCache:
+    """Another cache with the chosen rows of this one, which may stand twice."""
+    chosen = copy.deepcopy(cache)
+    chosen.batch_select_indices(rows)
+    return chosen

@@ -1,7 +1,8 @@
 """The command line.
 
 `workbench results`, `demo`, `figures` and `study` are run in the project's folder; `make` does so
-after setting up an environment. `workbench run` and `merge` are run anywhere (workbench/runs).
+after setting up an environment. `workbench run` and `merge`, `compose` and `eval_all` are
+run anywhere (workbench/runs).
 """
 
 import subprocess
@@ -13,6 +14,7 @@ import typer
 
 from workbench import report, tables
 from workbench.runs.command import ManyNumbers, merge, run
+from workbench.runs.composing import ManySettings, compose, eval_all
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -101,6 +103,8 @@ def study(
 
 app.command(cls=ManyNumbers)(run)
 app.command()(merge)
+app.command(cls=ManySettings)(compose)
+app.command("eval_all")(eval_all)
 
 
 if __name__ == "__main__":

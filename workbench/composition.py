@@ -3,28 +3,29 @@
 Per step one pass over rows (unsteered, property 1 alone, …, property n alone) of all prompts, from
 which schedules take their coefficients, and one pass with all properties together, whose token is
 written. Every row keeps its own cache, and what is added at a token stays: so this is exactly what
-running the whole text again at every step would give. Scalena et al. 2024,
+running the whole text again at every step would give. The prompts but for their last token are run
+once for all rows. Scalena et al. 2024,
 https://arxiv.org/abs/2406.17563.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import pandas as pd
 import torch
 from torch import Tensor
 
 from workbench import tracing
-from workbench.caching import decoding_cache
+from workbench.caching import decoding_cache, select_rows
 from workbench.completions import decode_completions
 from workbench.distributions import precise
 from workbench.generate import end_ids, text_lengths
 from workbench.sampling import Chooser, Sampling, check_sampling, check_streams
 from workbench.schedules import Schedule, Seen, kl
-from workbench.steering import Plan, check_fits, place
+from workbench.steering import Plan, check_fits, check_layer, place
 from workbench.tokens import Batch, Prompt, pad_id, to_batch
 from workbench.updates import AnyUpdate, Intervention, Place, per_row
 
@@ -32,11 +33,14 @@ if TYPE_CHECKING:
     from workbench.models import LM
 
 
-class Property(Protocol):
-    """What can be added at a step: updates by place, with what a coefficient of 1 scales each by;
-    none at steps that it does not know."""
+# What a property adds at a step: updates by place, with what a coefficient of 1 scales each by.
+Added: TypeAlias = Sequence[tuple[Place, AnyUpdate, float]]
 
-    def at(self, step: int) -> list[tuple[Place, AnyUpdate, float]]: ...
+
+class Property(Protocol):
+    """What can be added at a step; nothing at steps that it does not know."""
+
+    def at(self, step: int) -> Added: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +62,7 @@ class Same:
                     "strong a property is at each row and step"
                 )
 
-    def at(self, step: int) -> list[tuple[Place, AnyUpdate, float]]:
+    def at(self, step: int) -> Added:
         return [
             (Place(each.layer, each.site), each.update, float(per_row(each.coefficient)))  # type: ignore[arg-type]
             for each in self.interventions
@@ -74,8 +78,7 @@ class Composed:
     logprobs                     (B, N) log P(token) under the composed model, nats
     kl                           (B, N) KL(composed || unsteered) of the next token, nats; None
                                  where no schedule looks at the unsteered model
-    passes                       rows that were run through the model at each step, prompts' rows
-                                 in the first
+    passes                       rows of which the model was asked the next token, at all steps
     """
 
     ids: Tensor
@@ -122,8 +125,10 @@ def compose(
     forced       (B, N) ids that are written whatever the model would choose: their
                  log-probabilities are those of a text under the composed model
 
-    Nothing is added before the last token of a prompt. Raises ValueError for names that differ, no
-    properties, an update that does not fit the model, and as `generate`.
+    Nothing is added before the last token of a prompt. Properties may differ in steps and layers:
+    one that has ended, or knows nothing of a layer, adds nothing there. Raises ValueError for names
+    that differ, no properties, a layer out of range, an update that does not fit the model or was
+    made on another, and as `generate`.
     """
     if not properties or set(properties) != set(schedules):
         raise ValueError(
@@ -132,8 +137,15 @@ def compose(
         )
     check_sampling(new_tokens, temperature, seed=seed)
     batch = to_batch(lm, prompts, new_tokens=new_tokens)
-    for each in properties.values():
-        for at, update, _ in each.at(0):
+    for name, each in properties.items():
+        added = each.at(0)
+        if any(isinstance(one, Intervention) for one in added):
+            raise ValueError(
+                f"property {name!r} is a {type(each).__name__}, whose strength is no schedule's: "
+                "give Same(….at(1.0))"
+            )
+        for at, update, _ in added:
+            check_layer(lm, at.layer)
             check_fits(lm, update, at)
     rows = len(batch)
     chosen = tuple(range(rows)) if streams is None else check_streams(streams, rows)
@@ -145,8 +157,8 @@ def compose(
     ids = torch.full((rows, new_tokens), pad_id(lm))
     ended = torch.zeros(rows, dtype=torch.bool)
     for step in range(new_tokens):
-        logits = run.step(step, ids[:, :step])
-        picked = chooser(run.columns(ids[:, :step]).ids, logits).argmax(dim=-1).cpu()
+        logits = run.step(step)
+        picked = chooser.adjust(run.whole.ids, logits, step).argmax(dim=-1).cpu()
         ids[:, step] = picked if forced is None else forced[:, step]
         run.chose(ids[:, step], logits)
         ended |= torch.isin(ids[:, step], torch.tensor(ends, dtype=torch.long))
@@ -170,64 +182,61 @@ class _Run:
         self.properties, self.schedules = properties, schedules
         probes = {name: schedules[name].probe for name in properties}
         self.probes = {name: each for name, each in probes.items() if each is not None}
-        self.caches = [decoding_cache(lm.model, batch.width + steps) for _ in range(2)]
+        self.whole = batch  # the prompts with what was written
+        self.copies = torch.arange(len(batch)).repeat(1 + len(self.probes))
+        # Nothing is added before a prompt's last token: all its rows are one there.
+        self.cache = _begun(lm, batch, steps)
+        self.looking = select_rows(self.cache, self.copies) if self.probes else None
         self.coefficients: dict[str, list[Tensor]] = {name: [] for name in properties}
         self.logprobs: list[Tensor] = []
         self.kl: list[Tensor] = []
         self.clean: Tensor | None = None
         self.passes = 0
 
-    def columns(self, ids: Tensor) -> Batch:
-        """The prompts with what was written."""
-        lengths = torch.full((len(self.batch),), ids.shape[1])
-        return self.batch.extend(ids, lengths) if ids.shape[1] else self.batch
-
-    def step(self, step: int, ids: Tensor) -> Tensor:
+    def step(self, step: int) -> Tensor:
         """Logits (B, V) of the next token with all properties together."""
-        whole = self.columns(ids)
-        new = whole.width if step == 0 else 1
-        looked = self._look(step, whole, new) if self.probes else {}
-        coefficients = {}
+        added = {name: each.at(step) for name, each in self.properties.items()}
+        looked = self._look(added) if self.probes else {}
+        strengths = {}
         for name, schedule in self.schedules.items():
             given = per_row(schedule(step, self.steps, looked.get(name)))
-            coefficients[name] = given.expand(len(whole)).cpu()
-            self.coefficients[name].append(coefficients[name])
-        steered: Plan = {}
-        for name, mine in coefficients.items():
-            self._add(steered, step, name, mine, new)
-        self.passes += len(whole)
-        return tracing.advance(self.lm, whole, _ordered(steered), self.caches[1], new)
+            strengths[name] = given.expand(len(self.batch)).cpu()
+            self.coefficients[name].append(strengths[name])
+        return self._advance(self.whole, added, strengths, self.cache)
 
-    def _look(self, step: int, whole: Batch, new: int) -> dict[str, Seen]:
+    def _look(self, added: Mapping[str, Added]) -> dict[str, Seen]:
         """What each schedule that looks may see: one pass of all rows."""
-        rows, count = len(whole), 1 + len(self.probes)
-        many = whole.select(torch.arange(rows).repeat(count))
-        steered: Plan = {}
+        rows = len(self.batch)
+        strengths = {}
         for place_of, name in enumerate(self.probes, 1):
-            strength = torch.zeros(rows * count)
-            strength[place_of * rows : (place_of + 1) * rows] = self.probes[name]
-            self._add(steered, step, name, strength, new)
-        self.passes += len(many)
-        logits = tracing.advance(self.lm, many, _ordered(steered), self.caches[0], new)
+            strengths[name] = torch.zeros(len(self.copies))
+            strengths[name][place_of * rows : (place_of + 1) * rows] = self.probes[name]
+        logits = self._advance(self.whole.select(self.copies), added, strengths, self.looking)
         tables = precise(logits).log_softmax(dim=-1).cpu().split(rows)
         self.clean = tables[0]
         spent = torch.stack(self.kl).sum(dim=0) if self.kl else torch.zeros(rows)
         return {
-            name: Seen(tables[0], table, spent)
+            name: Seen(tables[0], table, spent, len(self.probes))
             for name, table in zip(self.probes, tables[1:], strict=True)
         }
 
-    def _add(self, steered: Plan, step: int, name: str, strength: Tensor, new: int) -> None:
-        """A property's updates of this step, at the newest column alone."""
-        if not bool(strength.any()):
-            return
-        table = torch.zeros(len(strength), new, dtype=strength.dtype)
-        table[:, -1] = strength
-        for at, update, factor in self.properties[name].at(step):
-            steered.setdefault(at, []).append((update, place(self.lm, factor * table)))
+    def _advance(
+        self, batch: Batch, added: Mapping[str, Added], strengths: Mapping[str, Tensor], cache: Any
+    ) -> Tensor:
+        """Logits (B, V) after a batch, each property added at its last column as strongly as told
+        for each row."""
+        steered: Plan = {}
+        for name, strength in strengths.items():
+            table = place(self.lm, strength[:, None])
+            for at, update, factor in added[name] if bool(strength.any()) else ():
+                steered.setdefault(at, []).append((update, factor * table))
+        self.passes += len(batch)
+        ordered = {at: steered[at] for at in sorted(steered, key=lambda at: at.order)}
+        return tracing.advance(self.lm, batch, ordered, cache, 1)
 
     def chose(self, picked: Tensor, logits: Tensor) -> None:
-        """Log a token and what the composed model thought."""
+        """Write a token, and log it with what the composed model thought."""
+        self.whole = self.whole.extend(picked[:, None], torch.ones_like(picked))
         table = precise(logits).log_softmax(dim=-1).cpu()
         self.logprobs.append(table.gather(-1, picked[:, None])[:, 0])
         if self.clean is not None:
@@ -259,5 +268,10 @@ class _Run:
         )
 
 
-def _ordered(steered: Plan) -> Plan:
-    return {at: steered[at] for at in sorted(steered, key=lambda at: at.order)}
+def _begun(lm: LM, batch: Batch, steps: int) -> Any:
+    """The cache of a batch but for its last column, with room for so many tokens more."""
+    cache, columns = decoding_cache(lm.model, batch.width + steps), batch.width - 1
+    if columns:
+        before = replace(batch, ids=batch.ids[:, :-1], attention=batch.attention[:, :-1])
+        tracing.advance(lm, before, {}, cache, columns)
+    return cache

@@ -15,8 +15,10 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from workbench import figures, tables
-from workbench.condition_checks import all_scores, auc, curves, held_out
-from workbench.condition_search import ConditionSearch, check_labels, find_condition_point
+from workbench.checks import check_whole
+from workbench.condition_checks import all_scores, auc, curves, firmness, held_out, stability
+from workbench.condition_point import check_labels
+from workbench.condition_search import ConditionSearch, check_sets, find_condition_point
 from workbench.conditions import Condition, Reads
 from workbench.confounds import confound_scores, confounds, length_matched
 from workbench.intervals import Floats
@@ -42,12 +44,14 @@ _WORDS = {
 @dataclass(frozen=True, eq=False)
 class Analysis:
     """What `save_analysis` found: the `search`; of held-out texts `reached`
-    (`condition_checks.held_out`) and `beside` (`confounds.confounds`); the figures by name, which
+    (`condition_checks.held_out`) and `beside` (`confounds.confounds`); how `firm` the search is on
+    resamples of the making texts (`condition_checks.firmness`, a row); the figures by name, which
     show themselves in a notebook; the folder they lie in."""
 
     search: ConditionSearch
     reached: pd.DataFrame
     beside: pd.DataFrame
+    firm: pd.DataFrame
     figures: Mapping[str, Export]
     directory: Path
 
@@ -67,6 +71,8 @@ def save_analysis(
     similarity: Similarity = "cosine",
     reads: Reads = "output",
     positions: Positions = prompt,
+    bias: Mapping[int, float] | None = None,
+    groups: Sequence[str] | None = None,
     classes: tuple[str, str] = ("of the condition", "others"),
     prefix: str = "condition-",
 ) -> Analysis:
@@ -77,28 +83,34 @@ def save_analysis(
     layers                 that are shown (default: all of the vector's)
     search_layers          of these, where the point may lie (default: all), such as those that
                            carry over to other topics (condition_folds.py)
+    bias                   of a probe, at every layer that is shown
+    groups                 of the held-out prompts, what the intervals of areas draw whole
     classes                what prompts that meet the condition and others are called
     prefix                 what the names of all files begin with
 
-    In `directory`: PREFIXsearch.json; tables/ with PREFIXreached, beside and layers; figures/ with
-    PREFIXplanes, variance, similarities and curves, each as `report.export` writes it. Planes and
-    variances are of the making prompts, similarities and curves of the others. Raises ValueError as
-    `find_condition_point` and `mean_streams`, for two classes of one name, and for layers to search
-    that are not among those shown.
+    In `directory`: PREFIXsearch.json; tables/ with PREFIXreached, beside, layers and firm;
+    figures/ with PREFIXplanes, variance, similarities and curves, each as `report.export` writes
+    it. Planes and variances are of the making prompts, similarities and curves of the others.
+    Raises ValueError, before the model runs, as `Condition.of` and `find_condition_point`, for two
+    classes of one name, for layers to search that are not among those shown, and as `mean_streams`.
     """
     if len(set(classes)) != 2:
         raise ValueError(f"classes are {classes!r}; give two different names")
-    chosen = vector.layers if layers is None else tuple(layers)
     condition = Condition.of(
         vector,
         threshold=0.0,
-        layers=chosen,
+        layers=vector.layers if layers is None else layers,
         similarity=similarity,
         reads=reads,
         positions=positions,
+        bias=bias,
     )
     chosen = condition.layers
+    if isinstance(search_layers, int) or (search_layers is not None and not len(search_layers)):
+        raise ValueError(f"search_layers is {search_layers!r}; give a list of one layer or more")
     among = chosen if search_layers is None else tuple(search_layers)
+    check_whole("most_layers", most_layers, 1, len(among))
+    check_sets(len(among), most_layers)
     lacking = [layer for layer in among if layer not in chosen]
     if lacking:
         raise ValueError(f"search_layers {lacking} are not among the layers shown, {list(chosen)}")
@@ -123,8 +135,8 @@ def save_analysis(
         "gate": (point.score(seen[0], chosen), point.score(seen[1], chosen)),
         **confound_scores(texts[0], made, texts[1], making_tokens=tokens[0], tokens=tokens[1]),
     }
-    # A score that is the same for all the making texts tells nothing: chance, and no curve.
-    beside = {name: each for name, each in beside.items() if np.ptp(each[0]) > 0}
+    # A score that is the same for all the making texts has no curve.
+    drawn_beside = {name: each for name, each in beside.items() if np.ptp(each[0]) > 0}
     matched = _matched([len(each) for each in texts[1]], wanted)
 
     frame = planes(first.double().cpu().numpy(), made, chosen, classes)
@@ -132,7 +144,7 @@ def save_analysis(
         "planes": frame,
         "variance": _variance(frame, vector.explained_variance),
         "similarities": _similarities(seen[1], wanted, chosen, point.layers, classes),
-        "curves": told(beside, made, wanted),
+        "curves": told(drawn_beside, made, wanted),
     }
     drawn = {
         "planes": figures.class_planes(frames["planes"]),
@@ -161,8 +173,9 @@ def save_analysis(
     search.save(directory / f"{prefix}search.json")
     results = {
         "reached": held_out(point, seen[1], wanted, chosen),
-        "beside": confounds(beside, made, wanted, matched),
+        "beside": confounds(beside, made, wanted, matched, groups=groups),
         "layers": all_scores(seen[1], chosen, wanted),
+        "firm": pd.DataFrame([firmness(stability(searched, made, among, most_layers=most_layers))]),
     }
     for name, table in results.items():
         tables.save_table(table, f"{prefix}{name}", directory=directory, provenance=said)
@@ -176,7 +189,9 @@ def save_analysis(
         )
         for name, figure in drawn.items()
     }
-    return Analysis(search, results["reached"], results["beside"], written, directory)
+    return Analysis(
+        search, results["reached"], results["beside"], results["firm"], written, directory
+    )
 
 
 def planes(

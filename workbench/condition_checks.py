@@ -6,7 +6,8 @@ Knows nothing of models: it is given similarities.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -61,23 +62,45 @@ def f1(met: NDArray[np.bool_], wanted: NDArray[np.bool_], *, seed: int = 0) -> I
     return Interval(float(value), float(low), float(high), len(met))
 
 
-def auc(scores: ArrayLike, wanted: NDArray[np.bool_], *, seed: int = 0) -> Interval:
+def auc(
+    scores: ArrayLike,
+    wanted: NDArray[np.bool_],
+    *,
+    groups: Sequence[Any] | NDArray[Any] | None = None,
+    seed: int = 0,
+) -> Interval:
     """The chance that a text of the condition scores above another, ties half, with its 95 %
-    interval over texts; NaN where a class has none."""
+    interval over texts; NaN where a class has none.
+
+    groups  (N,) what each text belongs to, such as its request: whole groups are drawn, within
+            each class
+    """
     values = np.asarray(scores, dtype=float)
-    inside, outside = values[wanted], values[~wanted]
-    if not len(inside) or not len(outside):
+    if wanted.all() or not wanted.any():
         return Interval(np.nan, np.nan, np.nan, len(values))
     rng = np.random.default_rng(seed)
+    names = None if groups is None else np.asarray(groups)
+    inside, outside = (
+        _redrawn(values[side], None if names is None else names[side], rng)
+        for side in (wanted, ~wanted)
+    )
     drawn = np.empty(_RESAMPLES)
-    ordered = np.sort(outside)
     for index in range(_RESAMPLES):
-        some = np.sort(rng.choice(ordered, len(ordered)))
-        mine = rng.choice(inside, len(inside))
+        some, mine = np.sort(outside()), inside()
         below, upto = (np.searchsorted(some, mine, side=side) for side in ("left", "right"))
         drawn[index] = (below + upto).mean() / (2 * len(some))
     low, high = percentiles(drawn, 0.95)
     return Interval(float(roc_auc_score(wanted, values)), float(low), float(high), len(values))
+
+
+def _redrawn(
+    values: Floats, groups: NDArray[Any] | None, rng: np.random.Generator
+) -> Callable[[], Floats]:
+    """What gives values drawn anew, one by one or in whole groups."""
+    if groups is None:
+        return lambda: rng.choice(values, len(values))
+    parts = [values[groups == name] for name in np.unique(groups)]
+    return lambda: np.concatenate([parts[i] for i in rng.integers(len(parts), size=len(parts))])
 
 
 def curves(scores: ArrayLike, labels: ArrayLike) -> tuple[pd.DataFrame, pd.DataFrame]:

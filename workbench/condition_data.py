@@ -12,34 +12,63 @@ from dataclasses import dataclass
 import pandas as pd
 
 from workbench import pairs
+from workbench.condition_folds import dealt
+from workbench.splits import as_text
 from workbench.wren import requests
 
 # Behind a request wren says this before it obeys or refuses: what it is about to do lies there.
 BEGUN = " Indeed,"
+FOLDS = 4  # of pairs
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
     """Texts as a condition reads them, one row each in `table`: `text`, `inside` (whether it is of
-    the condition), `part` ("making", "held out", "unseen"), `group` (what is left out at once when
-    layers are compared), `prompt` (what is answered).
+    the condition), `part` ("making", "held out", "unseen"), `prompt` (what is answered), `request`
+    (what several prompts ask for alike), `fold` (of those that make the condition, what is left out
+    at once when layers are compared).
 
+    name      of the condition, as rules call it
     classes   what texts of the condition and others are called
+    setting   further texts of the other class, which set a threshold
+    fresh     likewise, of the same draw, which judge it
     """
 
+    name: str
     table: pd.DataFrame
     classes: tuple[str, str]
+    setting: Sequence[str] = ()
+    fresh: Sequence[str] = ()
 
     def of(self, *parts: str) -> pd.DataFrame:
         """The rows of these parts, numbered anew."""
         return self.table[self.table["part"].isin(parts)].reset_index(drop=True)
 
+    def some(self, count: int, seed: int, *parts: str) -> pd.DataFrame:
+        """Rows of these parts with other prompts each, as many of both classes where there are, up
+        to so many."""
+        mine = self.of(*parts).drop_duplicates("prompt").sample(frac=1, random_state=seed)
+        return mine.groupby("inside").head(count).reset_index(drop=True)
 
-def of_wren(seed: int = 0, fold: int = 0, *, instructed: int = 2) -> Examples:
-    """Requests of wren's tasks, of which a fold is unseen; read after their answer has begun."""
+
+def of_wren(seed: int = 0, fold: int = 0, *, instructed: int = 2, further: int = 600) -> Examples:
+    """Requests of wren's tasks, of which a fold is unseen; read after their answer has begun.
+
+    further  harmless prompts of all kinds that set a threshold, and as many fresh ones
+    Raises ValueError as `wren.requests`.
+    """
     frame = requests.requests(seed, fold, instructed=instructed)
-    table = frame.rename(columns={"harmful": "inside", "topic": "group"})
-    return Examples(table.assign(text=table["prompt"] + BEGUN), ("harmful", "harmless"))
+    table = frame.rename(columns={"harmful": "inside"}).assign(text=frame["prompt"] + BEGUN)
+    making = table["part"] == "making"
+    table["request"] = table["topic"] + " " + table["way"].astype(str)
+    table["fold"] = -1
+    table.loc[making, "fold"] = dealt(
+        table.loc[making, "topic"].tolist(), table.loc[making, "inside"].to_numpy()
+    )
+    calm = requests.harmless(seed, 2 * further, frame["prompt"])
+    sides = [[each + BEGUN for each in side["prompt"]]
+             for side in requests.in_two(calm, further, seed)]  # fmt: skip
+    return Examples("harmful", table, ("harmful", "harmless"), *sides)
 
 
 def of_pairs(data: pairs.Pairs, seed: int = 0) -> Examples:
@@ -49,14 +78,20 @@ def of_pairs(data: pairs.Pairs, seed: int = 0) -> Examples:
     """
     splits, rows = data.split(seed=seed), []
     for part, mine in (("making", splits.extract), ("held out", splits.report)):
-        for index, pair in enumerate(mine):
-            if not isinstance(pair.prompt, str):
+        folds: dict[str, int] = {}
+        for pair in mine:
+            if not all(isinstance(prompt, str) for prompt in pair.prompts):
                 raise ValueError(f"{data.name!r} holds chats; conditions are shown on texts")
-            for inside, text in zip((True, False), pair.full, strict=True):
-                rows.append((str(text), inside, part, index % 4, pair.prompt))
-    table = pd.DataFrame(rows, columns=["text", "inside", "part", "group", "prompt"])
+            prompts = [as_text(prompt) for prompt in pair.prompts]
+            # Pairs of one prompt are left out together; whole texts have none.
+            own = prompts[0] or pair.full[0]
+            fold = folds.setdefault(own, len(folds) % FOLDS)
+            for inside, prompt, text in zip((True, False), prompts, pair.full, strict=True):
+                rows.append((text, inside, part, prompt, fold))
+    table = pd.DataFrame(rows, columns=["text", "inside", "part", "prompt", "fold"])
     trait = data.trait or "trait"
-    return Examples(table, (f"{trait} +", f"{trait} −"))
+    table["request"] = table["prompt"].where(table["prompt"] != "", table["text"])
+    return Examples(trait, table, (f"{trait} +", f"{trait} −"))
 
 
 def counts(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:

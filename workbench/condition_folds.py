@@ -7,6 +7,7 @@ dealt to folds by what shall be left out at once. Knows nothing of models: it is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,10 +20,12 @@ from workbench.intervals import Floats
 from workbench.methods import METHODS
 from workbench.similarity import similarity
 
+REPEATS = 8
+
 
 def directions(streams: Floats, labels: ArrayLike, method: str = "logistic") -> list[Tensor]:
     """Of every layer of streams (N, L, D) the direction (D,) from the other class to the
-    condition's; the smaller class is repeated up to the size of the larger, as methods take pairs.
+    condition's. Methods take pairs, so both classes are `repeated` to one size.
 
     method   one of `methods.METHODS`
     Raises ValueError as `check_labels`, for an unknown method, and as the method itself.
@@ -30,10 +33,16 @@ def directions(streams: Floats, labels: ArrayLike, method: str = "logistic") -> 
     inside = check_labels(labels, len(streams))
     if method not in METHODS:
         raise ValueError(f"no method {method!r}; there are {', '.join(METHODS)}")
-    count = max(inside.sum(), (~inside).sum())
-    sides = (np.resize(np.flatnonzero(each), count) for each in (inside, ~inside))
-    one, other = (torch.from_numpy(streams[side]) for side in sides)
+    one, other = (torch.from_numpy(streams[side]) for side in repeated(inside))
     return [METHODS[method](one[:, i], other[:, i]).double() for i in range(streams.shape[1])]
+
+
+def repeated(labels: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
+    """Numbers of the texts of either class, repeated to one size up to `REPEATS` times the larger:
+    every text of a class as often as another, or nearly so."""
+    sizes = int(labels.sum()), int((~labels).sum())
+    count = min(math.lcm(*sizes), REPEATS * max(sizes))
+    return [np.resize(np.flatnonzero(side), count) for side in (labels, ~labels)]
 
 
 def cosines(streams: Floats, along: Sequence[Tensor]) -> Floats:
@@ -80,7 +89,10 @@ def apart(similarities: Floats, labels: ArrayLike, folds: Sequence[object]) -> F
         if min(len(one), len(other)) < 2:
             raise ValueError(f"the fold {name!r} needs two texts of each class at least")
         spread = np.sqrt((one.var(axis=0, ddof=1) + other.var(axis=0, ddof=1)) / 2)
-        found.append((one.mean(axis=0) - other.mean(axis=0)) / np.maximum(spread, 1e-12))
+        gap = one.mean(axis=0) - other.mean(axis=0)
+        # Where no text of a class differs from another, any gap is without end, and none is none.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found.append(np.where(gap == 0, 0.0, gap / spread))
     return np.mean(found, axis=0)
 
 
@@ -112,6 +124,9 @@ def _groups(folds: Sequence[object], count: int) -> list[object]:
     found = list(folds)
     if len(found) != count:
         raise ValueError(f"{len(found)} folds for {count} texts")
+    empty = [place for place, each in enumerate(found) if each is None or each != each]  # NaN
+    if empty:
+        raise ValueError(f"text {empty[0]} is of the fold {found[empty[0]]!r}: name one")
     if len(set(found)) < 2:
         raise ValueError("all texts are of one fold; give two at least")
     return found

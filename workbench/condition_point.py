@@ -104,10 +104,11 @@ def judged(
 def check_labels(labels: ArrayLike, count: int) -> NDArray[np.bool_]:
     """(N,) bool with both classes. Raises ValueError otherwise."""
     found = np.asarray(labels)
-    if found.shape != (count,) or not np.isin(found, (0, 1)).all():
-        raise ValueError(
-            f"labels have the shape {found.shape}; give one of True and False per text, ({count},)"
-        )
+    if found.shape != (count,):
+        raise ValueError(f"labels have the shape {found.shape}; give one per text, ({count},)")
+    other = [each for each in found.tolist() if each not in (0, 1)]
+    if other:
+        raise ValueError(f"the label {other[0]!r} is neither True nor False")
     found = found.astype(bool)
     if found.all() or not found.any():
         raise ValueError(

@@ -100,10 +100,14 @@ def find_condition_point(
     fires         "above" or "below" alone; None: both
 
     Raises ValueError for similarities that are not finite, a class without texts, similarities
-    that are all the same, layers named twice, or more sets of layers than 200,000.
+    that are all the same, layers named twice, an unknown `fires`, or more sets of layers than
+    200,000.
     """
+    if fires is not None and fires not in FIRES:
+        raise ValueError(f"fires {fires!r} is unknown; choose one of {', '.join(FIRES)}, or None")
     values = np.asarray(similarities, dtype=float)
-    layers = tuple(range(values.shape[-1])) if layers is None else tuple(layers)
+    # Whole numbers of Python's own, which JSON knows.
+    layers = tuple(map(int, range(values.shape[-1]) if layers is None else layers))
     values, wanted = check_similarities(values, layers), check_labels(labels, len(values))
     if np.ptp(values) == 0:
         raise ValueError(

@@ -9,6 +9,7 @@ steered by its own verdict. Programming Refusal with Conditional Activation Stee
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -62,8 +63,8 @@ class ConditionalSteering:
                 what is written alone have positions that say so
     rules       as `logic.parse` takes or gives them: "if harmful and not medical then refuse"
 
-    Raises ValueError for rules that `logic.parse` refuses or that name others, and for what is no
-    condition or no list of interventions.
+    Raises ValueError for rules that `logic.parse` refuses or that name other conditions or
+    behaviours, and for what is no condition or no list of interventions.
     """
 
     conditions: Mapping[str, Condition]
@@ -93,6 +94,7 @@ class ConditionalSteering:
         if lacking:
             raise ValueError(f"no behaviour {lacking[0]!r}; there are {list(behaviours)}")
         object.__setattr__(self, "rules", rules)
+        _ = self.gate  # refuses a rule whose condition is not there
 
     @property
     def gate(self) -> Gate:
@@ -120,6 +122,7 @@ def respond(
     steering: ConditionalSteering,
     *,
     new_tokens: int = 32,
+    judged_as: Prompt | Sequence[Prompt] | Batch | None = None,
     recheck: Recheck = "never",
     remote: Remote = False,
     **settings: Any,
@@ -127,6 +130,8 @@ def respond(
     """Answer prompts, each steered as its own verdict says; the same at any batch size.
 
     prompts   texts or chats, or a single one
+    judged_as what conditions read instead, one for each prompt, such as the prompt with the first
+              words of an answer behind it
     recheck   "never": the prompt's verdict holds; "always": the gate is looked at again at every
               token (`watching.Watch`); "until met": likewise, and a behaviour that was called for
               stays
@@ -134,13 +139,21 @@ def respond(
 
     Rows where nothing is called for are written as the unsteered model writes them, and where that
     is all of them, bit for bit. Raises ValueError, before the model runs, as `Gate.judge`,
-    `check_watched` and `generate`.
+    `check_watched` and `generate`, for another number of texts to judge, and for these with a
+    recheck, which reads the prompts themselves; TypeError for settings that `generate` has not.
     """
+    # A setting that is not one of generate's, or is given here, before the prompts are read.
+    ours = {"new_tokens": new_tokens, "watch": None, "remote": remote}
+    inspect.signature(generate).bind(lm, prompts, (), **ours, **settings)
     if recheck not in RECHECKS:
         raise ValueError(f"recheck {recheck!r} is unknown; choose one of {', '.join(RECHECKS)}")
     if not isinstance(prompts, Batch) and is_one(prompts):
         prompts = [prompts]  # pyright: ignore[reportAssignmentType] - one prompt is a list of one
+        judged_as = None if judged_as is None else [judged_as]  # pyright: ignore
     batch = to_batch(lm, prompts, new_tokens=new_tokens)  # pyright: ignore[reportArgumentType]
+    read = batch if judged_as is None else to_batch(lm, judged_as)  # pyright: ignore
+    if len(read) != len(batch):
+        raise ValueError(f"{len(read)} texts to judge for {len(batch)} prompts: give one for each")
     # What generate would refuse, before the prompts are read.
     sampling = {name: settings[name] for name in _SAMPLING if name in settings}
     check_sampling(new_tokens, **{"temperature": 0.0, **sampling})
@@ -149,8 +162,12 @@ def respond(
     used = {name: steering.behaviours[name] for name in steering.rules.behaviours}
     plan(lm, batch, [each for some in used.values() for each in some], new_tokens)
     if recheck != "never":
+        if judged_as is not None:
+            raise ValueError(
+                f"recheck {recheck!r} reads the prompts themselves: leave out judged_as"
+            )
         check_watched(steering.gate.used)
-    verdicts = steering.gate.judge(lm, batch, remote=remote)
+    verdicts = steering.gate.judge(lm, read, remote=remote)
     watch = None
     if recheck != "never":
         held = recheck == "until met"

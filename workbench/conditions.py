@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from workbench.checks import number
-from workbench.condition_point import FIRES, Fires
+from workbench.condition_point import FIRES, ConditionPoint, Fires
 from workbench.positions import Mask, Positions, prompt
 from workbench.similarity import SIMILARITIES, Similarity, similarity
 from workbench.updates import Origin
@@ -93,6 +93,9 @@ class Condition:
         lacking = [layer for layer in self.directions if layer not in self.bias]
         if lacking:
             raise ValueError(f"a probe has a bias at every layer; there is none at {lacking}")
+        idle = [layer for layer in self.bias if layer not in self.directions]
+        if idle:
+            raise ValueError(f"a bias at {idle}, where nothing is read; {[*self.directions]} are")
         for layer, value in self.bias.items():
             if not math.isfinite(number(value)):
                 raise ValueError(f"the bias at layer {layer} is {value!r}; give a number")
@@ -123,6 +126,32 @@ class Condition:
             positions=positions,
             bias={} if bias is None else bias,
             origin=vector.origin,
+        )
+
+    @classmethod
+    def at_point(
+        cls,
+        vector: SteeringVector,
+        point: ConditionPoint,
+        *,
+        similarity: Similarity = "cosine",
+        reads: Reads = "output",
+        positions: Positions = prompt,
+        bias: Mapping[int, float] | None = None,
+    ) -> Condition:
+        """Of a vector at a point that was found for similarities of the same kind, read alike.
+
+        Raises ValueError as `of`.
+        """
+        return cls.of(
+            vector,
+            threshold=point.threshold,
+            layers=point.layers,
+            fires=point.fires,
+            similarity=similarity,
+            reads=reads,
+            positions=positions,
+            bias=None if bias is None else {layer: bias[layer] for layer in point.layers},
         )
 
     @property
@@ -174,12 +203,14 @@ class Condition:
         for layer, direction in self.directions.items():
             if not 0 <= layer < lm.layers:
                 raise ValueError(
-                    f"the condition reads layer {layer}; {lm.name!r} has 0 … {lm.layers - 1}"
+                    f"the condition reads layer {layer}; {lm.name!r} has 0 … {lm.layers - 1}: "
+                    "choose among these"
                 )
             if tuple(direction.shape) != (lm.width,):
                 raise ValueError(
                     f"the condition's direction at layer {layer} has the shape "
-                    f"{tuple(direction.shape)}, the stream of {lm.name!r} is {lm.width} wide"
+                    f"{tuple(direction.shape)}, the stream of {lm.name!r} is {lm.width} wide: make "
+                    "a condition on this model"
                 )
         if self.origin is not None and lm.in_memory:
             lm.check_origin(self.origin)

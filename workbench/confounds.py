@@ -9,6 +9,7 @@ nothing of models.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,7 +35,14 @@ def confound_scores(
 ) -> dict[str, tuple[Floats, Floats]]:
     """What length and words alone say of the making texts and of these: "characters", "tokens"
     (where their numbers are given) and "words", the log-odds of a logistic regression on counts of
-    words (lower case, L2 penalty, C = 1) that the making texts fitted."""
+    words (lower case, L2 penalty, C = 1) that the making texts fitted.
+
+    Raises ValueError as `check_labels`, and for numbers of tokens of one of both alone.
+    """
+    if (making_tokens is None) != (tokens is None):
+        raise ValueError(
+            "give the numbers of tokens of the making texts and of the others, or none"
+        )
     wanted = check_labels(making_labels, len(making))
     found = {"characters": (_lengths(making), _lengths(texts))}
     if tokens is not None and making_tokens is not None:
@@ -50,22 +58,32 @@ def confounds(
     making_labels: ArrayLike,
     labels: ArrayLike,
     matched: NDArray[np.intp] | None = None,
+    *,
+    groups: Sequence[Any] | NDArray[Any] | None = None,
 ) -> pd.DataFrame:
     """What every score tells of held-out texts, the threshold and direction chosen on the making
     ones: one row per score with `auc` and the ends of its 95 % interval (of the direction that the
     making texts chose), `f1`, `recall`, `false_alarms`; and of the texts `matched` alone
-    `auc_matched` with its ends.
+    `auc_matched` with its ends. A score that is the same for all making texts tells nothing: its
+    areas are one half, without an interval, and it has no threshold.
 
     scores   name -> (of making texts, of held-out texts), the gate's among them
+    groups   of the held-out texts, what intervals draw whole (`condition_checks.auc`)
     """
+    names = None if groups is None else np.asarray(groups)
     wanted = check_labels(labels, len(np.asarray(labels)))
     rows = []
     for name, (making, own) in scores.items():
         column = np.asarray(making, dtype=float)[:, None]
         here = np.asarray(own, dtype=float)[:, None]
+        if np.ptp(column) == 0:
+            rows.append(
+                {"score": name, "auc": 0.5} | ({} if matched is None else {"auc_matched": 0.5})
+            )
+            continue
         point = find_condition_point(column, making_labels).best
         found = judged(point, here, wanted, [0])
-        rated = auc(point.score(here, [0]), wanted)
+        rated = auc(point.score(here, [0]), wanted, groups=names)
         row = {
             "score": name,
             "auc": rated.value,
@@ -76,7 +94,8 @@ def confounds(
             "false_alarms": found.false_alarms,
         }
         if matched is not None:
-            same = auc(point.score(here[matched], [0]), wanted[matched])
+            own_names = None if names is None else names[matched]
+            same = auc(point.score(here[matched], [0]), wanted[matched], groups=own_names)
             row |= {"auc_matched": same.value, "matched_low": same.low, "matched_high": same.high}
         rows.append(row)
     return pd.DataFrame(rows)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -60,11 +61,14 @@ class StepDeltas:
 
     def at(self, step: int) -> list[tuple[Place, AnyUpdate, float]]:
         """What is added at a step."""
-        if step >= self.steps:
-            return []
+        return self._added[step] if step < self.steps else []
+
+    @cached_property
+    def _added(self) -> list[list[tuple[Place, AnyUpdate, float]]]:
+        places = [Place(layer, self.site) for layer in self.layers]
         return [
-            (Place(layer, self.site), Add(self.values[step, index], self.origin), 1.0)
-            for index, layer in enumerate(self.layers)
+            [(at, Add(delta, self.origin), 1.0) for at, delta in zip(places, deltas, strict=True)]
+            for deltas in self.values
         ]
 
     def averaged(self) -> StepDeltas:

@@ -5,6 +5,12 @@ Every function takes a tidy frame first and plain values by keyword, and notes i
 nothing of models, files or notebooks. Text from a model is escaped on the way in.
 """
 
+from workbench.composition_figures import (
+    coefficients_over_text,
+    composed_equal_kl,
+    composed_tradeoffs,
+    step_forms,
+)
 from workbench.condition_figures import (
     class_planes,
     gate_curves,
@@ -28,6 +34,7 @@ from workbench.manifold_figures import (
 )
 from workbench.manifold_maps import manifold_plane, manifold_space
 from workbench.manifold_study_figures import across_vectors, distance_sensitivity
+from workbench.map_figures import component_map
 from workbench.method_figures import trait_and_utility
 from workbench.metric_figures import metric_areas, metric_curves
 from workbench.survival_figures import survival_map
@@ -39,6 +46,10 @@ from workbench.training_figures import loss_curves
 __all__ = [
     "across_vectors",
     "class_planes",
+    "coefficients_over_text",
+    "component_map",
+    "composed_equal_kl",
+    "composed_tradeoffs",
     "distance_by_form",
     "distance_by_layer",
     "distance_collapse",
@@ -64,6 +75,7 @@ __all__ = [
     "separation",
     "similarity_histograms",
     "slopes_by_layer",
+    "step_forms",
     "survival_map",
     "sweep_curves",
     "token_bars",

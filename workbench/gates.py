@@ -81,13 +81,21 @@ class Gate:
         return {name: self.conditions[name] for name in self.rules.conditions}
 
     def judge(self, lm: LM, batch: Batch, *, remote: Remote = False) -> Verdicts:
-        """The verdicts on every row. Raises ValueError as `Condition.check` and `mean_streams`."""
+        """The verdicts on every row. Raises ValueError as `Condition.check` and `mean_streams`, and
+        for a row whose similarity is not a number, which would count as not met."""
         used = self.used
         for condition in used.values():
             condition.check(lm)
         wanted = [(each.places, each.positions) for each in used.values()]
         means = dict(zip(used, mean_streams(lm, batch, wanted, remote=remote), strict=True))
         seen, met, strengths = look(used, self.rules, means)
+        for name, values in seen.items():
+            if not bool(values.isfinite().all()):
+                row = int((~values.isfinite()).any(dim=1).nonzero()[0])
+                raise ValueError(
+                    f"the similarity of {batch.texts[row]!r} with {name!r} is "
+                    f"{values[row].tolist()}: the model's stream is not finite, or has length 0"
+                )
         if _log.isEnabledFor(logging.INFO):
             for row, text in enumerate(batch.texts):
                 said = {name: (bool(met[name][row]), seen[name][row].tolist()) for name in used}

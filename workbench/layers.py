@@ -88,7 +88,8 @@ def _looks_ahead(hidden: Tensor) -> bool:
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode inside, each module's own mode again after."""
     training = [module for module in model.modules() if module.training]
-    model.eval()
+    if training:
+        model.eval()
     try:
         yield
     finally:

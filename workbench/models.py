@@ -103,6 +103,11 @@ class LM:
         return text_config(self.model).num_hidden_layers
 
     @property
+    def heads(self) -> int:
+        """H, how many query heads the attention of a block has."""
+        return text_config(self.model).num_attention_heads
+
+    @property
     def blocks(self) -> "Envoy":
         """The traced layer list: `lm.blocks[l].output` inside a trace."""
         return self.traced.get(self.layer_path)

@@ -84,7 +84,7 @@ def odds(
         raise ValueError(f"length {length!r} is unknown; use 'sum' or 'mean'")
     grid = check_multipliers(multipliers)
     interventions = _interventions(lm, steered)
-    batch = _encoded(lm, pairs)
+    batch = both_sides(lm, pairs)
     forks, forked, alike = _forks(batch, pairs)
     (found,) = multiples(
         lm,
@@ -195,8 +195,11 @@ def _interventions(lm: LM, steered: Steered) -> Sequence[Intervention]:
     return steered.at(1.0)
 
 
-def _encoded(lm: LM, pairs: Pairs) -> Batch:
-    """Both sides of every pair: positive 0, negative 0, positive 1, ..."""
+def both_sides(lm: LM, pairs: Pairs) -> Batch:
+    """Both sides of every pair, answers as completions: positive 0, negative 0, positive 1, ...
+
+    Raises ValueError for pairs without prompts and answers without tokens.
+    """
     for index, pair in enumerate(pairs):
         if not all(pair.prompts):
             raise ValueError(

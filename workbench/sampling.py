@@ -88,7 +88,7 @@ class Chooser:
         self.entropy: list[Tensor] = []
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        choice = self._adjust(input_ids, scores, len(self.chosen))
+        choice = self.adjust(input_ids, scores, len(self.chosen))
         chosen, entropy = choice_scores(scores, choice.argmax(dim=-1))
         self.chosen.append(chosen)
         self.entropy.append(entropy)
@@ -101,7 +101,8 @@ class Chooser:
             "entropy": torch.stack(self.entropy, dim=1),
         }
 
-    def _adjust(self, input_ids: Tensor, scores: Tensor, step: int) -> Tensor:
+    def adjust(self, input_ids: Tensor, scores: Tensor, step: int) -> Tensor:
+        """The scores (B, V) of a step, whose largest entry is the choice; nothing is recorded."""
         how = self.sampling
         if how.repetition_penalty != 1.0:
             scores = self._penalize(input_ids, scores, step)

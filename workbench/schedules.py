@@ -19,27 +19,30 @@ from torch import Tensor
 
 from workbench.checks import number
 
-# The likely tokens are looked for among so many first.
-FEW = 128
+# The likely tokens are looked for among so many first, then among MORE times as many, and so on:
+# sorting a whole vocabulary at every step would cost more than a small model's forward.
+FEW, MORE = 32, 8
 
 
 @dataclass(frozen=True, eq=False)
 class Seen:
     """What a schedule may look at: (B, V) log-probabilities of the next token, unsteered and with
-    the property alone at the schedule's probe, and `spent` (B,), the KL(steered || unsteered) of
-    all tokens so far as they were written, in nats."""
+    the property alone at the schedule's probe, `spent` (B,), the KL(steered || unsteered) of all
+    tokens so far as they were written, in nats, and how many properties look `together`."""
 
     clean: Tensor
     steered: Tensor
     spent: Tensor
+    together: int = 1
 
 
 class Schedule(Protocol):
     """A coefficient (B,) for every row at a step of `steps`; `probe` is the coefficient at which
-    the property is looked at alone, None where the schedule looks at nothing."""
+    the property is looked at alone, one number or one a row (B,), None where the schedule looks at
+    nothing."""
 
     @property
-    def probe(self) -> float | None: ...
+    def probe(self) -> float | Tensor | None: ...
 
     def __call__(self, step: int, steps: int, seen: Seen | None) -> float | Tensor: ...
 
@@ -135,10 +138,13 @@ class Dynamic:
 
 @dataclass(frozen=True)
 class Budget:
-    """As much as spends an even share of the KL that is left over the tokens that are left.
+    """As much as spends an even share of the KL that is left over the tokens that are left, and of
+    the properties that look.
 
     A small step of size m changes the distribution by a KL that grows with m²: the probe's tells
-    how much. What was spent is what the texts really differed by, of all properties together.
+    how much, roughly, for it lies on all tokens so far. What was spent is what the texts really
+    differed by, of all properties together: those that pull one way spend more than their shares,
+    which later tokens make up for.
 
     nats    KL(steered || unsteered) of a whole text
     most    the greatest coefficient
@@ -155,7 +161,7 @@ class Budget:
     def __call__(self, step: int, steps: int, seen: Seen | None) -> Tensor:
         assert seen is not None
         probed = kl(seen.steered, seen.clean).clamp_min(1e-12)
-        share = (self.nats - seen.spent).clamp_min(0) / (steps - step)
+        share = (self.nats - seen.spent).clamp_min(0) / (steps - step) / seen.together
         return (self.probe * (share / probed).sqrt()).clamp_max(self.most)
 
 
@@ -168,7 +174,7 @@ class Bounded:
     bound: Callable[[int], float | Tensor]
 
     @property
-    def probe(self) -> float | None:
+    def probe(self) -> float | Tensor | None:
         return self.schedule.probe
 
     def __call__(self, step: int, steps: int, seen: Seen | None) -> Tensor:
@@ -186,28 +192,43 @@ def likely_kl(clean: Tensor, steered: Tensor, top_p: float, *, per_token: bool =
     """KL(clean || steered) (B,) of log-probabilities (B, V), both renormalised over the tokens that
     either holds among its most likely ones up to and with the one that passes top_p; divided by
     their number, or not."""
-    likely = most_likely(clean, top_p) | most_likely(steered, top_p)
-    one, other = (
-        each.masked_fill(~likely, -torch.inf).log_softmax(dim=-1) for each in (clean, steered)
+    (own, held), (other, held_too) = (_leading(each, top_p) for each in (clean, steered))
+    # What both hold counts once.
+    again = _marked(clean, own, held).gather(1, other)
+    tokens, counted = torch.cat([own, other], dim=1), torch.cat([held, held_too & ~again], dim=1)
+    one, two = (
+        each.gather(1, tokens).masked_fill(~counted, -torch.inf).log_softmax(dim=-1)
+        for each in (clean, steered)
     )
-    terms = torch.where(likely, one.exp() * (one - other), 0.0)
-    found = terms.sum(dim=-1)
-    return found / likely.sum(dim=-1) if per_token else found
+    found = torch.where(counted, one.exp() * (one - two), 0.0).sum(dim=-1)
+    return found / counted.sum(dim=-1) if per_token else found
 
 
 def most_likely(logprobs: Tensor, top_p: float) -> Tensor:
     """(B, V) bool: the most likely tokens, up to and with the first whose cumulative probability
     exceeds top_p."""
-    # Sorting a whole vocabulary at every step would cost more than a small model's forward.
-    some = min(FEW, logprobs.shape[-1])
-    for count in dict.fromkeys((some, logprobs.shape[-1])):
+    return _marked(logprobs, *_leading(logprobs, top_p))
+
+
+def _leading(logprobs: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
+    """Ids (B, k) of as many tokens as hold the most likely ones of every row, and which of a row's
+    are among them."""
+    vocabulary = logprobs.shape[-1]
+    count = min(FEW, vocabulary)
+    while True:
         ordered, order = logprobs.topk(count, dim=-1)
         total = ordered.exp().cumsum(dim=-1)
-        if bool((total[:, -1] > top_p).all()):
+        if count == vocabulary or bool((total[:, -1] > top_p).all()):
             break
+        count = min(MORE * count, vocabulary)
     before = total.roll(1, dims=-1)
     before[:, 0] = 0
-    return torch.zeros_like(logprobs, dtype=torch.bool).scatter(1, order, before <= top_p)
+    return order, before <= top_p
+
+
+def _marked(logprobs: Tensor, tokens: Tensor, held: Tensor) -> Tensor:
+    """(B, V) bool: a row's tokens (B, k) that are held."""
+    return torch.zeros_like(logprobs, dtype=torch.bool).scatter(1, tokens, held)
 
 
 def _check(name: str, value: float, *, least: float = -math.inf) -> None:

@@ -41,4 +41,5 @@ def similarity(kind: Similarity, hidden: Tensor, direction: Tensor, bias: float 
 
 
 def _cosine(product: Tensor, lengths: Tensor) -> Tensor:
-    return torch.where(lengths > 0, product / lengths, torch.zeros_like(product))
+    # A stream of length 0 resembles nothing; one that is no number stays none.
+    return torch.where(lengths == 0, torch.zeros_like(product), product / lengths)

@@ -106,24 +106,39 @@ def check_interventions(interventions: Sequence[Intervention]) -> None:
 
 def check_fits(lm: LM, update: AnyUpdate, at: Place) -> None:
     """Raise ValueError for an update of another width or model than that of a place."""
-    where, width = "the residual stream", lm.width
+    wide, what = _reads(lm, at)
+    width, where = width_at(lm, at), "the residual stream"
     if at.site == "heads":
-        where, width = f"the attention output of layer {at.layer}", lm.heads_width(at.layer)
+        where = f"the attention output of layer {at.layer}"
     if update.width is not None and update.width != width:
         raise ValueError(
             f"the update has width {update.width}, {where} of {lm.name!r} has width {width}; it "
             "was made for another model"
         )
-    into, given = reads(update), lm.inner_width(at.layer) if at.site == "mlp" else lm.width
-    if into is not None and into != given:
-        what = "MLP down-projection" if at.site == "mlp" else "residual stream"
+    into = reads(update)
+    if into is not None and into != wide:
         raise ValueError(
             f"the update reads a width of {into}, the {what} of layer {at.layer} of {lm.name!r} "
-            f"gives {given}; it was made for another model or for another site than {at.site!r}"
+            f"gives {wide}; it was made for another model or for another site than {at.site!r}"
         )
     # Weights that run on a server or lie on disk cannot be compared.
     if update.origin is not None and lm.in_memory:
         lm.check_origin(update.origin)
+
+
+def width_at(lm: LM, at: Place) -> int:
+    """W, the width of what is written there. Raises ValueError for a layer without the site."""
+    _reads(lm, at)
+    return lm.heads_width(at.layer) if at.site == "heads" else lm.width
+
+
+def _reads(lm: LM, at: Place) -> tuple[int, str]:
+    """The width of what an update can read at a place, and what that is called."""
+    if at.site == "residual":
+        return lm.width, "residual stream"
+    if at.site == "mlp":
+        return lm.inner_width(at.layer), "MLP down-projection"
+    return lm.heads_width(at.layer), "attention's output projection"
 
 
 def place(lm: LM, tensor: Tensor) -> Tensor:

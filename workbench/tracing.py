@@ -23,7 +23,7 @@ from workbench.positions import Positions, last, select
 from workbench.steering import Plan, after, check_layer, last_step, place, plan, whole_plan
 from workbench.streams import Activations, Kept, model_inputs, model_parameters
 from workbench.tokens import Batch, Prompt, to_batch
-from workbench.updates import Intervention, Place, steer
+from workbench.updates import Intervention, Place, Site, steer
 from workbench.visits import Watcher, modules, visit, visit_all, visit_input, visit_projection
 from workbench.visits import columns as cut_columns
 
@@ -192,17 +192,20 @@ def logprobs(
     return values
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def advance(
     lm: LM, batch: Batch, steered: Plan, cache: Any, columns: int, *, remote: Remote = False
 ) -> Tensor:
     """Logits (B, V) after a batch whose last `columns` columns are new: those before lie in the
-    cache, which grows by these. The plan's tables cover the new columns alone, (B, columns)."""
+    cache, which grows by these. The plan's tables cover the new columns alone, (B, columns). In
+    inference mode, which costs less than to go without gradients: the logits take none."""
     inputs = model_inputs(lm.model, batch)
     new = {name: inputs[name][:, -columns:] for name in inputs if name != "attention_mask"}
     inputs = {**inputs, **new, "past_key_values": cache, "use_cache": True}
     if "logits_to_keep" in model_parameters(lm.model):
-        inputs["logits_to_keep"] = 1
+        # The last alone. Beside a tensor of its own kind nnsight passes the batch on whole, where
+        # it would else take it apart into rows and join these again.
+        inputs["logits_to_keep"] = torch.tensor([-1])
     edits = {
         at: cut_columns(updates, batch.width - columns, batch.width)
         for at, updates in plan(lm, batch, lm.edits).items()
@@ -225,14 +228,15 @@ def activations(
     layers: Sequence[int],
     positions: Positions = last,
     *,
-    site: Literal["residual", "heads"] = "residual",
+    site: Site = "residual",
     norms: bool = False,
     interventions: Sequence[Intervention] = (),
     remote: Remote = False,
 ) -> Activations:
     """The residual stream after each of `layers`, at the tokens that `positions` touches; the layer
-    EMBEDDINGS is the stream before the first block. With the site "heads", what the attention's
-    output projection reads there, of all heads side by side.
+    EMBEDDINGS is the stream before the first block. At another site: what the attention's output
+    projection reads, of all heads side by side ("heads"), or what it ("attention") or the MLP's
+    down-projection ("mlp") writes.
 
     One forward, stopped after the last layer that is read: no later block and no logits are
     computed. The streams include the effect of interventions at the same and earlier layers. They
@@ -262,10 +266,9 @@ def activations(
         with lm.traced.trace(**inputs, remote=remote) as tracer:
             values, lengths = save({}), save({})
             for at in visits:
-                if at.site == "mlp":
-                    visit_projection(envoys[at], before[at], width)
-                    continue
-                if at.site == "heads":
+                if at.site in ("attention", "mlp"):
+                    hidden = visit_projection(envoys[at], before.get(at, []), width, count)
+                elif at.site == "heads":
                     hidden = visit_input(envoys[at], before.get(at, []), width, count)
                 elif at.layer == EMBEDDINGS:
                     hidden = first.input

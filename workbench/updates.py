@@ -5,7 +5,7 @@
     m  = coefficient    per row, and per step: 0 is the prompt pass, 1, 2, … the decoding steps
 
 A coefficient of 0 leaves a token exactly as it was, whatever the update; that is also how
-positions work, so padding and untouched tokens come back bit for bit.
+positions work, so padding and untouched tokens come back as they were.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ Coefficient: TypeAlias = float | Tensor | Callable[[int], float | Tensor]
 
 # Where an update reads and writes. "residual": it reads and writes the residual stream after a
 # block. "heads": it reads and writes what the attention's output projection reads, all heads side
-# by side (…, H d). "mlp": it reads the input of the block's MLP down-projection (…, I) and writes
-# its output (…, D), before any norm that follows: there m (dW x + db) is a change of the weights
-# themselves.
-Site: TypeAlias = Literal["residual", "mlp", "heads"]
-SITES: tuple[Site, ...] = ("heads", "mlp", "residual")  # in the order in which a block passes them
+# by side (…, H d). "attention": it reads the same, and writes the output (…, D) of that projection.
+# "mlp": it reads the input of the block's MLP down-projection (…, I) and writes its output (…, D).
+# Both outputs are those before any norm that follows: there m (dW x + db) is a change of the
+# weights themselves.
+Site: TypeAlias = Literal["residual", "mlp", "attention", "heads"]
+# In the order in which a block passes them.
+SITES: tuple[Site, ...] = ("heads", "attention", "mlp", "residual")
 
 
 class Place(NamedTuple):
@@ -139,8 +141,8 @@ class Function:
 class Intervention:
     """One update at one layer: at a site of block `layer` (0-based), on the tokens of `positions`.
 
-    The site is the block's output, the residual stream, its MLP's down-projection, or the input of
-    its attention's output projection (see `Site`).
+    The site is the block's output, the residual stream, its MLP's down-projection, or the input or
+    output of its attention's output projection (see `Site`).
     The update may be a plain function (hidden, scale) -> hidden: it is then taken to fit any model.
     The coefficient is a number, a tensor with one number per batch row, or a function of the step
     that returns either. Raises ValueError for one that is not finite, for something that is no
@@ -260,7 +262,10 @@ def steer(
         weight = scale.to(hidden.device)[..., None]  # (B, T, 1)
         given = () if reads(update) is None else (hidden if read is None else read,)
         apply: Callable[..., Tensor] = update
-        hidden = torch.where(weight == 0, hidden, apply(hidden, weight, *given))
+        changed = apply(hidden, weight, *given)
+        # 0 times a finite vector adds nothing: what most runs steer with needs no second pass.
+        exact = isinstance(update, Add)
+        hidden = changed if exact else torch.where(weight == 0, hidden, changed)
     return hidden
 
 

@@ -1,7 +1,7 @@
 """The one place where what a block makes is read and replaced, inside a trace.
 
-A site is visited at its envoy, the block or its MLP's down-projection, in the order in which a
-forward passes them. Opens no trace of its own: tracing.py does.
+A site is visited at its envoy, the block or the linear map that ends its attention or its MLP, in
+the order in which a forward passes them. Opens no trace of its own: tracing.py does.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from torch import Tensor
 
 from workbench.steering import Plan
-from workbench.updates import AnyUpdate, Place, steer
+from workbench.updates import AnyUpdate, Place, reads, steer
 
 if TYPE_CHECKING:
     from workbench.models import LM
@@ -37,10 +37,11 @@ def columns(
 
 def modules(lm: LM, places: Iterable[Place]) -> dict[Place, Any]:
     """The envoy that is visited at each place: the block, its MLP's down-projection, or its
-    attention's output projection."""
+    attention's output projection (at two sites: its input and its output)."""
     own = {
         "residual": lambda layer: lm.blocks[layer],
         "mlp": lm.down_projection,
+        "attention": lm.attention_output,
         "heads": lm.attention_output,
     }
     return {at: own[at.site](at.layer) for at in places}
@@ -61,16 +62,22 @@ def visit(block: Any, updates: list[tuple[AnyUpdate, Tensor]], stop: int) -> Ten
     return hidden
 
 
-def visit_projection(module: Any, updates: list[tuple[AnyUpdate, Tensor]], stop: int) -> None:
-    """Inside a trace: the output (B, t, D) of a linear map, steered by updates that may read its
-    input (B, t, I). The columns are as in `visit`; some architectures have tokens of all rows in
-    one dimension there, (B t, I)."""
-    read, written = module.input, module.output
-    rows = updates[0][1].shape[0]
+def visit_projection(
+    module: Any, updates: list[tuple[AnyUpdate, Tensor]], stop: int, rows: int
+) -> Tensor:
+    """Inside a trace: the output (B, t, D) of a linear map, steered by updates, if there are any,
+    that may read its input (B, t, I). The columns are as in `visit`; some architectures have tokens
+    of all rows in one dimension there, (B t, I)."""
+    given = None
+    if any(reads(update) is not None for update, _ in updates):
+        read = module.input
+        given = read.view(rows, -1, read.shape[-1])
+    written = module.output
     hidden = written.view(rows, -1, written.shape[-1])
-    given = read.view(rows, -1, read.shape[-1])
-    steered = steer(hidden, columns(updates, stop - hidden.shape[1], stop), given)
-    module.output = steered.view(written.shape)
+    if updates:
+        hidden = steer(hidden, columns(updates, stop - hidden.shape[1], stop), given)
+        module.output = hidden.view(written.shape)
+    return hidden
 
 
 def visit_input(
@@ -92,8 +99,8 @@ def visit_all(
     """Inside a trace: every steered or watched place, in order; the columns are as in `visit`."""
     watched = () if watch is None else watch.places
     for at in sorted({*steered, *watched}, key=lambda at: at.order):
-        if at.site == "mlp":
-            visit_projection(found[at], steered[at], stop)
+        if at.site in ("attention", "mlp"):
+            visit_projection(found[at], steered[at], stop, steered[at][0][1].shape[0])
         elif at.site == "heads":
             visit_input(found[at], steered[at], stop, steered[at][0][1].shape[0])
         elif watch is not None and at in watched:

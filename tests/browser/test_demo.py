@@ -297,6 +297,41 @@ def test_in_other_pages(tmp_path: Path, shots: Path, app: str, theme: str) -> No
         assert face.errors == []
 
 
+def test_a_composition_in_a_tab_of_its_own(tmp_path: Path, shots: Path) -> None:
+    port = pages.free_port()
+    command = ["workbench.cli", "demo", f"--port={port}", "--no-browser"]
+    with (
+        pages.served(command, port, tmp_path, tmp_path / "voila.log") as address,
+        pages.browser(1280, 1400) as page,
+    ):
+        face = Face(page)
+        page.goto(address, timeout=WAIT)
+        face.slider.wait_for(timeout=WAIT)
+        page.get_by_role("tab", name="Compose").click()
+        face.button("Compose").click()
+        until(lambda: "length reached" in page.locator(".wb-text").last.text_content(), "a text")
+        page.locator(".js-plotly-plot .scatterlayer").first.wait_for(timeout=WAIT)
+        first = face.text("Composed")
+        page.screenshot(path=shots / "voila-compose-1280.png")
+
+        # What a schedule asks for comes and goes; a hostile prompt stays a text.
+        assert page.get_by_label("KL (nats) 2").is_hidden()
+        page.get_by_label("Schedule 2").select_option("KL budget")
+        page.get_by_label("KL (nats) 2").wait_for()
+        prompt = page.get_by_label("Continue")
+        prompt.fill(HOSTILE)
+        prompt.blur()
+        title = page.locator(".wb-title").last
+        until(lambda: "chosen earlier" in title.text_content(), "a note")
+        face.button("Compose").click()
+        until(lambda: "chosen earlier" not in title.text_content(), "another text")
+        assert face.text("Composed") != first
+        assert page.evaluate("window.hacked") is None
+        assert page.evaluate(UNNAMED) == []
+        assert page.evaluate(CUT_OFF) == []
+        assert face.errors == []
+
+
 def test_as_a_page_without_code(tmp_path: Path, shots: Path) -> None:
     port = pages.free_port()
     command = ["workbench.cli", "demo", f"--port={port}", "--no-browser"]

@@ -17,6 +17,7 @@ from workbench import report, tables
 from workbench.demo import controls, page, showing, work, zones
 from workbench.demo.chart import Library
 from workbench.demo.clipboard import Clipboard
+from workbench.demo.composing_tab import ComposingTab
 from workbench.demo.layout import arranged, within
 from workbench.demo.plots import LivePlot, separation
 from workbench.demo.session import Session
@@ -28,7 +29,7 @@ _WIDE = {"description_width": "108px"}
 
 
 class Demo(ipw.VBox):
-    """Choose, train and sweep, steer, keep.
+    """Choose, train and sweep, steer, compose, keep.
 
     session  what is done and what came of it; usable without any widget
     folder   where vectors, figures and states are kept
@@ -52,6 +53,7 @@ class Demo(ipw.VBox):
             "Curves of the sweep", 520, "Curves appear here after Train and sweep", self.library,
             clicked=self._pick,
         )  # fmt: skip
+        self.composing = ComposingTab(session, self.library, self._try)
         self.progress = ipw.FloatProgress(
             max=1.0, description="Progress", layout=ipw.Layout(flex="1 1 200px", min_width="160px")
         )
@@ -89,11 +91,12 @@ class Demo(ipw.VBox):
         session = self.session
         for name, act in {
             "train": session.train, "stop": session.stop, "again": session.steer,
-            "say": session.say, "clear": session.clear, "copy": self._copy,
+            "say": session.say, "clear": session.clear, "copy": lambda: self._copy(session.code),
             "vector": self._save_vector, "figure": self._export, "keep": self._save,
             "restore": lambda: session.restore(self.kept.value),
         }.items():  # fmt: skip
             getattr(self.buttons, name).on_click(lambda _, act=act: self._try(act))
+        self.composing.copy.on_click(lambda _: self._try(lambda: self._copy(session.composed_code)))
         session.listen(self._shown)
 
     def _try(self, act: Callable[[], Any]) -> None:
@@ -123,8 +126,8 @@ class Demo(ipw.VBox):
         """A dot of the sweep was clicked."""
         self._try(lambda: self._change("coefficient", coefficient))
 
-    def _copy(self) -> None:
-        self.kept.value = self.session.code()
+    def _copy(self, code: Callable[[], str]) -> None:
+        self.kept.value = code()
         self.session.note("The code stands in the box below.")
         self.clipboard.copy(self.kept.value)
 
@@ -167,6 +170,7 @@ class Demo(ipw.VBox):
         """Show what changed; called in the worker's thread too."""
         # Drawn before the lock is taken, for which a press on Stop and the slider would wait.
         curves = showing.figure(self.session) if kind == "sweep" else None
+        composed = self.composing.drawn() if kind == "composed" else None
         with self.session.lock:
             made = self.session.made
             if kind == "busy":
@@ -181,9 +185,11 @@ class Demo(ipw.VBox):
                 self.layers.show(found, "No pairs were held out to compare the layers")
             if kind == "sweep":
                 self.curves.show(curves)
-            if kind in ("trained", "sweep"):
+            if kind == "composed":
+                self.composing.plot.show(composed)
+            if kind in ("trained", "sweep", "composed"):
                 self._fill()
-            if kind in ("state", "trained", "sweep", "text"):
+            if kind in ("state", "trained", "sweep", "text", "composed"):
                 for box, (text, note, mark) in zip(
                     self.texts.values(), showing.columns(self.session), strict=True
                 ):
@@ -210,6 +216,7 @@ class Demo(ipw.VBox):
         finally:
             self._filling = False
         self.chat.show(state.history)
+        self.composing.fill()
 
     def _fill_fields(self) -> None:
         state = self.session.state
@@ -258,6 +265,7 @@ class Demo(ipw.VBox):
         with self.session.lock:
             self.layers.recolor(dark)
             self.curves.recolor(dark)
+            self.composing.plot.recolor(dark)
 
     # ---- without a page -------------------------------------------------------------------------
 
@@ -270,7 +278,11 @@ class Demo(ipw.VBox):
         """End the session and all widgets, and let go of the model."""
         self.session.close()
         parts = within(self)
-        for plot in (self.layers, self.curves):  # the page has either its words or its chart
+        for plot in (
+            self.layers,
+            self.curves,
+            self.composing.plot,
+        ):  # the page has either its words or its chart
             for widget in (plot.empty, plot.chart):
                 parts += [widget, *within(widget)]
         for part in parts:

@@ -29,15 +29,11 @@ def as_python(
     lines = ["import workbench as wb", "from workbench import live"]
     lines += ["from workbench.demo import contrasts"] if own else []
     lines += [""]
-    if dtype:
-        lines += ["# The demo was given a loaded model: load it here as it was loaded there."]
-        lines += [f"lm = wb.load({made.model!r}, dtype={dtype!r})"]
-    else:
-        lines += [f"lm = wb.load({made.model!r})"]
-    lines += _own(made, layer) if own else _data("vector", made.data, made, layer)
+    lines += loading(made, dtype)
+    lines += of_personas(made, layer) if own else of_data("vector", made.data, made, layer)
     steer = f"*vector.at({state.coefficient!r})"
     if second_layer is not None:
-        lines += _data("second", state.second, made, second_layer)
+        lines += of_data("second", state.second, made, second_layer)
         steer += f", *second.at({state.second_coefficient!r})"
     lines += [
         "written = live.stream(",
@@ -51,7 +47,18 @@ def as_python(
     return "\n".join(lines) + "\n"
 
 
-def _data(name: str, data: str, made: State, layer: int) -> list[str]:
+def loading(made: State, dtype: str) -> list[str]:
+    """Load the model; `dtype` as of `as_python`."""
+    if not dtype:
+        return [f"lm = wb.load({made.model!r})"]
+    return [
+        "# The demo was given a loaded model: load it here as it was loaded there.",
+        f"lm = wb.load({made.model!r}, dtype={dtype!r})",
+    ]
+
+
+def of_data(name: str, data: str, made: State, layer: int) -> list[str]:
+    """The vector of a data set."""
     chats = ".as_chat()" if in_chats(data, made.style) else ""
     return [
         f"splits = wb.pairs.load({data!r}){chats}.split(seed={made.seed})",
@@ -62,7 +69,8 @@ def _data(name: str, data: str, made: State, layer: int) -> list[str]:
     ]
 
 
-def _own(made: State, layer: int) -> list[str]:
+def of_personas(made: State, layer: int) -> list[str]:
+    """The vector of two personas."""
     return [
         f"prompts = contrasts.data_prompts({made.data!r}, {made.style!r}, {made.seed})",
         "pairs = contrasts.own_pairs(",

@@ -81,7 +81,8 @@ def style_options(chats: bool, chosen: str) -> list[tuple[str, str]]:
     return [("text to continue", "base"), *lacking]
 
 
-def _button(words: str, icon: str, hint: str, style: str = "") -> ipw.Button:
+def button(words: str, icon: str, hint: str, style: str = "") -> ipw.Button:
+    """A button with its words, a picture and a hint."""
     return ipw.Button(
         description=words, icon=icon, tooltip=hint, button_style=style,
         layout=ipw.Layout(width="auto", margin="2px 8px 2px 0"),
@@ -107,17 +108,17 @@ class Buttons:
 def buttons() -> Buttons:
     """The buttons, each with its words and a hint."""
     return Buttons(
-        train=_button("Train and sweep", "play", "Make the vector, then sweep its coefficient",
-                      "primary"),
-        stop=_button("Stop", "stop", "Stop all within one token, but for the loading of a model"),
-        again=_button("Write again", "refresh", "Write both texts anew"),
-        say=_button("Keep answer", "comment", "Add question and steered answer to the chat"),
-        clear=_button("Clear chat", "eraser", "Forget the chat so far"),
-        copy=_button("Copy as Python", "copy", "Code that remakes exactly the steered text"),
-        vector=_button("Save vector", "save", "Write the vector as a safetensors file"),
-        figure=_button("Export figure", "picture-o", "Write the sweep as pictures and a table"),
-        keep=_button("Save state", "download", "Write all that is chosen as JSON"),
-        restore=_button("Restore state", "upload", "Choose all as the JSON in the box says"),
+        train=button("Train and sweep", "play", "Make the vector, then sweep its coefficient",
+                     "primary"),
+        stop=button("Stop", "stop", "Stop all within one token, but for the loading of a model"),
+        again=button("Write again", "refresh", "Write both texts anew"),
+        say=button("Keep answer", "comment", "Add question and steered answer to the chat"),
+        clear=button("Clear chat", "eraser", "Forget the chat so far"),
+        copy=button("Copy as Python", "copy", "Code that remakes exactly the steered text"),
+        vector=button("Save vector", "save", "Write the vector as a safetensors file"),
+        figure=button("Export figure", "picture-o", "Write the sweep as pictures and a table"),
+        keep=button("Save state", "download", "Write all that is chosen as JSON"),
+        restore=button("Restore state", "upload", "Choose all as the JSON in the box says"),
     )  # fmt: skip
 
 

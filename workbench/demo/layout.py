@@ -46,12 +46,13 @@ def arranged(demo: Any) -> tuple[ipw.Widget, ...]:
         controls.row(demo.kept, demo.clipboard, demo.library),
         grow="1 1 100%",
     )
-    return (
-        ipw.HTML(page.STYLE),
-        controls.row(choose, layers),
-        controls.row(curves, steer),
-        controls.row(keep),
+    steering = ipw.VBox([controls.row(choose, layers), controls.row(curves, steer)])
+    # What is done and said stands in both tabs: views of the same widgets.
+    composing = demo.composing.arranged(
+        button.stop, demo.progress, below=ipw.VBox([demo.doing, demo.status])
     )
+    tabs = ipw.Tab([steering, composing], titles=("Steer", "Compose"))
+    return (ipw.HTML(page.STYLE), tabs, controls.row(keep))
 
 
 def within(widget: ipw.Widget) -> list[ipw.Widget]:

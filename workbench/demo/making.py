@@ -19,7 +19,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from workbench import models
-from workbench.demo import work
+from workbench.composition import Property, Same
+from workbench.deltas import StepDeltas
+from workbench.demo import composing, work
+from workbench.demo.mix import VECTOR, Part
 from workbench.demo.quiet import without_bars
 from workbench.demo.shelf import Shelf
 from workbench.demo.state import SWEEPS, TRAINS, State, differing
@@ -51,6 +54,7 @@ class Making:
     frame     the sweep so far; `ceiling` what it says, None while it says nothing, and
               `conditions` under which its texts were written, in words
     shown     both texts, and of which state they are
+    composed  the text that was composed last, None before the first
     doing     what is being done, "" when nothing is; `progress` the share of training or sweep that
               is done, and the seconds that are left (NaN: not known)
     """
@@ -66,6 +70,7 @@ class Making:
         self.ceiling: Ceiling | None = None
         self.conditions = ""
         self.shown = Shown()
+        self.composed: composing.Composition | None = None
         self.doing = ""
         self.progress: tuple[float, float] = (0.0, math.nan)
         self._lm: LM | None = lm
@@ -74,6 +79,7 @@ class Making:
         self._tell = tell
         self._swept = ("", 0, 0.0)  # which sweep, how many of its rounds were shown, their share
         self._seconds: dict[str, SteeringVector] = {}
+        self._properties: dict[tuple[object, ...], StepDeltas | SteeringVector] = {}
         self._shelf = Shelf()
 
     @property
@@ -104,6 +110,7 @@ class Making:
         self._lm = self.trained = None
         self._given.clear()
         self._seconds.clear()
+        self._properties.clear()
 
     def second(self, state: State) -> SteeringVector | None:
         """The second vector of a state, None where it has none or it is not made yet."""
@@ -118,7 +125,9 @@ class Making:
             raise work.Stopped
         if self.trained_as is None or differing(state, self.trained_as, TRAINS):
             self._do("Reading the pairs and choosing a layer …")
-            with work.interruptible(self.lm, stop, self._reading(state)):
+            with work.interruptible(
+                self.lm, stop, self._reading(work.tokens_to_read(self.lm, state))
+            ):
                 trained = work.train(self.lm, state)
             self._use(trained, state)
         self._tell("trained")
@@ -169,6 +178,28 @@ class Making:
         written = work.write(self.lm, vector, state, second, on_token=show, pace=PACE, stop=stop)
         show(written, not stop.is_set())
 
+    def compose(self, state: State, stop: threading.Event) -> None:
+        """The text of a state's mix; its properties are made first, where they are not yet.
+
+        Raises ValueError, and work.Stopped; the text that was composed before stays.
+        """
+        self._load(state.model)
+        made = self.trained_as or state
+        found: dict[str, Property] = {}
+        layers: dict[str, int] = {}
+        with work.interruptible(self.lm, stop):
+            for part in state.mix.chosen:
+                each = self._property(part, made, state.mix.new_tokens)
+                if isinstance(each, SteeringVector):
+                    layers[part.adds] = each.layer
+                found[part.name] = Same(each.at(1.0)) if isinstance(each, SteeringVector) else each
+        self._do("Composing …")
+        total = composing.tokens_to_read(state.mix)
+        with work.interruptible(self.lm, stop, self._reading(total)):
+            self.composed = composing.write(self.lm, state, found, made, layers)
+        self.progress = (1.0, 0.0)
+        self._tell("composed")
+
     def rest(self) -> None:
         """Nothing is done any more; the bar stays where it is."""
         self.doing = ""
@@ -182,6 +213,7 @@ class Making:
         self._do(f"Loading {name} … (cannot be stopped)")
         with without_bars():  # the page says what is done; a thread's bar would land anywhere
             self._lm, self._name = self._given.get(name) or models.load(name), name
+        self._properties.clear()
         self._use(None, None)
 
     def _use(self, trained: work.Trained | None, state: State | None) -> None:
@@ -192,9 +224,28 @@ class Making:
         self._swept = ("", 0, 0.0)
         self._seconds.clear()
 
-    def _reading(self, state: State) -> Callable[[int], None]:
-        """What hears how many tokens are read in training, and tells the time left."""
-        total, read = work.tokens_to_read(self.lm, state), 0
+    def _property(self, part: Part, made: State, steps: int) -> StepDeltas | SteeringVector:
+        """What a part of a mix adds; what is made is kept for the next time."""
+        if part.adds == VECTOR:
+            if self.trained is None:
+                raise ValueError("there is no vector in use yet: press 'Train and sweep' first")
+            return self.trained.vector
+        kind, _, name = part.adds.partition(":")
+        key = (name, steps) if kind == "delta" else (
+            name, made.style, made.method, made.layer, made.seed
+        )  # fmt: skip
+        if key not in self._properties:
+            self._do(f"Making {part.name} …")
+            self._properties[key] = (
+                composing.deltas(self.lm, name, steps) if kind == "delta"
+                else work.data_vector(self.lm, name, made)
+            )  # fmt: skip
+        return self._properties[key]
+
+    def _reading(self, total: int) -> Callable[[int], None]:
+        """What hears how many tokens are read, of `total` (0: not known), and tells the time
+        left."""
+        read = 0
         began = told = time.monotonic()
 
         def heard(tokens: int) -> None:

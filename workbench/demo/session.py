@@ -4,7 +4,7 @@ All that touches the model runs in one worker (worker.py). The state is changed 
 session and, after the first sweep, by the worker, each holding `lock`. Listeners are called by the
 one and by the other, with the name of what changed:
 
-    "state" "busy" "progress" "trained" "sweep" "text" "message"
+    "state" "busy" "progress" "trained" "sweep" "text" "composed" "message"
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from workbench.demo import work
+from workbench.demo import composing, work
 from workbench.demo.code import as_python
 from workbench.demo.making import Making
 from workbench.demo.state import SWEEPS, WRITES, State, differing, from_json
@@ -94,6 +94,17 @@ class Session:
             state = self.state
             self._worker.submit(lambda stop: self._write(state, stop))
 
+    def compose(self) -> None:
+        """Write the text of the state's mix; what runs makes room, as for `steer`.
+
+        Raises ValueError for a mix without a property, or with one twice.
+        """
+        with self.lock:
+            state = self.state
+            names = ", ".join(each.name for each in state.mix.chosen)
+            self.note(f"Composing with {names} …")
+            self._worker.submit(lambda stop: self._compose(state, stop))
+
     def stop(self) -> None:
         """Stop all, within one token; but a model that is being loaded is loaded first."""
         with self.lock:
@@ -142,8 +153,16 @@ class Session:
             made, second = self.made.trained_as or self.state, self.made.second(self.state)
             return as_python(
                 self.state, made, vector.layer, None if second is None else second.layer,
-                dtype=str(self.made.lm.dtype).removeprefix("torch.") if self.made.given else "",
+                dtype=self._dtype(),
             )  # fmt: skip
+
+    def composed_code(self) -> str:
+        """Python that remakes the composed text that is shown. Raises ValueError before there is
+        one."""
+        with self.lock:
+            if self.made.composed is None:
+                raise ValueError("nothing is composed yet: press 'Compose' first")
+            return composing.as_python(self.made.composed, dtype=self._dtype())
 
     def vector(self) -> SteeringVector:
         """The vector in use. Raises ValueError before there is one."""
@@ -237,9 +256,23 @@ class Session:
         except work.Stopped:
             self.made.rest()
         finally:
-            wanted = self._wanted
-            if wanted is not None:
-                self._worker.follow(lambda later: self._train_and_sweep(wanted, later), after=stop)
+            self._go_on(stop)
+
+    def _compose(self, state: State, stop: threading.Event) -> None:
+        try:
+            self.made.compose(state, stop)
+            self.note("")
+        except work.Stopped:
+            self.note("Stopped.")
+        finally:
+            self.made.rest()
+            self._go_on(stop)
+
+    def _go_on(self, stop: threading.Event) -> None:
+        """A training or sweep that made room."""
+        wanted = self._wanted
+        if wanted is not None:
+            self._worker.follow(lambda later: self._train_and_sweep(wanted, later), after=stop)
 
     def _done(self, state: State) -> None:
         with self.lock:
@@ -251,8 +284,10 @@ class Session:
     def _choose(self, state: State) -> None:
         if self._closed:
             raise RuntimeError(CLOSED)
+        # A mix needs no training, so that nothing is said of one.
+        alone = state.mix != self.state.mix and state == replace(self.state, mix=state.mix)
         self.state = state
-        self.message = self._hint()
+        self.message = "" if alone else self._hint()
         self._tell("state")
 
     def _hint(self) -> str:
@@ -263,6 +298,10 @@ class Session:
         changed = differing(made, self.state, SWEEPS)
         names = ", ".join(changed).replace("_", " ")
         return f"For the new {names}, {_PRESS}." if changed else ""
+
+    def _dtype(self) -> str:
+        """That of a model that came as it is in memory, else ""."""
+        return str(self.made.lm.dtype).removeprefix("torch.") if self.made.given else ""
 
     def _require_current(self) -> None:
         if not self.current():

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from workbench.catalogue import bundled
 from workbench.checks import check_whole, number
+from workbench.demo.mix import Mix, from_saved
 from workbench.methods import METHODS
 from workbench.tokens import Prompt
 
@@ -61,6 +62,7 @@ class State:
     text_seed           of the sampling noise that both texts share
     new_tokens          the most tokens of a text
     seed                of the data's split and of the sweep
+    mix                 what is composed
 
     Raises ValueError that names the field, its value and what to give, for anything out of range.
     """
@@ -84,6 +86,7 @@ class State:
     text_seed: int = 1
     new_tokens: int = 48
     seed: int = 0
+    mix: Mix = field(default_factory=Mix)
 
     def __post_init__(self) -> None:
         for name in ("model", "data", "positive", "negative", "template", "second", "prompt"):
@@ -110,6 +113,8 @@ class State:
             check_whole(name, getattr(self, name), 0, 2**53)  # what every JSON reader keeps
         check_whole("new_tokens", self.new_tokens, 1, 4096)
         object.__setattr__(self, "history", _checked_history(self.history))
+        object.__setattr__(self, "mix", from_saved(self.mix))
+        _check_text("prompt to continue", self.mix.prompt)
 
     @property
     def asked(self) -> Prompt:

@@ -18,6 +18,7 @@ from workbench import catalogue, judges, live, steerability
 from workbench.ceiling import find_ceiling
 from workbench.controls import random_like
 from workbench.demo.contrasts import data_pairs, data_prompts, own_pairs
+from workbench.demo.mix import Mix, Part
 from workbench.demo.state import State, steps
 from workbench.extract import extract
 from workbench.marks import Ceiling
@@ -86,7 +87,12 @@ def initial(lm: LM, seed: int = 0, *, model: str | None = None) -> State:
     name = lm.name if model is None else model
     state = State(model=name, data=data, seed=seed, new_tokens=_room(lm, 48))
     first = State.prompt if lm.name == "wren" else data_prompts(data)[0]
-    return replace(state, prompt=first if isinstance(first, str) else str(first[-1]["content"]))
+    prompt = first if isinstance(first, str) else str(first[-1]["content"])
+    mix = replace(Mix(), prompt=prompt, new_tokens=_room(lm, Mix.new_tokens))
+    if lm.name == "wren":
+        some = Part("delta:italian", "dynamic", 0.75), Part("delta:mood", "fixed", 0.5)
+        mix = replace(mix, parts=(*some, Part()))
+    return replace(state, prompt=prompt, mix=mix)
 
 
 def chats(lm: LM) -> bool:

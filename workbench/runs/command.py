@@ -16,14 +16,16 @@ class ManyNumbers(TyperCommand):
     """A command whose --multipliers may be followed by several numbers, as in the reference:
     `--multipliers -1 0 2`."""
 
+    many = ("--multipliers",)
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         spread: list[str] = []
-        inside = False
+        inside = ""
         for arg in args:
-            inside = inside and _is_number(arg)
-            if inside and spread[-1] != "--multipliers":
-                spread.append("--multipliers")
-            inside = inside or arg == "--multipliers"
+            inside = inside if _is_number(arg) else ""
+            if inside and spread[-1] != inside:
+                spread.append(inside)
+            inside = arg if arg in self.many else inside
             spread.append(arg)
         return super().parse_args(ctx, spread)
 

@@ -1,0 +1,201 @@
+"""A sweep over components in one batch is a loop of single runs with plain hooks."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from architectures import MIXTURES_OF_EXPERTS, NAMES, SENTENCES, build
+from test_ablation import everyone, hooked, zeroed
+
+import workbench as wb
+from workbench import ablation_sweep, tokens, tracing
+from workbench.ablation import Component, ablate, heads, parts, places
+from workbench.ablation_effects import next_token_effects, preference_effects, write_ablated
+from workbench.fillings import means, samples
+from workbench.pairs import Pair, Pairs
+from workbench.positions import last, mask
+
+PROMPTS = [SENTENCES[0], "A girl and", "Please tell me a story about a king"]
+PAIRS = Pairs(
+    [
+        Pair(prompt="The old fox", positive=" walked slowly.", negative=" lost his golden crown"),
+        Pair(prompt="I am", positive=" very sad", negative=" happy there all day. They"),
+    ],
+    name="made up",
+)
+NEXT = ["kl", "logit", "logprob"]
+
+
+@pytest.mark.parametrize("name", [each for each in NAMES if each not in MIXTURES_OF_EXPERTS])
+def test_the_next_token_is_that_of_single_runs(name: str) -> None:
+    lm = build(name)
+    components = [*everyone(lm), *heads(lm, [0, 2])]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # no model runs whole for want of its lower half
+        found = next_token_effects(lm, PROMPTS, components)
+    assert len(found) == len(components) * len(PROMPTS)
+    for (index, component), (row, prompt) in (
+        ((i, c), (r, p)) for i, c in enumerate(components) for r, p in enumerate(PROMPTS)
+    ):
+        ids = lm.tokenizer(prompt, return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            whole = lm.model(ids).logits[0, -1]
+            with hooked(lm, component, zeroed(lm, component)):
+                ablated = lm.model(ids).logits[0, -1]
+        log, own = whole.log_softmax(-1), ablated.log_softmax(-1)
+        best = int(whole.argmax())
+        expected = [
+            float((log.exp() * (log - own)).sum()),
+            float(ablated[best] - whole[best]),
+            float(own[best] - log[best]),
+        ]
+        line = found.iloc[index * len(PROMPTS) + row]
+        assert (line["layer"], line["kind"]) == (component.layer, component.kind)
+        assert line["head"] == (-1 if component.head is None else component.head)
+        assert line["prompt_index"] == row
+        assert line["token"] == lm.tokenizer.decode([best])
+        np.testing.assert_allclose(line[NEXT].to_numpy(float), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma2", "falcon"])
+def test_log_odds_are_those_of_single_runs(name: str) -> None:
+    lm = build(name)
+    components = everyone(lm)
+    found = preference_effects(lm, PAIRS, components)
+    assert list(found["pair"]) == [0, 1] * len(components)
+    for index, component in enumerate([None, *components]):
+        edits = [] if component is None else ablate(lm, [component])
+        for row, pair in enumerate(PAIRS):
+            sides = [
+                tracing.logprobs(lm, tokens.encode(lm, [pair.prompt], [text]), edits)
+                for text in (pair.positive, pair.negative)
+            ]
+            expected = float(sides[0].nansum() - sides[1].nansum())
+            if component is None:
+                np.testing.assert_allclose(
+                    found[found["pair"] == row]["whole"], expected, atol=1e-4
+                )
+                whole = found
+                continue
+            line = whole.iloc[(index - 1) * 2 + row]
+            assert line["preference"] == pytest.approx(expected, abs=1e-4)
+            assert line["change"] == pytest.approx(expected - line["whole"], abs=1e-4)
+    one = preference_effects(lm, PAIRS[:1], components[:1])
+    before, after = (
+        -sum(
+            float(tracing.logprobs(lm, tokens.encode(lm, ["The old fox"], [t]), edits).nanmean())
+            for t in (PAIRS[0].positive, PAIRS[0].negative)
+        )
+        / 2
+        for edits in ([], ablate(lm, components[:1]))
+    )
+    assert one["loss"][0] == pytest.approx(after - before, abs=1e-4)
+
+
+@pytest.mark.parametrize("per", ["zero", "mean", "position", "sample"])
+def test_the_same_however_the_sweep_is_cut(per: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = build("llama")
+    components = [*heads(lm), *parts(lm), *everyone(lm)]
+    read = places(components)
+    long = [f"{text} {text}" for text in SENTENCES]
+    given = {
+        "zero": {},
+        "mean": {"by": means(lm, SENTENCES, read)},
+        "position": {"by": means(lm, long, read, per="position")},
+        "sample": {"by": samples(lm, PROMPTS, long, read)},
+    }[per]
+    found = next_token_effects(lm, PROMPTS, components, **given)
+    assert (found["kl"] > 1e-3).mean() > 0.5
+    for tokens_, enough in ((20, 1), (4096, 1), (60, 10**6)):
+        monkeypatch.setattr(tracing, "TOKENS", tokens_)
+        monkeypatch.setattr(ablation_sweep, "_ENOUGH", enough)
+        again = next_token_effects(lm, PROMPTS, components, **given)
+        pd.testing.assert_frame_equal(again, found, atol=1e-4, rtol=1e-4)
+    small = next_token_effects(lm, PROMPTS, components, memory=1.0, **given)
+    pd.testing.assert_frame_equal(small, found, atol=1e-4, rtol=1e-4)
+
+
+def test_one_row_is_one_prompt_and_one_component_in_few_forwards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All heads in one forward, and one for the whole model with one to see that it splits."""
+    lm = build("llama")
+    rows: list[int] = []
+    plain = tracing.forward
+    monkeypatch.setattr(
+        tracing,
+        "forward",
+        lambda lm, batch, *a, **k: (rows.append(len(batch)), plain(lm, batch, *a, **k))[1],
+    )
+    next_token_effects(lm, PROMPTS[1:2], heads(lm))
+    assert rows == [1, lm.layers * lm.heads]
+
+
+def test_only_the_positions_that_are_named_are_ablated() -> None:
+    lm = build("llama")
+    found = next_token_effects(lm, PROMPTS, heads(lm, [1]), positions=last)
+    everywhere = next_token_effects(lm, PROMPTS, heads(lm, [1]))
+    assert not np.allclose(found["kl"], everywhere["kl"])
+    # In the last layer nothing but the last token's own head reaches its logits.
+    top = lm.layers - 1
+    pd.testing.assert_frame_equal(
+        next_token_effects(lm, PROMPTS, heads(lm, [top]), positions=last),
+        next_token_effects(lm, PROMPTS, heads(lm, [top])),
+        atol=1e-5,
+    )
+
+
+def test_texts_are_those_written_alone() -> None:
+    lm = build("llama")
+    components = [*heads(lm, [1]), *parts(lm, layers=[0])]
+    found = write_ablated(lm, PROMPTS, components, new_tokens=6, temperature=0.7, seed=3)
+    assert list(found["kind"][:3]) == ["whole"] * 3
+    for index, component in enumerate([None, *components]):
+        edits = [] if component is None else ablate(lm, [component])
+        made = wb.generate(lm, PROMPTS, edits, new_tokens=6, temperature=0.7, seed=3, score=False)
+        assert list(found["text"][index * 3 : index * 3 + 3]) == made.texts
+    assert found["text"].nunique() > 6
+    judged = found.assign(coherence=1.0)
+    assert set(judged["finish"]) <= {"end", "length"}
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_it_runs_as_on_a_remote_server(name: str) -> None:
+    lm = build(name)
+    components = [*heads(lm, [0]), *everyone(lm)]
+    here = next_token_effects(lm, PROMPTS, components)
+    there = next_token_effects(lm, PROMPTS, components, remote="local")
+    pd.testing.assert_frame_equal(there, here, atol=1e-5, rtol=1e-4)
+    pd.testing.assert_frame_equal(
+        preference_effects(lm, PAIRS, components, remote="local"),
+        preference_effects(lm, PAIRS, components),
+        atol=1e-5,
+        rtol=1e-4,
+    )
+
+
+def test_what_makes_no_sense_is_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = build("llama")
+    bad = [*heads(lm), Component(0, "head", 4)]
+    long = means(lm, SENTENCES, places(heads(lm)), per="position")
+
+    def work(*_: object, **__: object) -> None:
+        raise AssertionError("a forward was run")
+
+    for name in ("forward", "lower", "decode"):
+        monkeypatch.setattr(tracing, name, work)
+    for call in (next_token_effects, write_ablated):
+        with pytest.raises(ValueError, match="head 4 is out of range"):
+            call(lm, PROMPTS, bad)
+    with pytest.raises(ValueError, match="components is empty"):
+        next_token_effects(lm, PROMPTS, [])
+    with pytest.raises(ValueError, match="belongs to one batch"):
+        next_token_effects(lm, PROMPTS, heads(lm), positions=mask(torch.ones(5)))
+    with pytest.raises(ValueError, match="two whole texts"):
+        preference_effects(lm, Pairs([Pair(positive="a", negative="b")], name="x"), heads(lm))
+    with pytest.raises(ValueError, match="take means over all tokens"):
+        write_ablated(lm, PROMPTS, heads(lm), by=long)

@@ -1,0 +1,227 @@
+"""Ablation: a part of a model is replaced by a stand-in, and what changes is what it did.
+
+A part is an attention head, a whole attention output, an MLP, a layer (both of these) or a
+direction of the residual stream; the stand-ins are in fillings.py. Every ablation is an update at a
+place like all other interventions: a coefficient of 1 replaces the part, 0.5 half of it. Since the
+coefficient and the part may differ from row to row, a sweep over all heads of all layers is one
+batch (`by_row`).
+
+A head h is the part h of what the attention's output projection reads, all H query heads side by
+side: with grouped-query attention too, where several heads share their keys and values but not what
+they write. Knows nothing of what an effect is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from workbench.fillings import Filling, zero
+from workbench.maps import RemoveDirection, Replace
+from workbench.positions import Positions, everything
+from workbench.steering import check_layer, width_at
+from workbench.tokens import Batch
+from workbench.updates import AnyUpdate, Coefficient, Intervention, Place
+from workbench.vectors import SteeringVector
+
+if TYPE_CHECKING:
+    from workbench.models import LM
+
+Kind: TypeAlias = Literal["head", "attention", "mlp", "layer", "direction"]
+KINDS: tuple[Kind, ...] = ("head", "attention", "mlp", "layer", "direction")
+
+
+@dataclass(frozen=True, eq=False)
+class Component:
+    """A part of a model: of block `layer` (0-based), by kind.
+
+    head       which, of the kind "head"
+    direction  (D,), of the kind "direction": along it the residual stream after the block
+
+    Raises ValueError for another kind, a head or a direction without its kind, or a kind without.
+    """
+
+    layer: int
+    kind: Kind
+    head: int | None = None
+    direction: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind {self.kind!r} is unknown; choose one of {', '.join(KINDS)}")
+        for kind in ("head", "direction"):
+            if (getattr(self, kind) is None) == (self.kind == kind):
+                raise ValueError(
+                    f"a component of the kind {self.kind!r} with {kind} {getattr(self, kind)!r}: "
+                    f"give a {kind} with the kind {kind!r}, and with no other"
+                )
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Where it is replaced, in order."""
+        if self.kind == "head":
+            return (Place(self.layer, "heads"),)
+        if self.kind == "direction":
+            return (Place(self.layer),)
+        both = (Place(self.layer, "attention"), Place(self.layer, "mlp"))
+        return both if self.kind == "layer" else both[:1] if self.kind == "attention" else both[1:]
+
+    def share(self, lm: LM, at: Place) -> Tensor:
+        """(W,), which part of what is written there belongs to it: ones, those of a head among
+        zeros, or a direction. Raises ValueError as `check`."""
+        self.check(lm)
+        if self.direction is not None:
+            return self.direction
+        share = torch.ones(width_at(lm, at))
+        if self.head is not None:
+            share *= torch.arange(len(share)) // (len(share) // lm.heads) == self.head
+        return share
+
+    def check(self, lm: LM) -> None:
+        """Raise ValueError for a layer or a head out of range, a block without such a part, or a
+        direction of another width."""
+        check_layer(lm, self.layer)
+        for at in self.places:
+            width = width_at(lm, at)
+        if self.head is not None:
+            if not isinstance(self.head, int) or not 0 <= self.head < lm.heads:
+                raise ValueError(
+                    f"head {self.head!r} is out of range: a layer of {lm.name!r} has heads "
+                    f"0 … {lm.heads - 1}"
+                )
+            if width % lm.heads:
+                raise ValueError(
+                    f"layer {self.layer} of {lm.name!r} has an attention output of width {width}, "
+                    f"which its config's {lm.heads} heads do not share evenly"
+                )
+        if self.direction is not None and self.direction.shape != (lm.width,):
+            raise ValueError(
+                f"the direction has shape {tuple(self.direction.shape)}, the residual stream of "
+                f"{lm.name!r} has width {lm.width}"
+            )
+
+
+def heads(lm: LM, layers: Sequence[int] | None = None) -> list[Component]:
+    """All heads of these layers (default: all), layer by layer."""
+    return [
+        Component(layer, "head", head) for layer in _layers(lm, layers) for head in range(lm.heads)
+    ]
+
+
+def parts(
+    lm: LM,
+    kinds: Sequence[Literal["attention", "mlp", "layer"]] = ("attention", "mlp", "layer"),
+    layers: Sequence[int] | None = None,
+) -> list[Component]:
+    """The attention output, the MLP and both together, of these layers (default: all)."""
+    return [Component(layer, kind) for layer in _layers(lm, layers) for kind in kinds]
+
+
+def directions(vector: SteeringVector, layers: Sequence[int] | None = None) -> list[Component]:
+    """A vector's direction at each of these layers (default: all that have one).
+
+    Raises ValueError for a layer without a direction.
+    """
+    chosen = vector.layers if layers is None else layers
+    found = vector.scaled(dict.fromkeys(chosen, 1.0), vector.residual_norm).directions
+    return [Component(layer, "direction", direction=found[layer]) for layer in chosen]
+
+
+def places(components: Iterable[Component]) -> list[Place]:
+    """Where components are replaced, each once, in order: what `means` and `samples` read."""
+    every = {at for component in components for at in component.places}
+    return sorted(every, key=lambda at: at.order)
+
+
+def ablate(
+    lm: LM,
+    components: Sequence[Component],
+    *,
+    by: Filling = zero,
+    coefficient: Coefficient = 1.0,
+    positions: Positions = everything,
+) -> list[Intervention]:
+    """The interventions that ablate all of some components together, in every row.
+
+    They go wherever interventions go: into `generate`, a sweep, `logprobs`. Raises ValueError as
+    `Component.check`, for no components, and for a filling that belongs to one batch.
+    """
+    if len(components) == 0:
+        raise ValueError("components is empty; name at least one part to ablate")
+    for component in components:
+        component.check(lm)
+    return [
+        Intervention(
+            at.layer,
+            _update(component.kind, by.anywhere(lm, at), component.share(lm, at)),
+            coefficient,
+            positions,
+            at.site,
+        )
+        for component in components
+        for at in component.places
+    ]
+
+
+def by_row(
+    lm: LM,
+    batch: Batch,
+    components: Sequence[Component | None],
+    *,
+    by: Filling = zero,
+    rows: Tensor | None = None,
+    positions: Positions = everything,
+) -> list[Intervention]:
+    """The interventions that ablate one component in each row of a batch, or none in some.
+
+    rows  (B,) which rows of the batch that `by` was made for these are (default: that batch)
+
+    At most one for each place and kind, however many rows there are. Raises ValueError as `ablate`,
+    and unless there is one component, or None, for each row.
+    """
+    if len(components) != len(batch):
+        raise ValueError(
+            f"{len(components)} components for a batch of {len(batch)} rows; give one for each row"
+        )
+    own = torch.arange(len(batch)) if rows is None else rows
+    tables: dict[tuple[Place, bool], tuple[Tensor, Tensor]] = {}
+    shares: dict[tuple[int, Place], Tensor] = {}
+    for row, component in enumerate(components):
+        if component is None:
+            continue
+        for at in component.places:
+            if (id(component), at) not in shares:
+                shares[id(component), at] = component.share(lm, at)
+            share = shares[id(component), at]
+            key = at, component.kind == "direction"
+            if key not in tables:
+                # What untouched rows hold never matters: their coefficient is 0.
+                tables[key] = share.repeat(len(batch), 1), torch.zeros(len(batch))
+            table, on = tables[key]
+            table[row], on[row] = share, 1.0
+    return [
+        Intervention(
+            at.layer,
+            _update("direction" if along else "head", by.on(lm, at, batch, own), table),
+            on,
+            positions,
+            at.site,
+        )
+        for (at, along), (table, on) in tables.items()
+    ]
+
+
+def _update(kind: Kind, target: Tensor, share: Tensor) -> AnyUpdate:
+    return RemoveDirection(share, target) if kind == "direction" else Replace(target, share)
+
+
+def _layers(lm: LM, layers: Sequence[int] | None) -> list[int]:
+    if layers is None:
+        return list(range(lm.layers))
+    if isinstance(layers, int):
+        raise ValueError(f"layers {layers!r} is not a list; give layers=[{layers!r}]")
+    return [check_layer(lm, layer) for layer in layers]

@@ -1,0 +1,174 @@
+"""A batch of texts with every part of a model ablated, a row for each pair of a text and a part.
+
+A sweep over all heads of all layers is a few forwards however many heads there are. The blocks
+below the lowest part that a forward ablates see what they see without: they run once for each text.
+Knows nothing of what is noted of a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import torch
+from torch import Tensor
+
+from workbench import tracing
+from workbench.ablation import Component, by_row
+from workbench.fillings import Filling
+from workbench.multiples import same_in_halves
+from workbench.positions import Mask, Positions
+from workbench.reading import batches
+from workbench.streams import Kept
+from workbench.tokens import Batch
+from workbench.tracing import Remote
+
+if TYPE_CHECKING:
+    from workbench.models import LM
+
+# Of logits (B, K, V): what is noted of each row, (B, N).
+Finish: TypeAlias = Callable[[Tensor], Tensor]
+
+# Tokens of a forward from which on its arithmetic outweighs what starting another one costs.
+_ENOUGH = 512
+# Tokens of all the rows that one part of the texts makes: fewer have less padding among them.
+_PART = 2048
+
+
+class Sweep:
+    """Every row of a batch with every component ablated.
+
+    memory  bytes that logits and streams of one forward may take
+
+    Raises ValueError for no components, as `Component.check`, and for positions given as a mask.
+    """
+
+    def __init__(
+        self,
+        lm: LM,
+        batch: Batch,
+        components: Sequence[Component],
+        by: Filling,
+        positions: Positions,
+        memory: float,
+        remote: Remote,
+    ) -> None:
+        if len(components) == 0:
+            raise ValueError("components is empty; name at least one part to ablate")
+        if isinstance(positions, Mask):
+            raise ValueError(
+                f"{positions!r} belongs to one batch, and texts are read in many: give a position "
+                "rule"
+            )
+        for component in components:
+            component.check(lm)
+        self.lm, self.batch, self.components = lm, batch, components
+        self.by, self.positions, self.memory = by, positions, memory
+        self.remote: Remote = remote
+        # Lowest first, so that a forward's components begin as high as they can.
+        self.order = sorted(range(len(components)), key=lambda i: _below(components[i]))
+        # Whether the model's upper half follows from the stream; None: not known.
+        self.splits: bool | None = None
+        each = max(8 * lm.vocabulary, 4 * lm.width * lm.layers)  # bytes a token
+        # Rows of like length go together, as far as each part has enough to do.
+        busy = lm.device.type == "cpu" and not remote
+        most = _PART // len(components) if busy else tracing.TOKENS
+        budget = max(1, min(most, int(memory / each)))
+        self.parts = [(part, torch.tensor(rows)) for part, rows in batches(batch, budget)]
+
+    @torch.no_grad()
+    def run(
+        self,
+        keep: int,
+        plain: Callable[[Batch, Tensor], Finish],
+        compared: Callable[[Batch, Tensor, Tensor], Finish],
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Part by part: its rows (b,) of the batch, what is noted of them without ablation (b, N),
+        and with each component ablated (C, b, M).
+
+        plain     rows of the batch and their numbers -> what is noted of the whole model
+        compared  the same, and what was noted -> what is noted with a component ablated
+        """
+        lm, remote = self.lm, self.remote
+        needed = sorted({_below(each) for each in self.components} - {-1})
+        for part, rows in self.parts:
+            kept, whole = tracing.lower(
+                lm,
+                part,
+                needed,
+                plain(part, rows),
+                keep=min(keep, part.width),
+                remote=remote,
+            )
+            if self.splits is None and kept:
+                self.splits = self._in_halves(part, rows, plain, kept[-1], whole, keep)
+            streams = {each.layer: each for each in kept} if self.splits else {}
+            found: Tensor | None = None
+            for cells in self._chunks(part, keep):
+                index, own = (torch.tensor(each) for each in zip(*cells, strict=True))
+                chosen = [self.components[each] for each in index.tolist()]
+                many, below = part.select(own), streams.get(_below(chosen[0]))
+                values = tracing.forward(
+                    lm,
+                    many,
+                    by_row(lm, many, chosen, by=self.by, rows=rows[own], positions=self.positions),
+                    compared(many, rows[own], whole[own.to(whole.device)]),
+                    keep=min(keep, part.width),
+                    below=None if below is None else below.select(own),
+                    remote=remote,
+                ).cpu()
+                if found is None:
+                    found = values.new_empty(len(self.components), len(part), values.shape[1])
+                found[index, own] = values
+            assert found is not None
+            yield rows, whole.cpu(), found
+
+    def _chunks(self, part: Batch, keep: int) -> Iterator[list[tuple[int, int]]]:
+        """Every component with every row, by their indices: what goes into one forward.
+
+        On a processor a forward ends where the components of a layer do, if it has enough to do:
+        the next one then begins a block higher.
+        """
+        most = min(tracing.TOKENS // part.width, int(self.memory / (8 * self.lm.vocabulary * keep)))
+        busy = self.lm.device.type == "cpu" and not self.remote
+        chunk: list[tuple[int, int]] = []
+        for turn, index in enumerate(self.order):
+            higher = turn > 0 and _below(self.components[index]) > _below(
+                self.components[self.order[turn - 1]]
+            )
+            if chunk and higher and busy and len(chunk) * part.width >= _ENOUGH:
+                yield chunk
+                chunk = []
+            for row in range(len(part)):
+                if len(chunk) >= max(1, most):
+                    yield chunk
+                    chunk = []
+                chunk.append((index, row))
+        yield chunk
+
+    def _in_halves(
+        self,
+        part: Batch,
+        rows: Tensor,
+        plain: Callable[[Batch, Tensor], Finish],
+        kept: Kept,
+        whole: Tensor,
+        keep: int,
+    ) -> bool:
+        """Whether the upper blocks give the same from the stream alone."""
+        one = torch.tensor([0])
+        again = tracing.forward(
+            self.lm,
+            part.select(one),
+            (),
+            plain(part.select(one), rows[one]),
+            keep=min(keep, part.width),
+            below=kept.select(one),
+            remote=self.remote,
+        )
+        return same_in_halves(self.lm, float(again.max()), float(whole[:1].max()))
+
+
+def _below(component: Component) -> int:
+    """The last block that does not see the component's ablation but for its own stream."""
+    return component.layer if component.kind == "direction" else component.layer - 1
