@@ -6,7 +6,9 @@ import pytest
 from scipy import stats
 
 from workbench import composition_findings as findings
+from workbench import composition_tables as tables
 from workbench import figures
+from workbench.over_seeds import of_seeds
 
 # (schedule, level) -> shares with both and coherence, and KL: of ten texts of a seed.
 SETTINGS = {
@@ -66,7 +68,7 @@ def test_equal_kl_lies_between_the_fixed_strengths() -> None:
     assert "start: more in 1, less in 0 of 1;" in said
     assert "KL budget: more in 0, less in 1 of 1" in said
     assert "(1 spend more than any fixed strength)" in said
-    shown = findings.shown_equal(texts()).set_index("schedule")["both"]
+    shown = tables.shown_equal(texts()).set_index("schedule")["both"]
     assert shown["start"] == "+60 [+60, +60]"
     assert shown["dynamic, as published"] == "spends more"
 
@@ -108,7 +110,7 @@ def test_an_outcome_says_both_signs(gain: float, cost: float) -> None:
 
 
 def test_differences_over_seeds_have_students_interval() -> None:
-    found = findings._of_seeds([0.1, 0.2, 0.3, 0.2, 0.2])
+    found = of_seeds([0.1, 0.2, 0.3, 0.2, 0.2])
     expected = stats.ttest_1samp([0.1, 0.2, 0.3, 0.2, 0.2], 0).confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
     assert found.value == pytest.approx(0.2)
@@ -124,26 +126,26 @@ def test_the_best_family_is_chosen_on_other_seeds() -> None:
 
 
 def test_every_family_stands_in_the_table() -> None:
-    table = findings.best(texts()).set_index("schedule")
+    table = tables.best(texts()).set_index("schedule")
     assert table.loc["fixed, best pair", "strength"] == "0.4"
     assert table.loc["asked by an instruction", "both"] == "100 [89, 100] %"
     assert table.loc["unsteered", "strength"] == "–"
     assert len(table) == len(findings.FAMILIES) + len(findings.PROMPTS)
-    forms = findings.shown_forms(texts()).set_index("schedule")
+    forms = tables.shown_forms(texts()).set_index("schedule")
     assert forms.loc["start", "both, per step more"] == "+20 [+20, +20]"
 
 
 def test_the_figures_draw_what_the_frames_say() -> None:
-    frame = findings.tradeoffs(texts())
+    frame = tables.tradeoffs(texts())
     assert list(dict.fromkeys(frame["row"])) == ["all languages", "Italian"]
     figure = figures.composed_tradeoffs(frame)
     fixed = next(each for each in figure.data if each.name == "fixed")
     assert list(fixed.x) == pytest.approx([80, 60, 0])
     assert list(fixed.y) == pytest.approx([20, 40, 0])
-    equal = figures.composed_equal_kl(findings.drawn_equal(texts()))
+    equal = figures.composed_equal_kl(tables.drawn_equal(texts()))
     start = next(each for each in equal.data if each.name == "start")
     assert list(start.y) == pytest.approx([60])
-    forms = figures.step_forms(findings.drawn_forms(texts()))
+    forms = figures.step_forms(tables.drawn_forms(texts()))
     assert {each.name for each in forms.data} == {"a delta a step", "their average"}
 
 

@@ -26,7 +26,7 @@ from workbench.baked_card import card
 from workbench.formats import save_gguf
 from workbench.generate import generate
 from workbench.layers import evaluating, text_config
-from workbench.relatives import no_bar
+from workbench.quiet import without_bars
 from workbench.streams import model_inputs
 from workbench.tokens import Batch, Prompt, encode
 from workbench.updates import Intervention
@@ -137,7 +137,7 @@ class Baked:
         """
 
         def write(place: Path) -> None:
-            with no_bar():
+            with without_bars():
                 self.model.save_pretrained(place, max_shard_size=max_shard_size)
             self.tokenizer.save_pretrained(place)
             self._require_same(place)
@@ -156,7 +156,7 @@ class Baked:
 
     def _require_same(self, place: Path) -> None:
         """Raise ValueError unless the checkpoint at `place` is this model."""
-        with no_bar():
+        with without_bars():
             again = AutoModelForCausalLM.from_pretrained(place, dtype=self.model.dtype)
         ids = torch.arange(8)[None] % text_config(self.model).vocab_size
         with torch.no_grad(), evaluating(self.model), evaluating(again):

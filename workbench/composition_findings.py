@@ -1,5 +1,5 @@
-"""What the study of composed properties found, as tables and sentences (benchmarks/
-study_composition.py).
+"""What the study of composed properties found, in numbers and sentences (benchmarks/
+study_composition.py); as tables for people: composition_tables.py.
 
 Seeds are the units of all intervals, which are Student's: each has its own queries and its own
 deltas. Where all seeds agree at an end of the scale it is Wilson's, of queries. Where one strength
@@ -13,10 +13,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
-from scipy.stats import t as student
 
-from workbench.intervals import Interval, wilson
+from workbench.intervals import Interval
+from workbench.over_seeds import of_seeds, over_seeds, percent_over_seeds
+from workbench.saying import points
 
 WORDS = {
     "none": "unsteered",
@@ -51,7 +51,7 @@ FAMILIES = {
 PROMPTS = ("none", "instructions", "examples")
 # The fixed strengths besides which schedules are set at equal KL.
 STEADY = ("none", "fixed")
-_SETTING = ["form", "schedule", "level", "label"]
+SETTING = ["form", "schedule", "level", "label"]
 _SHARES = ("both", "good", "language", "property", "coherence", "whole")
 
 
@@ -74,36 +74,16 @@ def curves(texts: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     `language`, `property`, `coherence`, `whole` with `… low` and `… high`, 95 % over seeds; `kl`
     (nats a token), `perplexity` (median), `texts`."""
     rows = []
-    keys = ["second", *by, *_SETTING]
+    keys = ["second", *by, *SETTING]
     for key, table in marked(texts).groupby(keys, sort=False):
         row = dict(zip(keys, key, strict=True))
         for name in _SHARES:
-            found = _over_seeds(table, name)
+            found = over_seeds(table, name)
             row |= {name: found.value, f"{name} low": found.low, f"{name} high": found.high}
         row |= {"kl": table["kl"].mean(), "perplexity": table["perplexity"].median(),
                 "texts": len(table)}  # fmt: skip
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def tradeoffs(texts: pd.DataFrame) -> pd.DataFrame:
-    """What `figures.composed_tradeoffs` draws: a row of panels of all languages together, with ends
-    over seeds, then one each; a column a second property. As published: all p, divided or not."""
-    named = {**WORDS, "dynamic, undivided": WORDS["dynamic"]}
-    kept = ("fixed", "fixed pair", "start", "diminishing", "capped", "bounded", "budget")
-    shown = {name: named[name] for name in (*PROMPTS, *kept, *DYNAMIC)}
-    mine = texts[texts["form"].isin(["per step", "none"]) & texts["schedule"].isin(shown)]
-    alone = curves(mine, ["language_of"])
-    ends = ["both low", "both high", "coherence low", "coherence high"]
-    parts = [
-        curves(mine).assign(row="all languages"),
-        alone.assign(row=alone["language_of"].map(LANGUAGES), **dict.fromkeys(ends, np.nan)),
-    ]
-    found = pd.concat(parts, ignore_index=True)
-    found["schedule"] = found["schedule"].map(shown)
-    found["column"] = "language × " + found["second"]
-    columns = ["row", "column", "schedule", "level", "label", "both", "coherence", *ends, "kl"]
-    return found[columns]
 
 
 def equal_kl(texts: pd.DataFrame) -> pd.DataFrame:
@@ -115,7 +95,7 @@ def equal_kl(texts: pd.DataFrame) -> pd.DataFrame:
     mine = marked(texts)
     mine = mine[mine["form"] == "per step"]
     measures = ["both", "good", "coherence", "kl"]
-    means = mine.groupby(["second", "seed", *_SETTING], sort=False)[measures].mean().reset_index()
+    means = mine.groupby(["second", "seed", *SETTING], sort=False)[measures].mean().reset_index()
     for (second, schedule, level, label), own in means.groupby(
         ["second", "schedule", "level", "label"], sort=False
     ):
@@ -133,7 +113,7 @@ def equal_kl(texts: pd.DataFrame) -> pd.DataFrame:
                 ].sort_values("kl")
                 level_there = np.interp(one["kl"], steady["kl"], steady[name], right=np.nan)
                 more.append(one[name] - level_there)
-            found = _of_seeds(more)
+            found = of_seeds(more)
             full = not np.isnan(more).any()
             row |= {
                 name: found.value if full else np.nan,
@@ -146,41 +126,6 @@ def equal_kl(texts: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def drawn_equal(texts: pd.DataFrame) -> pd.DataFrame:
-    """What `figures.composed_equal_kl` draws."""
-    found = equal_kl(texts)
-    kept = [name for name in WORDS if name not in (*PROMPTS, *FIXED, "capped, by p")]
-    words = {**WORDS, "dynamic, undivided": WORDS["dynamic"]}
-    found = found[found["schedule"].isin(kept)].dropna(subset=["both"])
-    return found.assign(
-        schedule=found["schedule"].map(words), panel="language × " + found["second"]
-    ).reset_index(drop=True)
-
-
-def shown_equal(texts: pd.DataFrame) -> pd.DataFrame:
-    """The same in words, of every family but fixed: points more than fixed coefficients of the
-    same KL."""
-    found = equal_kl(texts)
-    return pd.DataFrame(
-        {
-            "with language": found["second"],
-            "schedule": found["schedule"].map(WORDS),
-            "level": found["level"],
-            "KL": found["kl"],
-            **{
-                name: [
-                    "spends more" if np.isnan(row[column]) else _points(
-                        Interval(row[column], row[f"{column} low"], row[f"{column} high"], 0)
-                    )
-                    for _, row in found.iterrows()
-                ]
-                for name, column in (("both", "both"), ("coherence", "coherence"),
-                                     ("both, unbroken", "good"))
-            },
-        }
-    )  # fmt: skip
-
-
 def chosen(texts: pd.DataFrame, names: Sequence[str], by: str = "both") -> pd.DataFrame:
     """The texts of a family, each seed's at the setting that had the most of `by` on the other
     seeds (of equals the most coherent); one seed alone chooses its own. `texts` as `marked` gives
@@ -190,42 +135,11 @@ def chosen(texts: pd.DataFrame, names: Sequence[str], by: str = "both") -> pd.Da
     for _, own in mine.groupby(["second", "form"]):
         for seed in sorted(set(own["seed"])):
             others = own[(own["seed"] != seed) | (own["seed"].nunique() == 1)]
-            means = others.groupby(_SETTING)[[by, "coherence"]].mean().round(9)
+            means = others.groupby(SETTING)[[by, "coherence"]].mean().round(9)
             best = means.sort_values([by, "coherence"], ascending=False).index[0]
-            at = own[own["seed"] == seed].set_index(_SETTING)
+            at = own[own["seed"] == seed].set_index(SETTING)
             parts.append(at.loc[[best]].reset_index())
     return pd.concat(parts, ignore_index=True)
-
-
-def best(texts: pd.DataFrame, by: str = "both") -> pd.DataFrame:
-    """A row per second property and family at its best strength (`chosen`), and of prompts: percent
-    of texts with both properties, each alone, and that are good; coherence, KL a token, added
-    perplexity; in words."""
-    rows = []
-    texts = marked(texts)
-    per_step = texts[texts["form"] == "per step"]
-    parts = {WORDS[name]: texts[texts["schedule"] == name] for name in PROMPTS}
-    parts |= {name: chosen(per_step, names, by) for name, names in FAMILIES.items()}
-    for second in dict.fromkeys(texts["second"]):
-        for name, part in parts.items():
-            own = part[part["second"] == second]
-            if not len(own):
-                continue
-            rows.append(
-                {
-                    "with language": second,
-                    "schedule": name,
-                    "both": _percent(own, "both"),
-                    "language": _percent(own, "language"),
-                    "the other": _percent(own, "property"),
-                    "coherence": _percent(own, "coherence"),
-                    "both, unbroken": _percent(own, "good"),
-                    "KL": own["kl"].mean(),
-                    "perplexity": own["perplexity"].median(),
-                    "strength": _strengths(own),
-                }
-            )
-    return pd.DataFrame(rows)
 
 
 def against(texts: pd.DataFrame, one: str, other: str, what: str, by: str = "both") -> pd.DataFrame:
@@ -240,47 +154,10 @@ def against(texts: pd.DataFrame, one: str, other: str, what: str, by: str = "bot
     ]
     rows = []
     for second, more in (sides[0] - sides[1]).groupby("second", sort=False):
-        found = _of_seeds(more)
+        found = of_seeds(more)
         held = int((more > -1e-9).sum())
         rows.append((second, found.value, found.low, found.high, held, len(more)))
     return pd.DataFrame(rows, columns=["second", "value", "low", "high", "seeds", "of"])
-
-
-def forms(texts: pd.DataFrame) -> pd.DataFrame:
-    """Deltas of every step beside their average: rows of `curves` of the settings with both."""
-    found = curves(texts)
-    averaged = found.loc[found["form"] == "averaged", "schedule"]
-    return found[found["schedule"].isin(set(averaged))].reset_index(drop=True)
-
-
-def drawn_forms(texts: pd.DataFrame) -> pd.DataFrame:
-    """What `figures.step_forms` draws."""
-    found = forms(texts)
-    panel = "language × " + found["second"]
-    return found.assign(panel=panel, schedule=found["schedule"].map(WORDS))
-
-
-def shown_forms(texts: pd.DataFrame) -> pd.DataFrame:
-    """Per-step deltas and their average, each at its best strength."""
-    rows = []
-    texts = marked(texts)
-    averaged = texts[texts["form"] == "averaged"]
-    for name in dict.fromkeys(averaged["schedule"]):
-        both = chosen(texts, (name,))
-        for second in dict.fromkeys(texts["second"]):
-            row: dict[str, object] = {"with language": second, "schedule": WORDS[name]}
-            own = both[both["second"] == second]
-            for form in ("per step", "averaged"):
-                mine = own[own["form"] == form]
-                row |= {
-                    f"both, {form}": _percent(mine, "both"),
-                    f"coherence, {form}": _percent(mine, "coherence"),
-                }
-            wide = own.groupby(["seed", "form"])["both"].mean().unstack()
-            more = _of_seeds(wide["per step"] - wide["averaged"])
-            row["both, per step more"] = _points(more)
-            rows.append(row)
-    return pd.DataFrame(rows)
 
 
 def verdict(texts: pd.DataFrame) -> str:
@@ -297,7 +174,7 @@ def verdict(texts: pd.DataFrame) -> str:
         for (_, one), (_, two) in zip(gain.iterrows(), cost.iterrows(), strict=True):
             parts.append(
                 f"language × {one['second']} {_outcome(one, two)} (both "
-                f"{_points(_interval(one))}, coherence {_points(_interval(two))}; at least as much "
+                f"{points(_interval(one))}, coherence {points(_interval(two))}; at least as much "
                 f"in {one['seeds']} and {two['seeds']} of {one['of']} seeds)"
             )
         said.append(
@@ -323,8 +200,9 @@ def winner(texts: pd.DataFrame) -> str:
         mine = own[own["family"] == own["seed"].map(best)]
         names = " or ".join(dict.fromkeys(map(str, best.values())))
         said.append(
-            f"with {second} it is {names} ({_percent(mine, 'both')} of texts show both, coherence "
-            f"{_percent(mine, 'coherence')}, {mine['kl'].mean():.2f} nats a token)"
+            f"with {second} it is {names} ({percent_over_seeds(mine, 'both')} of texts show both, "
+            f"coherence {percent_over_seeds(mine, 'coherence')}, {mine['kl'].mean():.2f} nats a "
+            "token)"
         )
     return f"What conditions both most: {'; '.join(said)}."
 
@@ -358,48 +236,6 @@ def _outcome(gain: pd.Series, cost: pd.Series) -> str:
         parts.append(f"{word} {how}")
     held = gain["value"] >= 0 and cost["value"] >= 0
     return f"{' and '.join(parts)}; the aim is {'met by the values' if held else 'missed'}"
-
-
-def _strengths(own: pd.DataFrame) -> str:
-    """The settings that were taken, most often first."""
-    if own["schedule"].iloc[0] in PROMPTS:
-        return "–"
-    labels = own["label"].where(own["label"] != "", own["level"].map("{:g}".format))
-    if own["schedule"].nunique() > 1:
-        labels = own["schedule"].map(WORDS).str.removeprefix("dynamic, ") + " " + labels
-    return "; ".join(str(each) for each in labels.value_counts().index)
-
-
-def _over_seeds(table: pd.DataFrame, name: str) -> Interval:
-    values = table[name].astype(float)
-    found = _of_seeds(values.groupby(table["seed"]).mean())
-    if found.value in (0, 1):
-        queries = len(table[["seed", "prompt"]].drop_duplicates())
-        return wilson(round(found.value * queries), queries)
-    low, high = (min(max(each, 0.0), 1.0) for each in (found.low, found.high))
-    return Interval(found.value, low, high, found.count)
-
-
-def _of_seeds(differences: ArrayLike) -> Interval:
-    """The mean of what every seed has one of, with Student's 95 % interval."""
-    values = np.asarray(differences, dtype=float)
-    mean, count = float(values.mean().round(12)), len(values)
-    if count < 2 or np.ptp(values) == 0:
-        return Interval(mean, mean, mean, count)
-    half = float(student.ppf(0.975, count - 1) * values.std(ddof=1) / np.sqrt(count))
-    return Interval(mean, mean - half, mean + half, count)
-
-
-def _percent(table: pd.DataFrame, name: str) -> str:
-    """ "96 [92, 99] %", over seeds."""
-    found = _over_seeds(table, name)
-    value, low, high = (f"{100 * each:.0f}" for each in (found.value, found.low, found.high))
-    return f"{value} [{low}, {high}] %"
-
-
-def _points(found: Interval) -> str:
-    """ "+4 [-1, +9]", in points of a hundred."""
-    return f"{100 * found.value:+.0f} [{100 * found.low:+.0f}, {100 * found.high:+.0f}]"
 
 
 def _interval(row: pd.Series) -> Interval:

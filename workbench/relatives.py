@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
 from torch import Tensor, nn
-from transformers.utils import logging
 
 from workbench.layers import evaluating, text_config
+from workbench.quiet import without_bars
 from workbench.streams import model_parameters
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ def twin(
         return None
     like = {"dtype": model.dtype, "device": model.device}
     state |= {name: torch.zeros(empty[name].shape, **like) for name in missing}
-    with no_bar():
+    with without_bars():
         made = kind.from_pretrained(
             None,  # type: ignore[arg-type]
             config=config,
@@ -108,18 +107,6 @@ def twin(
     made.generation_config = copy.deepcopy(model.generation_config)
     nn.Module.to(made, device=model.device)
     return made.eval()
-
-
-@contextmanager
-def no_bar() -> Iterator[None]:
-    """No progress bar of transformers inside."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def relatives(model: PreTrainedModel) -> Iterator[tuple[PreTrainedModel | None, str]]:

@@ -14,3 +14,8 @@ def percent(found: Interval) -> str:
     digits = 1 if found.value < 0.1 else 0
     value, low, high = (f"{100 * each:.{digits}f}" for each in (found.value, found.low, found.high))
     return f"{value} [{low}, {high}] %"
+
+
+def points(found: Interval) -> str:
+    """ "+4 [-1, +9]", in points of a hundred."""
+    return f"{100 * found.value:+.0f} [{100 * found.low:+.0f}, {100 * found.high:+.0f}]"

@@ -16,8 +16,8 @@ from workbench.checkpoints import BUNDLED, absolute
 from workbench.demo import work
 from workbench.demo.app import Demo
 from workbench.demo.cell import close_former, this_cell
-from workbench.demo.quiet import without_bars
 from workbench.demo.session import Session
+from workbench.quiet import without_bars
 
 if TYPE_CHECKING:
     from workbench.models import LM

@@ -23,12 +23,12 @@ from workbench.composition import Property, Same
 from workbench.deltas import StepDeltas
 from workbench.demo import composing, work
 from workbench.demo.mix import VECTOR, Part
-from workbench.demo.quiet import without_bars
 from workbench.demo.shelf import Shelf
 from workbench.demo.state import SWEEPS, TRAINS, State, differing
 from workbench.demo.worker import CLOSED
 from workbench.live import Written
 from workbench.marks import Ceiling
+from workbench.quiet import without_bars
 from workbench.vectors import SteeringVector
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Loading a model without transformers' bars, which the page would show in a place of their own."""
+"""Loading a model without transformers' bars, which a page would show in a place of their own."""
 
 from __future__ import annotations
 
