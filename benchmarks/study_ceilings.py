@@ -56,6 +56,7 @@ KEPT = (
 )
 CODE = (
     "controls",
+    "decoding",
     "distributions",
     "drift",
     "extract",

@@ -41,7 +41,8 @@ NAMES = ("texts", "choices")
 # Sums in another order; an integer may be a float in the whole table.
 TOLERANCE = {"check_dtype": False, "rtol": 1e-3, "atol": 1e-4}
 CODE = (
-    "caching", "composition", "composition_data", "composition_runs", "deltas", "distributions",
+    "caching", "composition", "composition_data", "composition_runs", "decoding", "deltas",
+    "distributions",
     "generate", "positions", "projections", "reading", "sampling", "schedules", "scoring",
     "steering", "streams", "tokens", "tracing", "updates", "visits", "wren.asking",
     "wren.automaton", "wren.frames", "wren.grammar", "wren.judge", "wren.lexicon", "wren.matcher",

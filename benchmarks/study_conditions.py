@@ -59,8 +59,8 @@ SEEDS, FOLDS = (1, 2, 3), tuple(range(requests.FOLDS))
 NAMES = ("texts", "gates", "readings", "alarms", "lots", "told", "odds", "strengths", "ways")
 CODE = (
     "condition_checks", "condition_folds", "condition_point", "condition_search",
-    "conditional", "conditions", "confounds", "examples", "expressions", "extract", "fitting",
-    "forms", "gates", "generate", "intervals", "logic", "logodds", "mean_streams", "methods",
+    "conditional", "conditions", "confounds", "decoding", "examples", "expressions", "extract",
+    "fitting", "forms", "gates", "generate", "intervals", "logic", "logodds", "mean_streams", "methods",
     "multiples", "objectives", "odds", "pairs", "positions", "reading", "rules", "sampling",
     "scoring", "similarity", "steering", "streams", "tokens", "tracing", "train", "trainable",
     "trained", "training", "updates", "vectors", "weight_updates", "wren.asking", "wren.automaton",

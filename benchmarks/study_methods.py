@@ -50,7 +50,7 @@ SEEDS = (0, 1, 2, 3, 4)
 TUNED, NEW_TOKENS = 12, 48  # prompts of a trial; tokens of a text
 TABLES = ("study_methods_texts", "study_methods_trials")
 CODE = (
-    "breakage", "ceiling", "controls", "crossings", "distributions", "drift", "effects",
+    "breakage", "ceiling", "controls", "crossings", "decoding", "distributions", "drift", "effects",
     "examples", "extract", "fitting", "forms", "generate", "harmonic", "judges.exact", "measures",
     "methods", "movement", "objectives", "positions", "reading", "running", "sampling", "scoring",
     "steering", "sweep", "tokens", "tracing", "train", "trainable", "training", "updates",

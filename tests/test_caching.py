@@ -75,7 +75,7 @@ def test_generation_uses_it_and_changes_no_text(monkeypatch: Any) -> None:
     monkeypatch.setattr(transformers.generation.utils, "DynamicCache", noted)
     ours = generate(lm, SENTENCES, new_tokens=12, score=False)
     assert made == []
-    monkeypatch.setattr("workbench.tracing.roomy_cache", lambda *_: None)
+    monkeypatch.setattr("workbench.decoding.roomy_cache", lambda *_: None)
     theirs = generate(lm, SENTENCES, new_tokens=12, score=False)
     assert len(made) == 1
     assert torch.equal(ours.ids, theirs.ids)

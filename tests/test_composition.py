@@ -66,13 +66,13 @@ def test_a_prompt_may_be_one_token_alone_or_beside_longer_ones(
 
 def test_a_prompt_is_run_once_but_for_its_last_token(monkeypatch) -> None:
     lm, sizes = build("llama"), []
-    real = composition.tracing.advance
+    real = composition.decoding.advance
 
     def noted(lm: LM, batch: Batch, steered: Plan, cache: object, columns: int) -> torch.Tensor:
         sizes.append((len(batch), columns))
         return real(lm, batch, steered, cache, columns)
 
-    monkeypatch.setattr(composition.tracing, "advance", noted)
+    monkeypatch.setattr(composition.decoding, "advance", noted)
     both = {"one": random_deltas(lm, 0), "two": random_deltas(lm, 1)}
     made = compose(lm, PROMPTS, both, dict.fromkeys(both, Dynamic()), new_tokens=2)
     rows = len(PROMPTS)
@@ -216,7 +216,7 @@ def test_it_works_with_what_an_extraction_gives() -> None:
 )
 def test_bad_input_is_refused_before_the_model_runs(change, message: str, monkeypatch) -> None:
     lm = build("llama")
-    monkeypatch.setattr(composition.tracing, "advance", None)
+    monkeypatch.setattr(composition.decoding, "advance", None)
     given = {
         "prompts": PROMPTS,
         "properties": {"one": random_deltas(lm, 0)},

@@ -82,7 +82,7 @@ def of_another_model() -> Mapping[str, object]:
 def test_properties_that_do_not_fit_are_refused_before_any_work(
     properties, message: str, monkeypatch
 ) -> None:
-    monkeypatch.setattr(composition.tracing, "advance", None)
+    monkeypatch.setattr(composition.decoding, "advance", None)
     given = properties()
     with pytest.raises(ValueError, match=message):
         compose(build("llama"), PROMPTS, given, dict.fromkeys(given, Fixed(1.0)), new_tokens=2)

@@ -11,7 +11,7 @@ import architectures
 import pytest
 import torch
 
-from workbench import positions, sampling, tracing, visits
+from workbench import decoding, positions, sampling, tracing, visits
 from workbench.models import LM
 from workbench.tokens import Batch, encode
 from workbench.updates import Add, Intervention, Place
@@ -287,7 +287,8 @@ def columns_for_positions(monkeypatch):
         inputs["position_ids"] = torch.arange(batch.width).expand(batch.ids.shape)
         return inputs
 
-    monkeypatch.setattr(tracing, "model_inputs", faulty)
+    for module in (tracing, decoding):
+        monkeypatch.setattr(module, "model_inputs", faulty)
 
 
 @pytest.mark.usefixtures("columns_for_positions")
@@ -307,7 +308,8 @@ def test_positions_that_ignore_the_token_are_caught_on_rotary_models(name, monke
             inputs["position_ids"] = torch.zeros_like(batch.ids)
         return inputs
 
-    monkeypatch.setattr(tracing, "model_inputs", faulty)
+    for module in (tracing, decoding):
+        monkeypatch.setattr(module, "model_inputs", faulty)
     assert batched_against_alone(architectures.build(name)) > 100 * TOLERANCE
 
 
@@ -319,7 +321,8 @@ def test_attention_to_padding_is_caught(name, monkeypatch):
         inputs = sound(model, batch)
         return {**inputs, "attention_mask": torch.ones_like(inputs["attention_mask"])}
 
-    monkeypatch.setattr(tracing, "model_inputs", faulty)
+    for module in (tracing, decoding):
+        monkeypatch.setattr(module, "model_inputs", faulty)
     assert batched_against_alone(architectures.build(name)) > 100 * TOLERANCE
 
 
@@ -337,7 +340,7 @@ def test_a_stale_cache_is_caught(monkeypatch):
 
 def test_unsteered_decoding_steps_are_caught(monkeypatch):
     """The fault of a bare edit in nnsight's generate: only the prompt pass is steered."""
-    monkeypatch.setattr(tracing, "last_step", lambda steered, width: 0)
+    monkeypatch.setattr(decoding, "last_step", lambda steered, width: 0)
     assert cached_against_uncached(architectures.build("llama")) > 100 * TOLERANCE
 
 

@@ -19,7 +19,7 @@ import pytest
 import torch
 from architectures import SENTENCES
 
-from workbench import assembly, planning, running, scoring, tracing
+from workbench import assembly, decoding, planning, running, scoring, tracing
 from workbench.alert import alert_as_meant
 from workbench.controls import random_like
 from workbench.generate import generate
@@ -436,7 +436,7 @@ def test_nothing_runs_when_all_is_there(
 ) -> None:
     whole = run(tiny, directory=tmp_path)
     monkeypatch.setattr(tracing, "forward", None)
-    monkeypatch.setattr(tracing, "decode", None)
+    monkeypatch.setattr(decoding, "decode", None)
     pd.testing.assert_frame_equal(run(tiny, directory=tmp_path), whole, check_exact=True)
 
 
@@ -478,7 +478,7 @@ def test_judges_are_asked_anew_on_resuming(
         judges=[lambda written, trait: pd.DataFrame({"trait": [1.0] * len(written)})],
     )
     monkeypatch.setattr(tracing, "forward", None)
-    monkeypatch.setattr(tracing, "decode", None)
+    monkeypatch.setattr(decoding, "decode", None)
     twos = run(
         tiny,
         directory=tmp_path,

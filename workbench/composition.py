@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from workbench import tracing
+from workbench import decoding
 from workbench.caching import decoding_cache, select_rows
 from workbench.completions import decode_completions
 from workbench.distributions import precise
@@ -232,7 +232,7 @@ class _Run:
                 steered.setdefault(at, []).append((update, factor * table))
         self.passes += len(batch)
         ordered = {at: steered[at] for at in sorted(steered, key=lambda at: at.order)}
-        return tracing.advance(self.lm, batch, ordered, cache, 1)
+        return decoding.advance(self.lm, batch, ordered, cache, 1)
 
     def chose(self, picked: Tensor, logits: Tensor) -> None:
         """Write a token, and log it with what the composed model thought."""
@@ -273,5 +273,5 @@ def _begun(lm: LM, batch: Batch, steps: int) -> Any:
     cache, columns = decoding_cache(lm.model, batch.width + steps), batch.width - 1
     if columns:
         before = replace(batch, ids=batch.ids[:, :-1], attention=batch.attention[:, :-1])
-        tracing.advance(lm, before, {}, cache, columns)
+        decoding.advance(lm, before, {}, cache, columns)
     return cache

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
-from workbench import scoring, tracing
+from workbench import decoding, scoring, tracing
 from workbench.completions import decode_completions
+from workbench.decoding import Watch
 from workbench.positions import Positions, mask, select
 from workbench.sampling import Chooser, Sampling, check_sampling, check_streams
 from workbench.tokens import Batch, Prompt, pad_id, to_batch
-from workbench.tracing import Remote, Watch
+from workbench.tracing import Remote
 from workbench.updates import Intervention
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def generate(
     sampling = Sampling(temperature, top_p, repetition_penalty, min_new_tokens, seed, chosen)
     chooser = Chooser(sampling, batch, ends)
     config = generation_config(lm, new_tokens, ends)
-    ids, record = tracing.decode(
+    ids, record = decoding.decode(
         lm,
         batch,
         interventions,

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from workbench import tracing
+from workbench import decoding, tracing
 from workbench.checks import number
 from workbench.completions import decode_completions
 from workbench.distributions import chosen_logprobs
@@ -160,7 +160,7 @@ def stream(
 
     config = generation_config(lm, new_tokens, ends)
     follower = Follower(chooser(batch), heard)
-    tracing.decode(lm, batch, steered, config, follower, stopping=(halt,))
+    decoding.decode(lm, batch, steered, config, follower, stopping=(halt,))
     return Written(*(writer.finished() for writer in writers))
 
 

@@ -68,13 +68,38 @@ def whole_plan(
 ) -> Plan:
     """As `plan`; what the model itself is edited by (`edit.Edited`) comes first at each place."""
     own = plan(lm, batch, interventions, new_tokens, scoring=scoring)
-    return after(plan(lm, batch, lm.edits, new_tokens, scoring=scoring), own)
+    return with_edits(lm, batch, own, new_tokens, scoring=scoring)
 
 
-def after(first: Plan, then: Plan) -> Plan:
-    """One plan of two over the same columns: at a place that both steer, the first comes first."""
-    places = sorted({*first, *then}, key=lambda at: at.order)
-    return {at: [*first.get(at, []), *then.get(at, [])] for at in places}
+def with_edits(
+    lm: LM,
+    batch: Batch,
+    own: Plan,
+    new_tokens: int = 0,
+    *,
+    scoring: bool = False,
+    since: Place | None = None,
+    start: int = 0,
+) -> Plan:
+    """A plan and what the model itself is edited by, which comes first at each place.
+
+    since  the first place that is still to come: edits before it have been made
+    start  the first column that the plan's tables cover
+    """
+    edits = {
+        at: columns(updates, start, batch.width + new_tokens)
+        for at, updates in plan(lm, batch, lm.edits, new_tokens, scoring=scoring).items()
+        if since is None or at.order >= since.order
+    }
+    places = sorted({*edits, *own}, key=lambda at: at.order)
+    return {at: [*edits.get(at, []), *own.get(at, [])] for at in places}
+
+
+def columns(
+    updates: list[tuple[AnyUpdate, Tensor]], start: int, stop: int
+) -> list[tuple[AnyUpdate, Tensor]]:
+    """The same updates, their scales cut to some columns."""
+    return [(update, scale[:, start:stop]) for update, scale in updates]
 
 
 def check_layer(lm: LM, layer: int) -> int:

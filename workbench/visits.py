@@ -1,7 +1,7 @@
 """The one place where what a block makes is read and replaced, inside a trace.
 
 A site is visited at its envoy, the block or the linear map that ends its attention or its MLP, in
-the order in which a forward passes them. Opens no trace of its own: tracing.py does.
+the order in which a forward passes them. Opens no trace of its own: tracing.py and decoding.py do.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
-from workbench.steering import Plan
+from workbench.steering import Plan, columns
 from workbench.updates import AnyUpdate, Place, reads, steer
 
 if TYPE_CHECKING:
@@ -26,13 +26,6 @@ class Watcher(Protocol):
     def places(self) -> tuple[Place, ...]: ...
 
     def see(self, at: Place, hidden: Tensor, stop: int) -> None: ...
-
-
-def columns(
-    updates: list[tuple[AnyUpdate, Tensor]], start: int, stop: int
-) -> list[tuple[AnyUpdate, Tensor]]:
-    """The same updates, their scales cut to some columns."""
-    return [(update, scale[:, start:stop]) for update, scale in updates]
 
 
 def modules(lm: LM, places: Iterable[Place]) -> dict[Place, Any]:
