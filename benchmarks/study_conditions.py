@@ -60,12 +60,12 @@ NAMES = ("texts", "gates", "readings", "alarms", "lots", "told", "odds", "streng
 CODE = (
     "condition_checks", "condition_folds", "condition_point", "condition_search",
     "conditional", "conditions", "confounds", "decoding", "examples", "expressions", "extract",
-    "fitting", "forms", "gates", "generate", "intervals", "logic", "logodds", "mean_streams", "methods",
-    "multiples", "objectives", "odds", "pairs", "positions", "reading", "rules", "sampling",
-    "scoring", "similarity", "steering", "streams", "tokens", "tracing", "train", "trainable",
-    "trained", "training", "updates", "vectors", "weight_updates", "wren.asking", "wren.automaton",
-    "wren.contrast", "wren.frames", "wren.grammar", "wren.judge", "wren.lexicon", "wren.matcher",
-    "wren.parser", "wren.planning", "wren.requests", "wren.speaker", "wren.traits",
+    "fitting", "forms", "gates", "generate", "intervals", "logic", "logodds", "mean_streams",
+    "methods", "multiples", "objectives", "odds", "pairs", "positions", "reading", "rules",
+    "sampling", "scoring", "similarity", "steering", "streams", "tokens", "tracing", "train",
+    "trainable", "trained", "training", "updates", "vectors", "weight_updates", "wren.asking",
+    "wren.automaton", "wren.contrast", "wren.frames", "wren.grammar", "wren.judge", "wren.lexicon",
+    "wren.matcher", "wren.parser", "wren.planning", "wren.requests", "wren.speaker", "wren.traits",
 )  # fmt: skip
 
 
