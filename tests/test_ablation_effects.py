@@ -12,7 +12,7 @@ from architectures import MIXTURES_OF_EXPERTS, NAMES, SENTENCES, build
 from test_ablation import everyone, hooked, zeroed
 
 import workbench as wb
-from workbench import ablation_sweep, tokens, tracing
+from workbench import ablation_sweep, decoding, tokens, tracing
 from workbench.ablation import Component, ablate, heads, parts, places
 from workbench.ablation_effects import next_token_effects, preference_effects, write_ablated
 from workbench.fillings import means, samples
@@ -186,8 +186,8 @@ def test_what_makes_no_sense_is_refused_before_any_work(monkeypatch: pytest.Monk
     def work(*_: object, **__: object) -> None:
         raise AssertionError("a forward was run")
 
-    for name in ("forward", "lower", "decode"):
-        monkeypatch.setattr(tracing, name, work)
+    for module, name in ((tracing, "forward"), (tracing, "lower"), (decoding, "decode")):
+        monkeypatch.setattr(module, name, work)
     for call in (next_token_effects, write_ablated):
         with pytest.raises(ValueError, match="head 4 is out of range"):
             call(lm, PROMPTS, bad)

@@ -5,6 +5,7 @@ import json
 import math
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 from architectures import build, tokenizer
@@ -17,7 +18,9 @@ from workbench.edit import edit
 from workbench.formats import load_gguf
 from workbench.generate import generate
 from workbench.models import LM, load
+from workbench.planning import added_hash
 from workbench.sharing import SharedVector, share
+from workbench.sweep import sweep
 from workbench.vectors import SteeringVector
 
 NAMES = ("llama", "gpt2", "gemma2", "qwen2", "mixtral")
@@ -37,7 +40,7 @@ def vector(lm: LM, **changes) -> SteeringVector:
 @pytest.fixture(scope="module")
 def shared() -> SharedVector:
     lm = build("llama")
-    return share(lm, vector(lm), 0.5, positions=positions.generated)
+    return share(lm, vector(lm), 0.5, positions=positions.generated, prompts=sharing.PROMPTS)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -53,8 +56,10 @@ def test_saved_read_and_verified(name, tmp_path):
     assert len(found.generations) == 8
     assert found.generations["parts_at"].isna().all()
     assert found.surroundings["same"].all()
-    assert "8 of 8 texts the same" in repr(found)
+    assert found.verified
+    assert "Replay(verified: 8 of 8 texts the same" in repr(found)
     assert "differs: nothing" in repr(found)
+    assert found.generations["effect"].abs().max() > 0.01
 
 
 def test_the_stored_texts_are_what_it_writes(shared):
@@ -93,13 +98,17 @@ def test_half_precision_is_named_and_how_far_it_is(shared):
     found = shared.verify(load(model, tokenizer=tokenizer())).surroundings.set_index("what")
     assert not found["same"]["dtype"]
     assert (found["stored"]["dtype"], found["here"]["dtype"]) == ("float32", "bfloat16")
+    assert not shared.verify(load(model, tokenizer=tokenizer())).verified
 
 
 def test_another_template_or_tokenizer_is_named(shared):
     lm = build("llama")
     words = copy.deepcopy(tokenizer())
     words.chat_template = "{{ messages[0]['content'] }}"
-    found = shared.verify(load(lm.model, tokenizer=words)).surroundings.set_index("what")["same"]
+    replay = shared.verify(load(lm.model, tokenizer=words))
+    assert replay.same  # its prompts were texts: the template alone tells
+    assert not replay.verified
+    found = replay.surroundings.set_index("what")["same"]
     assert not found["template"]
     assert found["tokenizer"]
     words = copy.deepcopy(tokenizer())
@@ -107,6 +116,31 @@ def test_another_template_or_tokenizer_is_named(shared):
     found = shared.verify(load(lm.model, tokenizer=words)).surroundings.set_index("what")["same"]
     assert not found["tokenizer"]
     assert found["template"]
+
+
+def test_where_there_is_a_template_it_is_tried():
+    words = copy.deepcopy(tokenizer())
+    words.chat_template = "{% for m in messages %}say {{ m['content'] }} {% endfor %}"
+    lm = load(build("llama").model, tokenizer=words)
+    shared = share(lm, vector(lm), 0.5, new_tokens=8)
+    assert shared.card["generations"][0]["prompt"] == [
+        {"role": "user", "content": sharing.PROMPTS[0]}
+    ]
+    assert shared.verify(lm).verified
+    other = copy.deepcopy(words)
+    other.chat_template = "{% for m in messages %}{{ m['content'] }} and {% endfor %}"
+    assert not shared.verify(load(lm.model, tokenizer=other)).close
+
+
+def test_a_vector_that_does_nothing_is_not_verified_by_likely_tokens(shared):
+    """The fault: only tokens that any weights hold likely were compared."""
+    card = copy.deepcopy(dict(shared.card))
+    for each in card["generations"]:
+        each["logprobs_unsteered"] = [value - 0.1 for value in each["logprobs_unsteered"]]
+    found = SharedVector(shared.vector, card).verify(build("llama"))
+    assert found.same
+    assert not found.close
+    assert not found.verified
 
 
 def test_a_vector_of_another_width_or_vocabulary_is_refused(shared):
@@ -121,11 +155,12 @@ def test_a_vector_of_another_width_or_vocabulary_is_refused(shared):
 
 def test_the_ceiling_gives_the_coefficient_and_its_interval(tmp_path):
     lm = build("llama")
-    ceiling = find_ceiling(made_sweep({1: 1.0}, {1: 0.25}), bootstrap=50)
+    ceiling = find_ceiling(swept(lm, vector(lm)), bootstrap=50)
     shared = share(lm, vector(lm), ceiling=ceiling, new_tokens=4)
     assert shared.card["coefficient"] == ceiling[1].recommended.value > 0
     assert shared.card["unit"] == "norm"
-    marks = {(each["sign"], each["mark"]): each for each in shared.card["marks"]}
+    found = shared.card["ceiling"]
+    marks = {(each["sign"], each["mark"]): each for each in found["marks"]}
     assert marks[1, "ceiling"]["value"] == ceiling[1].ceiling.value
     assert marks[1, "recommended"]["low"] == ceiling[1].recommended.low
     assert marks[-1, "ceiling"]["value"] is None  # no collapse in range
@@ -133,7 +168,77 @@ def test_the_ceiling_gives_the_coefficient_and_its_interval(tmp_path):
     json.loads((folder / "card.json").read_text(), parse_constant=pytest.fail)
     text = (folder / "README.md").read_text()
     assert f"| + | ceiling | {ceiling[1].ceiling.value:+.3g} |" in text
-    assert f"Recommended coefficient: {ceiling[1].recommended.value:+.3g}** residual norms" in text
+    low, high = ceiling[1].recommended.low, ceiling[1].recommended.high
+    size = ceiling[1].recommended.value
+    assert f"Recommended coefficient: {size:+.3g}** [{low:+.3g}, {high:+.3g}] residual" in text
+    assert "90% interval" in text
+    assert "Over 12 of 12 prompts" in text
+    assert "measured by trait, without a random control" in text
+    by_hand = share(lm, vector(lm), 5.0, ceiling=ceiling, new_tokens=4)
+    text = (by_hand.save_pretrained(tmp_path / "far") / "README.md").read_text()
+    assert "Recommended" not in text
+    assert "**Used at +5** residual norms, by hand. That lies beyond the ceiling" in text
+
+
+def swept(lm: LM, given: SteeringVector, **changes) -> pd.DataFrame:
+    """A sweep made by hand that says it is of this vector."""
+    frame = made_sweep({1: 1.0}, {1: 0.25})
+    frame.attrs = {
+        "fingerprint": lm.fingerprint,
+        "layers": [1],
+        "positions": "everything",
+        "vectors": {"vector": added_hash(given.at(1.0))},
+        **changes,
+    }
+    return frame
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"fingerprint": "0"}, {"layers": [0]}, {"positions": "last"}, {"vectors": {"vector": "0"}}],
+)
+def test_a_ceiling_of_another_sweep_is_refused(changes):
+    lm = build("llama")
+    ceiling = find_ceiling(swept(lm, vector(lm), **changes), bootstrap=20)
+    with pytest.raises(ValueError, match=rf"another sweep: its {next(iter(changes))}"):
+        share(lm, vector(lm), ceiling=ceiling)
+
+
+def test_a_real_sweep_is_taken():
+    lm = load("wren")
+    direction = torch.randn(lm.width, generator=torch.Generator().manual_seed(0))
+    given = SteeringVector({2: direction}, {2: 5.0}, lm.name, lm.fingerprint, "hand", 2)
+    frame = sweep(lm, given, ["The cat", "A dog"], [0, 0.5, 1.0], new_tokens=4, progress=False)
+    ceiling = find_ceiling(frame, bootstrap=20)
+    shared = share(lm, given, 0.5, ceiling=ceiling, new_tokens=4)
+    assert shared.card["ceiling"]["sweep"]["fingerprint"] == lm.fingerprint
+    with pytest.raises(ValueError, match="another sweep: its positions"):
+        share(lm, given, 0.5, ceiling=ceiling, positions=positions.generated)
+
+
+def test_an_edited_model_is_refused():
+    lm = build("llama")
+    with pytest.raises(ValueError, match="is edited, and a card can name no edits"):
+        share(edit(lm, vector(lm).at(0.2)), vector(lm), 0.5)
+
+
+def test_the_control_vector_is_what_llama_cpp_adds():
+    """It takes no direction 0, adds all that a file holds, and to every token."""
+    lm = build("llama")
+    many = SteeringVector(
+        {k: torch.full((lm.width,), float(k + 1)) for k in range(2)},
+        {0: 2.0, 1: 4.0},
+        lm.name,
+        lm.fingerprint,
+        "hand",
+        1,
+    )
+    control = share(lm, many, 0.5, layers=[1], new_tokens=2).control
+    assert control is not None
+    assert list(control.directions) == [1]
+    assert float(control.directions[1].norm()) == pytest.approx(0.5 * 4.0)
+    assert share(lm, many, 0.5, layers=[0, 1], new_tokens=2).control is None
+    assert share(lm, many, 0.5, positions=positions.last, new_tokens=2).control is None
 
 
 def test_the_card_is_no_markup_of_others(shared, tmp_path):
@@ -145,7 +250,13 @@ def test_the_card_is_no_markup_of_others(shared, tmp_path):
     assert len(rows) == 9
     assert all(row.count("|") == 4 for row in rows)
     assert "No ceiling was measured" in text
-    assert torch.equal(load_gguf(folder / "vector.gguf").directions[1], shared.vector.directions[1])
+    assert not (folder / "vector.gguf").exists()
+    assert "There is no control vector for llama.cpp" in text
+    everywhere = share(build("llama"), shared.vector, 0.5, new_tokens=2)
+    folder = everywhere.save_pretrained(tmp_path / "everywhere")
+    (added,) = everywhere.at()
+    found = load_gguf(folder / "vector.gguf").directions[1]
+    assert torch.equal(found, added.update.direction * 0.5)  # type: ignore[union-attr]
 
 
 def test_chats_are_replayed_too(tiny):
@@ -180,7 +291,11 @@ def test_a_folder_that_holds_something_stays(shared, tmp_path):
         ({"layers": [7]}, "is damaged"),
         ({"unit": "sd"}, "is damaged"),
         ({"generations": [{"prompt": "a"}]}, "is damaged"),
-        ({"generations": 3}, "is damaged"),
+        ({"generations": 3}, "is damaged: generations"),
+        ({"generations": []}, "is damaged: generations"),
+        ({"about": []}, "is damaged: about"),
+        ({"ceiling": 3}, "is damaged"),
+        ({"method": None}, "is damaged: method"),
     ],
 )
 def test_a_damaged_or_foreign_card_is_refused(shared, tmp_path, change, message):
@@ -207,7 +322,7 @@ def test_missing_files_are_named(shared, tmp_path):
 def test_to_the_hub_and_back(shared, tmp_path, monkeypatch):
     monkeypatch.setattr(baked, "HfApi", Hub)
     assert shared.push_to_hub("mood") == "https://hub/me/mood/commit/1"
-    assert Hub.calls[2] == ["README.md", "card.json", "vector.gguf", "vector.safetensors"]
+    assert Hub.calls[2] == ["README.md", "card.json", "vector.safetensors"]
     folder, asked = shared.save_pretrained(tmp_path / "there"), []
 
     def download(name, **how):

@@ -59,6 +59,19 @@ __all__ = [
     "intact",
 ]
 
+# What of a sweep's provenance its ceiling keeps: on what it was found.
+_SWEPT = (
+    "model",
+    "fingerprint",
+    "vectors",
+    "layers",
+    "positions",
+    "prompts",
+    "new_tokens",
+    "temperature",
+    "seed",
+    "split",
+)
 _NOWHERE = (math.nan, math.nan, math.nan)
 
 
@@ -91,8 +104,8 @@ def find_ceiling(
     seed, bootstrap = check_whole("seed", seed, 0), check_whole("bootstrap", bootstrap, 1)
     _check(frame, signal)
     # pandas copies a frame's provenance at every step.
-    layers, frame = frame.attrs.get("layers", ()), frame.copy(deep=False)
-    frame.attrs = {}
+    about, frame = frame.attrs, frame.copy(deep=False)
+    layers, frame.attrs = about.get("layers", ()), {}
     axis, unit = coefficient_axis(frame[frame["vector"] == "vector"])
     judged = intact(frame)
     steered = judged[frame["vector"] == "vector"]
@@ -149,6 +162,7 @@ def find_ceiling(
         prompts=prompts,
         compared=len(whole),
         thresholds=judged.attrs["thresholds"],
+        swept={name: about[name] for name in _SWEPT if name in about},
     )
 
 

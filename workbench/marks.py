@@ -96,6 +96,8 @@ class Ceiling:
     controlled  whether the effect was compared with a random control
     prompts     how many the sweep has; `compared` of them have an intact unsteered text and count
     thresholds  what makes a text broken, see `breakage.intact`
+    swept       what was swept, of the frame's `attrs`: model, weights, vector, layers, positions,
+                prompts and how texts were written; empty for a frame that does not say
     """
 
     sides: Mapping[int, Side]
@@ -108,6 +110,7 @@ class Ceiling:
     prompts: int
     compared: int
     thresholds: Mapping[str, float]
+    swept: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __getitem__(self, sign: int) -> Side:
         if sign not in self.sides:

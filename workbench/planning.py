@@ -265,7 +265,7 @@ def provenance(
         "layer": own[0].layer,
         "layers": [intervention.layer for intervention in own],
         "method": steered.method,
-        "vectors": {kind: _hash(made) for kind, made in added.items()},
+        "vectors": {kind: added_hash(made) for kind, made in added.items()},
         "vector_provenance": {k: steered.provenance[k] for k in kept if k in steered.provenance},
         "residual_norm": steered.residual_norm.get(own[0].layer),
         "length": steered.norm(own[0].layer),
@@ -280,7 +280,7 @@ def provenance(
     }
 
 
-def _hash(interventions: tuple[Intervention, ...]) -> str:
+def added_hash(interventions: tuple[Intervention, ...]) -> str:
     """sha256 of what coefficient 1 adds: tensors and numbers by layer and name, a vector's one by
     layer; of several updates of a layer by their order, too."""
     tensors: dict[str, torch.Tensor] = {}

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import torch
 
 from workbench import tracing
 from workbench.generate import generate
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 # Of a log-probability, nats: what float32 on another processor may change.
 TOLERANCE = 1e-3
+# What must be the same for a vector to do the same.
+REQUIRED = ("weights", "dtype", "template", "tokenizer")
 # What shows how a tokenizer cuts, beside its vocabulary.
 _PROBES = (
     "The quick brown fox, 1984 and 3.14.",
@@ -38,33 +41,45 @@ _PROBES = (
 class Replay:
     """What `verify` found.
 
-    surroundings  one row each of weights, dtype, template, tokenizer and versions: `what`,
-                  `stored`, `here`, `same`
+    surroundings  one row each of weights, dtype, template, tokenizer, device, attention kernel and
+                  versions: `what`, `stored`, `here`, `same`
     generations   one row per stored text: `prompt`, `stored`, `here`, `same`, `parts_at` (the
-                  first token that differs, NaN for none), `logprob` (the largest difference of a
-                  stored token's log-probability, nats)
+                  first token that differs, NaN for none), `logprob` and `unsteered` (the largest
+                  difference of a stored token's log-probability, nats, steered and not), `effect`
+                  (by how much steering raises the mean log-probability of a stored token here,
+                  nats; one that is near 0 verifies little)
     """
 
     surroundings: pd.DataFrame
     generations: pd.DataFrame
 
     @property
+    def verified(self) -> bool:
+        """Whether the vector does here what it did there: the same weights, dtype, template and
+        tokenizer, and every stored token as likely as it was, steered and not. Device, kernel and
+        versions may differ."""
+        where = self.surroundings.set_index("what")["same"]
+        return self.close and all(bool(where[name]) for name in REQUIRED)
+
+    @property
     def same(self) -> bool:
-        """Whether every text came out again, token by token."""
+        """Whether every text came out again, token by token; of the surroundings it says
+        nothing."""
         return bool(self.generations["same"].all())
 
     @property
     def close(self) -> bool:
-        """Whether the stored tokens are as likely here, to 1e-3 nats: where texts part although
-        this is so, two tokens were as good as equally likely."""
-        return bool((self.generations["logprob"] <= TOLERANCE).all())
+        """Whether the stored tokens are as likely here, steered and not, to 1e-3 nats: where texts
+        part although this is so, two tokens were as good as equally likely."""
+        return bool((self.generations[["logprob", "unsteered"]] <= TOLERANCE).all(axis=None))
 
     def __repr__(self) -> str:
-        count = int(self.generations["same"].sum())
-        worst = self.generations["logprob"].max()
+        said = "verified" if self.verified else "NOT verified"
+        count, kept = int(self.generations["same"].sum()), len(self.generations)
+        worst = self.generations[["logprob", "unsteered"]].max(axis=None)
         differ = self.surroundings[~self.surroundings["same"]]["what"].tolist()
         return (
-            f"Replay({count} of {len(self.generations)} texts the same, log-probabilities within "
+            f"Replay({said}: {count} of {kept} texts the same, log-probabilities within "
             f"{worst:.2g} nats; differs: {', '.join(differ) or 'nothing'})"
         )
 
@@ -79,11 +94,13 @@ def verify_card(lm: LM, card: Mapping[str, Any], steered: Sequence[Intervention]
         "dtype": str(lm.dtype).removeprefix("torch."),
         "template": template_hash(lm.tokenizer),
         "tokenizer": tokenizer_hash(lm.tokenizer),
+        "device": lm.device.type,
+        "attention": attention_kernel(lm),
         **versions(),
     }
     stored = {
         "weights": card["fingerprint"],
-        **{name: card[name] for name in ("dtype", "template", "tokenizer")},
+        **{name: card[name] for name in ("dtype", "template", "tokenizer", "device", "attention")},
         **card["versions"],
     }
     surroundings = pd.DataFrame(
@@ -102,11 +119,19 @@ def verify_card(lm: LM, card: Mapping[str, Any], steered: Sequence[Intervention]
     prompts = [each["prompt"] for each in kept]
     longest = max(int(each["new_tokens"]) for each in kept)
     made = generate(lm, prompts, steered, new_tokens=longest, score=False)
-    scores = tracing.logprobs(lm, encode(lm, prompts, [each["ids"] for each in kept]), steered)
+    written = encode(lm, prompts, [each["ids"] for each in kept])
+    scores = {
+        "logprobs": tracing.logprobs(lm, written, steered),
+        "logprobs_unsteered": tracing.logprobs(lm, written),
+    }
     rows = []
     for row, each in enumerate(kept):
         ids = made.ids[row, : int(made.lengths[row])].tolist()[: int(each["new_tokens"])]
-        own = scores[row][~scores[row].isnan()].tolist()
+        own = {name: values[row][~values[row].isnan()] for name, values in scores.items()}
+        apart = {
+            name: float((values - torch.tensor(each[name])).abs().max())
+            for name, values in own.items()
+        }
         pairs = zip(ids, each["ids"], strict=False)
         parts = next((i for i, (a, b) in enumerate(pairs) if a != b), None)
         if parts is None and len(ids) != len(each["ids"]):
@@ -120,10 +145,17 @@ def verify_card(lm: LM, card: Mapping[str, Any], steered: Sequence[Intervention]
                 "here": made.texts[row],
                 "same": parts is None,
                 "parts_at": float("nan") if parts is None else parts,
-                "logprob": max(abs(a - b) for a, b in zip(own, each["logprobs"], strict=True)),
+                "logprob": apart["logprobs"],
+                "unsteered": apart["logprobs_unsteered"],
+                "effect": float((own["logprobs"] - own["logprobs_unsteered"]).mean()),
             }
         )
     return Replay(surroundings, pd.DataFrame(rows))
+
+
+def attention_kernel(lm: LM) -> str:
+    """By which of transformers' implementations the model attends."""
+    return str(getattr(lm.model.config, "_attn_implementation", None) or "unknown")
 
 
 def template_hash(tokenizer: Any) -> str:

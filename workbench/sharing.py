@@ -5,7 +5,8 @@
 
 A vector is only as good as what surrounds it: the weights and their dtype, the chat template, the
 tokenizer, the tokens it is added at, and how much of it. The card holds all of these, and eight
-texts that were written greedily under it, which `verify` writes again.
+texts that were written greedily under it, which `verify` writes again. Where the model has a chat
+template the eight prompts are chats, so that the template is part of what is tried.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from huggingface_hub import snapshot_download
 from workbench import files, hub
 from workbench import positions as rules
 from workbench.baked import push_folder, write_folder
+from workbench.card_check import FORMAT, TEXTS, check_card, vector_hash
 from workbench.checks import number
 from workbench.formats import save_gguf
 from workbench.generate import generate
+from workbench.planning import added_hash
 from workbench.positions import Positions, everything
-from workbench.replay import Replay, template_hash, tokenizer_hash, verify_card
-from workbench.shared_card import estimates, readme
-from workbench.store import tensors_hash
+from workbench.replay import Replay, attention_kernel, template_hash, tokenizer_hash, verify_card
+from workbench.shared_card import found, readme
 from workbench.tokens import Prompt
 from workbench.updates import Intervention
 from workbench.vectors import SteeringVector
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
     from workbench.marks import Ceiling
     from workbench.models import LM
 
-FORMAT = "workbench.shared/1"
 VECTOR, CARD, README, CONTROL = "vector.safetensors", "card.json", "README.md", "vector.gguf"
 # Rules that a name says whole.
 _RULES = (
@@ -51,7 +52,7 @@ _RULES = (
     rules.content,
 )
 NAMED = {rule.name: rule for rule in _RULES}
-PROMPTS: tuple[Prompt, ...] = (
+PROMPTS = (
     "The weather today is",
     "Once upon a time there was",
     "My favourite food is",
@@ -67,8 +68,8 @@ PROMPTS: tuple[Prompt, ...] = (
 class SharedVector:
     """A vector with its card; `share` makes it.
 
-    card   JSON values: model, fingerprint, dtype, template, tokenizer, positions, layers,
-           coefficient, unit, marks, generations, about, versions
+    card   JSON values: model, fingerprint, dtype, device, attention, template, tokenizer,
+           positions, layers, coefficient, unit, ceiling, generations, about, versions
     """
 
     vector: SteeringVector
@@ -95,7 +96,8 @@ class SharedVector:
         return verify_card(lm, self.card, free.at())
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> Path:
-        """Write vector.safetensors, card.json, README.md and vector.gguf into a new folder.
+        """Write vector.safetensors, card.json and README.md into a new folder, and vector.gguf
+        where llama.cpp can do the same.
 
         Raises FileExistsError for a folder that holds something, and OSError (a full disk, say);
         nothing half-written is left.
@@ -103,11 +105,27 @@ class SharedVector:
 
         def write(place: Path) -> None:
             files.save(self.vector, place / VECTOR)
-            save_gguf(self.vector, place / CONTROL)
+            control = self.control
+            if control is not None:
+                save_gguf(control, place / CONTROL)
             (place / CARD).write_text(json.dumps(self.card, indent=1), encoding="utf-8")
             (place / README).write_text(readme(self.card), encoding="utf-8")
 
-        return write_folder(Path(folder), write)
+        return write_folder(Path(folder).expanduser(), write)
+
+    @property
+    def control(self) -> SteeringVector | None:
+        """What llama.cpp adds at strength 1: the card's layers alone, each times its coefficient.
+
+        llama.cpp adds every direction of a file to every token, direction k to what block k gives
+        out, and takes none for block 0 (its `common/common.cpp`): None where that is no copy.
+        """
+        if self.card["positions"] != repr(everything) or 0 in self.card["layers"]:
+            return None
+        added: dict[int, Any] = {each.layer: each for each in self.at()}
+        directions = {k: each.update.direction * each.coefficient for k, each in added.items()}
+        layer = self.vector.layer if self.vector.layer in added else min(added)
+        return replace(self.vector, directions=directions, layer=layer, separation=None)
 
     def push_to_hub(self, repo_id: str, *, private: bool = True, token: str | None = None) -> str:
         """Upload what `save_pretrained` writes by the hub's own client; the address of the commit.
@@ -138,7 +156,7 @@ class SharedVector:
         except ValueError as error:
             raise ValueError(f"{str(folder / CARD)!r} is damaged: {error}") from None
         vector = files.load(folder / VECTOR)
-        _check_card(card, vector, str(folder))
+        check_card(card, vector, NAMED, str(folder))
         return cls(vector, card)
 
 
@@ -150,26 +168,38 @@ def share(
     ceiling: Ceiling | None = None,
     layers: Sequence[int] | None = None,
     positions: Positions = everything,
-    prompts: Sequence[Prompt] = PROMPTS,
+    prompts: Sequence[Prompt] | None = None,
     new_tokens: int = 32,
 ) -> SharedVector:
     """A vector with a card, for others: eight texts are written under it, and kept.
 
-    coefficient  what it is recommended at, in the ceiling's unit or residual norms; by default the
-                 ceiling's recommended one of the positive side
-    ceiling      of `find_ceiling`, from a sweep on the same layers and positions
+    coefficient  what it is used at, in the ceiling's unit or residual norms; by default what the
+                 ceiling recommends on the positive side, and only then called recommended
+    ceiling      of `find_ceiling`, from a sweep of this vector on the same model, layers and
+                 positions
     layers       where it acts: its own layer by default
     positions    `everything`, `prompt`, `generated`, `last`, `assistant` or `content`
-    prompts      eight texts or chats that are continued
+    prompts      eight texts or chats that are continued; ours are chats where there is a template
 
     Raises ValueError before any work for no coefficient, positions of another kind, another number
-    of prompts, and a vector that does not belong to the model.
+    of prompts, a vector that does not belong to the model, a ceiling of another sweep, and an
+    edited model, which no colleague could load.
     """
+    if lm.edits:
+        raise ValueError(
+            f"{lm!r} is edited, and a card can name no edits: share the vector on the model as it "
+            "is loaded, or bake the edits and load what was baked"
+        )
     vector.check(lm)
     if repr(positions) not in NAMED:
         raise ValueError(f"positions {positions!r}: a card can say one of {', '.join(NAMED)}")
-    if len(prompts) != len(PROMPTS):
-        raise ValueError(f"{len(prompts)} prompts; give {len(PROMPTS)}")
+    template = template_hash(lm.tokenizer)
+    if prompts is None:
+        chats = [[{"role": "user", "content": text}] for text in PROMPTS]
+        prompts = chats if template else PROMPTS
+    if len(prompts) != TEXTS:
+        raise ValueError(f"{len(prompts)} prompts; give {TEXTS}")
+    recommended = coefficient is None
     if coefficient is None and ceiling is not None:
         coefficient = ceiling[1].recommended.value
     size = number(coefficient)
@@ -180,19 +210,25 @@ def share(
         )
     norms_known = all(vector.residual_norm.get(k, 0) > 0 for k in layers or vector.default_layers)
     unit = ceiling.unit if ceiling is not None else "norm" if norms_known else "raw"
+    where = [int(k) for k in layers or vector.default_layers]
+    if ceiling is not None:
+        _check_ceiling(ceiling, lm, vector, where, positions, unit)
     card: dict[str, Any] = {
         "format": FORMAT,
-        "sha256": tensors_hash({str(k): v for k, v in vector.directions.items()}),
+        "sha256": vector_hash(vector),
         "model": lm.name,
         "fingerprint": lm.fingerprint,
         "dtype": str(lm.dtype).removeprefix("torch."),
-        "template": template_hash(lm.tokenizer),
+        "device": lm.device.type,
+        "attention": attention_kernel(lm),
+        "template": template,
         "tokenizer": tokenizer_hash(lm.tokenizer),
         "positions": repr(positions),
-        "layers": [int(k) for k in layers or vector.default_layers],
+        "layers": where,
         "coefficient": size,
         "unit": unit,
-        "marks": [] if ceiling is None else estimates(ceiling),
+        "recommended": recommended,
+        "ceiling": None if ceiling is None else found(ceiling),
         "method": vector.method,
         "about": json.loads(json.dumps(dict(vector.provenance), default=str)),
         "versions": versions(),
@@ -203,7 +239,8 @@ def share(
         {
             "prompt": prompt if isinstance(prompt, str) else [dict(each) for each in prompt],
             "ids": made.ids[row, :length].tolist(),
-            "logprobs": [round(p, 6) for p in made.logprobs_steered[row, :length].tolist()],
+            "logprobs": _rounded(made.logprobs_steered, row, length),
+            "logprobs_unsteered": _rounded(made.logprobs_unsteered, row, length),
             "text": made.texts[row],
             "unsteered": unsteered.texts[row],
             "new_tokens": new_tokens,
@@ -224,28 +261,32 @@ def _folder(name: str, revision: str | None, token: str | None) -> Path:
     return Path(snapshot_download(name, revision=revision, token=token, allow_patterns=wanted))
 
 
-def _check_card(card: Any, vector: SteeringVector, where: str) -> None:
-    """Raise ValueError for a card that `share` did not write, or that is of another vector."""
-    if not isinstance(card, Mapping) or card.get("format") != FORMAT:
-        raise ValueError(
-            f"{where!r} holds no vector that `share` wrote (its card is of another kind)"
-        )
-    own = tensors_hash({str(k): v for k, v in vector.directions.items()})
-    if card.get("sha256") != own:
-        raise ValueError(f"the card in {where!r} belongs to another vector than lies beside it")
-    try:
-        kept = card["generations"]
-        sound = (
-            card["positions"] in NAMED
-            and math.isfinite(number(card["coefficient"]))
-            and card["unit"] in vector.units
-            and all(layer in vector.directions for layer in card["layers"])
-            and all(isinstance(each["prompt"], str | list) for each in kept)
-            and all(isinstance(i, int) for each in kept for i in each["ids"])
-            and all(len(each["logprobs"]) == len(each["ids"]) > 0 for each in kept)
-            and {"dtype", "template", "tokenizer", "fingerprint", "versions"} <= set(card)
-        )
-    except (KeyError, TypeError):
-        sound = False
-    if not sound:
-        raise ValueError(f"the card in {where!r} is damaged")
+def _check_ceiling(
+    ceiling: Ceiling,
+    lm: LM,
+    vector: SteeringVector,
+    layers: Sequence[int],
+    positions: Positions,
+    unit: Any,
+) -> None:
+    """Raise ValueError for a ceiling that was not found on just this."""
+    added = added_hash(vector.at(1.0, layers=layers, unit=unit))
+    here = {
+        "fingerprint": lm.fingerprint,
+        "layers": list(layers),
+        "positions": repr(positions),
+        "vectors": added,
+    }
+    swept = {name: ceiling.swept.get(name) for name in here}
+    swept["vectors"] = (swept["vectors"] or {}).get("vector")
+    for name, value in here.items():
+        if swept[name] != value:
+            raise ValueError(
+                f"the ceiling is of another sweep: its {name} {swept[name]!r}, here {value!r}; "
+                "give find_ceiling(sweep(lm, vector, ..., layers=..., positions=...)) of what is "
+                "shared"
+            )
+
+
+def _rounded(values: Any, row: int, length: int) -> list[float]:
+    return [round(p, 6) for p in values[row, :length].tolist()]
