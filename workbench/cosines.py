@@ -38,7 +38,8 @@ def cosines(vectors: Mapping[str, SteeringVector], layer: int | None = None) -> 
 
     One row per ordered pair, itself included: `first`, `second` (names), `layer`, `cosine`,
     `chance` (95 % of random directions lie within ± that, `cosine_by_chance`) and `p`, the share of
-    random directions that are alike or opposite at least as much.
+    random directions that are alike or opposite at least as much. Of many pairs one in twenty is
+    beyond `chance` by chance.
 
     Raises ValueError for no vectors, other widths, other weights, a layer without a direction,
     default layers that differ, and a direction of length 0.

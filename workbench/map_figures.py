@@ -131,7 +131,9 @@ def cosine_map(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
     chance = float(frame["chance"].iloc[0])
     names = [html.escape(str(name)) for name in wide.columns]
     place = "%{y} and %{x}"
-    figure = heat(wide, names, "Cosine", title, place, size=1.0, within=chance, spec=".2f")
+    figure = heat(
+        wide, names, "Cosine", title, place, size=1.0, within=chance, spec="z.2f"
+    )  # no minus before 0.00
     layers = "layer" not in frame.columns
     if layers:
         # One vector with itself needs no word on which of two an axis is of.
