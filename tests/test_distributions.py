@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from workbench import distributions
-from workbench.distributions import choice_scores, chosen_logprobs, token_scores
+from workbench.distributions import choice_scores, chosen_logprobs, token_scores, total_variation
+from workbench.distributions import divergence as divergence_of
 
 NEVER = -math.inf
 
@@ -122,3 +123,18 @@ def test_the_other_distributions_may_lie_on_another_device():
     logits, targets, steered = tables()
     found = token_scores(logits.to("meta"), targets.to("meta"), steered)
     assert (found.device.type, tuple(found.shape)) == ("meta", (4, 5, 4))
+
+
+def test_divergence_and_total_variation_by_hand():
+    p, q = torch.tensor([0.5, 0.5, 0.0]).log(), torch.tensor([0.25, 0.75, 0.0]).log()
+    assert float(divergence_of(p, q)) == pytest.approx(0.5 * math.log(2) + 0.5 * math.log(2 / 3))
+    assert float(divergence_of(q, p)) == pytest.approx(0.25 * math.log(0.5) + 0.75 * math.log(1.5))
+    assert float(total_variation(p, q)) == float(total_variation(q, p)) == pytest.approx(0.25)
+    sure, other = torch.tensor([1.0, 0.0]).log(), torch.tensor([0.0, 1.0]).log()
+    assert float(total_variation(sure, other)) == 1
+    assert float(divergence_of(sure, other)) == pytest.approx(1e4)
+    table = torch.randn(2, 3, 50, dtype=torch.float64).log_softmax(-1)
+    assert (divergence_of(table, table) == 0).all()
+    found = divergence_of(table[0], table[1])
+    expected = torch.nn.functional.kl_div(table[1], table[0], log_target=True, reduction="none")
+    torch.testing.assert_close(found, expected.sum(-1))

@@ -236,6 +236,18 @@ def test_the_mean_of_a_few_survivors_is_not_drawn() -> None:
     assert -1.0 in [float(x) for x in traces(figures.sweep_curves(sweep()), "trait")[0].x]
 
 
+def test_token_bars_of_cosines_are_named_so() -> None:
+    frame = pd.DataFrame({"token": ["a", "b", "c"], "cosine": [0.5, -0.25, 0.1]})
+    figure = figures.token_bars(frame, value="cosine", chance=0.3)
+    assert [(bar.name, list(bar.x)) for bar in figure.data] == [
+        ("nearest", [0.5, 0.1]),
+        ("opposite", [-0.25]),
+    ]
+    assert figure.layout.xaxis.title.text == "Cosine with the token's input embedding"
+    with pytest.raises(ValueError, match="value 'p' is unknown; choose one of logit, cosine"):
+        figures.token_bars(frame, value="p")  # type: ignore[arg-type]
+
+
 def test_token_bars_without_an_effect_are_refused() -> None:
     with pytest.raises(ValueError, match="no token to draw"):
         figures.token_bars(pd.DataFrame({"token": ["a"], "logit": [0.0]}))

@@ -6,10 +6,10 @@ import architectures
 import pytest
 import torch
 from torch import Tensor
-from transformers import OlmoConfig, OlmoForCausalLM
+from transformers import OlmoConfig, OlmoForCausalLM, OPTConfig, OPTForCausalLM
 
 from workbench import lens
-from workbench.lens import final_norm, token_effects, top_tokens
+from workbench.lens import final_norm, nearest_tokens, token_effects, top_tokens
 from workbench.models import LM, load
 
 
@@ -141,3 +141,74 @@ def test_another_width_is_refused_with_both_widths() -> None:
     lm = architectures.build("llama")
     with pytest.raises(ValueError, match=r"shape \(7,\).*width 32"):
         token_effects(lm, torch.ones(7))
+
+
+def entering(lm: LM) -> Tensor:
+    """(V, D): the stream before the first block of every token alone, less its position's part."""
+    ids = torch.arange(lm.vocabulary)[:, None]
+    with torch.no_grad():
+        given = lm.model(input_ids=ids, output_hidden_states=True).hidden_states[0][:, 0]
+    for name, parameter in lm.model.named_parameters():
+        if name.endswith("wpe.weight"):
+            return given - parameter[0].detach()
+        if name.endswith("embed_positions.weight"):  # of OPT, whose first two are of padding
+            return given - parameter[2].detach()
+    return given
+
+
+def narrow() -> LM:
+    """An OPT whose embeddings are 16 wide and projected into a stream of 32."""
+    sizes = {"hidden_size": 32, "ffn_dim": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    torch.manual_seed(0)
+    model = OPTForCausalLM(OPTConfig(vocab_size=320, word_embed_proj_dim=16, **sizes))
+    return load(model, tokenizer=architectures.tokenizer())
+
+
+@pytest.mark.parametrize("name", [*architectures.NAMES, "narrow opt"])
+def test_nearest_tokens_are_those_that_enter_the_stream_alike(name: str) -> None:
+    lm = narrow() if name == "narrow opt" else architectures.build(name)
+    direction = torch.randn(lm.width, generator=torch.Generator().manual_seed(8))
+    expected = torch.cosine_similarity(entering(lm), direction[None], dim=-1)
+    table = nearest_tokens(lm, direction, count=4)
+    assert table["side"].tolist() == ["nearest"] * 4 + ["opposite"] * 4
+    ordered = expected.sort(descending=True).values
+    wanted = [*ordered[:4].tolist(), *ordered.flip(0)[:4].tolist()]
+    assert table["cosine"].tolist() == pytest.approx(wanted, abs=1e-5)
+    assert table["token"][0] == lm.tokenizer.decode([int(expected.argmax())]) or (
+        table["token"][0].startswith("\\x")
+    )
+    back = nearest_tokens(lm, -direction, count=1)["cosine"].tolist()
+    assert back == pytest.approx([-ordered[-1].item(), -ordered[0].item()], abs=1e-5)
+
+
+def test_the_nearest_token_of_an_embedding_is_its_own() -> None:
+    lm = architectures.build("gemma3")  # which scales its embeddings
+    own = lm.model.get_input_embeddings().weight[100].detach()
+    table = nearest_tokens(lm, 0.01 * own, count=1)
+    assert table["cosine"][0] == pytest.approx(1, abs=1e-6)
+
+
+def test_chance_of_the_nearest_is_what_random_directions_reach() -> None:
+    lm = architectures.build("gpt2")
+    chance = lens.nearest_by_chance(lm, draws=199)
+    fresh = torch.randn(200, lm.width, generator=torch.Generator().manual_seed(7))
+    rows = torch.nn.functional.normalize(entering(lm), dim=-1)
+    largest = (rows @ torch.nn.functional.normalize(fresh, dim=-1).T).abs().max(dim=0).values
+    assert 0.35 < float((largest > chance).float().mean()) < 0.65
+
+
+def test_an_embedding_that_enters_in_another_way_is_refused() -> None:
+    model = copy.deepcopy(architectures.build("llama").model)
+    block = model.get_submodule("model.layers")[0]  # type: ignore[index]
+    lm = load(model, tokenizer=architectures.tokenizer())
+    cubed = block.register_forward_pre_hook(lambda _, given: (given[0] ** 3, *given[1:]))
+    with pytest.raises(ValueError, match="do not enter the residual stream as their embeddings"):
+        nearest_tokens(lm, torch.ones(32))
+    cubed.remove()
+    block.register_forward_pre_hook(lambda _, given: (-given[0], *given[1:]))
+    with pytest.raises(ValueError, match="do not enter the residual stream as their embeddings"):
+        lens.nearest_by_chance(lm, draws=1)
+    with pytest.raises(ValueError, match=r"shape \(7,\).*width 32"):
+        nearest_tokens(lm, torch.ones(7))
+    with pytest.raises(ValueError, match="length 0"):
+        nearest_tokens(lm, torch.zeros(32))

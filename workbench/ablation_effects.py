@@ -17,7 +17,7 @@ from torch import Tensor
 from workbench import tracing
 from workbench.ablation import Component, by_row
 from workbench.ablation_sweep import Finish, Sweep
-from workbench.distributions import chosen_logprobs, precise
+from workbench.distributions import chosen_logprobs, divergence, precise
 from workbench.fillings import Filling, zero
 from workbench.generate import end_ids, generate
 from workbench.odds import both_sides
@@ -68,9 +68,9 @@ def next_token_effects(
             before, index = precise(whole.to(where)), token.to(where)
             change = last.gather(-1, index) - before.gather(-1, index)
             before = before.log_softmax(dim=-1)
-            kl = torch.linalg.vecdot(before.exp(), (before - log).clamp(-1e4, 1e4))
+            kl = divergence(before, log)[:, None]
             likely = (log - before).gather(-1, index)
-            return torch.cat([kl.clamp_min(0)[:, None], change, likely], dim=-1)
+            return torch.cat([kl, change, likely], dim=-1)
 
         return finish
 

@@ -2,6 +2,7 @@
 
     H(p)       = -sum p log p
     KL(p || q) = sum p (log p - log q)
+    TV(p, q)   = 1/2 sum |p - q|
 
 A whole table of logits in float32 costs more to move than to compute with, so every function that
 takes logits works through a few tokens at a time. Knows nothing of models.
@@ -25,6 +26,20 @@ _IMPOSSIBLE = -1e4
 def precise(values: Tensor) -> Tensor:
     """Half precision as float32; float32 and float64 as they are. Of any shape."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+def divergence(p: Tensor, q: Tensor) -> Tensor:
+    """KL(p || q) in nats of log-probabilities (…, V): (…,), of their own precision, never negative.
+
+    Tokens of probability 0 under both contribute 0; one that q alone makes impossible contributes
+    its probability times 10,000 or so, where the divergence proper is infinite.
+    """
+    return _divergence(p.clamp_min(_IMPOSSIBLE), q.clamp_min(_IMPOSSIBLE))
+
+
+def total_variation(p: Tensor, q: Tensor) -> Tensor:
+    """TV of log-probabilities (…, V): (…,), between 0 and 1; how much probability changes hands."""
+    return (p.exp() - q.exp()).abs().sum(dim=-1) / 2
 
 
 def choice_scores(logits: Tensor, picked: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,11 +92,15 @@ def token_scores(logits: Tensor, targets: Tensor, steered: Tensor | None = None)
             own = precise(steered[block].to(table.device)).log_softmax(dim=-1)
             covered = own.shape[1]  # one column fewer at the right end
             own.clamp_min_(_IMPOSSIBLE)
-            kl = torch.linalg.vecdot(own.exp(), own - table[:, :covered])
-            found[3][block][:, :covered] = kl.clamp_min(0)  # rounding may fall below 0
+            found[3][block][:, :covered] = _divergence(own, table[:, :covered])
         found[2][block] = -torch.linalg.vecdot(table.exp(), table)
     found[1, :, :-1] = found[1, :, 1:].clone()
     return found[:, :, :-1]
+
+
+def _divergence(p: Tensor, q: Tensor) -> Tensor:
+    """`divergence` of log-probabilities that are all finite."""
+    return torch.linalg.vecdot(p.exp(), p - q).clamp_min(0)  # rounding may fall below 0
 
 
 def _blocks(shape: torch.Size) -> Iterator[tuple[slice, slice]]:

@@ -34,9 +34,10 @@ from workbench.manifold_figures import (
 )
 from workbench.manifold_maps import manifold_plane, manifold_space
 from workbench.manifold_study_figures import across_vectors, distance_sensitivity
-from workbench.map_figures import component_map
+from workbench.map_figures import component_map, cosine_map
 from workbench.method_figures import trait_and_utility
 from workbench.metric_figures import metric_areas, metric_curves
+from workbench.next_token_figures import next_token_bars
 from workbench.survival_figures import survival_map
 from workbench.sweep_figures import sweep_curves
 from workbench.token_figures import token_bars
@@ -50,6 +51,7 @@ __all__ = [
     "component_map",
     "composed_equal_kl",
     "composed_tradeoffs",
+    "cosine_map",
     "distance_by_form",
     "distance_by_layer",
     "distance_collapse",
@@ -67,6 +69,7 @@ __all__ = [
     "manifold_space",
     "metric_areas",
     "metric_curves",
+    "next_token_bars",
     "odds_curves",
     "pair_spread",
     "pairs_needed",

@@ -1,10 +1,11 @@
-"""Heat maps: of what parts of a model do, over its layers and heads."""
+"""Heat maps: of what parts of a model do, over its layers and heads; of how alike vectors are."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -15,6 +16,7 @@ from workbench.wording import number
 _CELL, _AROUND = 26, 90
 # As many cells as have their number written in them.
 _WRITTEN = 120
+_GREYED = "#E6E6E6"
 _PARTS = {"attention": "attention", "mlp": "MLP", "layer": "layer", "direction": "direction"}
 
 
@@ -42,7 +44,7 @@ def component_map(
         index="layer", columns="part", values=value, aggfunc="mean", dropna=False
     )
     wide = wide.reindex(columns=columns)
-    figure = _heat(wide, [str(name) for name in columns], unit, title, "layer %{y}, %{x}")
+    figure = heat(wide, [str(name) for name in columns], unit, title, "layer %{y}, %{x}")
     heads, whole = len(counts) > 0, len(columns) > counts.nunique()
     across = "Head, or whole part" if heads and whole else "Head" if heads else "Part"
     figure.update_xaxes(title_text=across)
@@ -50,25 +52,38 @@ def component_map(
     return figure
 
 
-def _heat(
+def heat(
     wide: pd.DataFrame,
     names: Sequence[str],
     unit: str,
     title: str,
     where: str,
+    *,
+    size: float | None = None,
+    within: float = 0.0,
+    spec: str = ".2g",
 ) -> go.Figure:
-    """A table as colours: blue to red about 0 where it has both signs, else from white."""
+    """A table as colours: blue to red about 0 where it has both signs, else from white.
+
+    names   of its columns
+    where   plotly's words for a cell's place, such as "layer %{y}, %{x}"
+    size    the end of the scale on both sides of 0 (default: as the values need)
+    within  values of at most this size are grey; only with `size`
+    spec    Python's format of the numbers in the cells
+    """
     least, most = float(wide.min().min()), float(wide.max().max())
-    size = max(abs(least), abs(most), 1e-12)
-    both = least < -0.05 * size and most > 0
-    ends = (-size, size) if both or most <= 0 else (min(0.0, least), size)
-    scale = "RdBu_r" if ends[0] < 0 else "Blues"
+    largest = max(abs(least), abs(most), 1e-12)
+    both = least < -0.05 * largest and most > 0
+    ends = (-largest, largest) if both or most <= 0 else (min(0.0, least), largest)
+    scale: str | list[tuple[float, str]] = "RdBu_r" if ends[0] < 0 else "Blues"
+    if size is not None:
+        ends, scale = (-size, size), _greyed(within / size)
     values = wide.to_numpy(dtype=float)
     few = values.size <= _WRITTEN
     figure = go.Figure(
         go.Heatmap(
             z=values,
-            text=[[number(each, ".2g") if each == each else "" for each in row] for row in values],
+            text=[[number(each, spec) if each == each else "" for each in row] for row in values],
             texttemplate="%{text}" if few else None,
             textfont={"size": 11},
             x=list(names),
@@ -97,3 +112,62 @@ def _heat(
     figure.update_xaxes(type="category", showgrid=False, ticks="")
     figure.update_yaxes(type="category", showgrid=False, ticks="")
     return figure
+
+
+@redrawable
+def cosine_map(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
+    """Cosines between vectors, or between the directions of layers; grey within chance.
+
+    Args:
+        frame: rows of `cosines.cosines` (names downwards and across) or of
+            `cosines.cosines_across_layers` (layers upwards and across), one per cell, with
+            `first`, `second`, `cosine` and `chance`, the size below which a cell is grey.
+        title: above the figure.
+    """
+    if frame.empty:
+        raise ValueError("no cosine to draw: the frame has no rows")
+    wide = frame.pivot(index="first", columns="second", values="cosine")
+    wide = wide.reindex(index=frame["first"].unique(), columns=frame["second"].unique())
+    chance = float(frame["chance"].iloc[0])
+    names = [html.escape(str(name)) for name in wide.columns]
+    place = "%{y} and %{x}"
+    figure = heat(
+        wide, names, "Cosine", title, place, size=1.0, within=chance, spec="z.2f"
+    )  # no minus before 0.00
+    layers = "layer" not in frame.columns
+    if layers:
+        # One vector with itself needs no word on which of two an axis is of.
+        one = np.allclose(wide, wide.T) if len(wide) == len(wide.columns) else False
+        figure.update_xaxes(title_text="Layer" if one else "Layer of the second vector")
+        figure.update_yaxes(title_text="Layer" if one else "Layer of the first vector")
+    else:
+        figure.update_yaxes(autorange="reversed")
+    figure.add_annotation(
+        text=f"grey: within ±{chance:.2g}, as 95 % of random directions are",
+        x=1,
+        xref="paper",
+        xanchor="right",
+        y=1,
+        yref="paper",
+        yanchor="bottom",
+        showarrow=False,
+        font={"size": 12},
+    )
+    figure.update_traces(colorbar={"tickvals": [-1, 0, 1], "ticktext": ["−1", "0", "1"]})
+    # A line more above the cells, and none below them where no axis has a name.
+    unnamed = 0 if layers else 34
+    figure.update_layout(
+        margin={"t": 30 + (30 if title else 0), "b": 70 - unnamed},
+        height=figure.layout.height + 10 - unnamed,
+    )
+    return figure
+
+
+def _greyed(within: float) -> list[tuple[float, str]]:
+    """Blue to red over -1 … 1, grey where the size is at most `within`."""
+    cold, warm = ("#0B3C6F", "#92C5DE"), ("#F4A582", "#7A0F20")
+    low, high = (1 - min(within, 0.999)) / 2, (1 + min(within, 0.999)) / 2
+    return [
+        (0.0, cold[0]), (low, cold[1]), (low, _GREYED),
+        (high, _GREYED), (high, warm[0]), (1.0, warm[1]),
+    ]  # fmt: skip

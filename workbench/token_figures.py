@@ -1,8 +1,9 @@
-"""Tokens that a vector favours and hinders, as bars."""
+"""Tokens that a vector favours and hinders, or is most like and unlike, as bars."""
 
 from __future__ import annotations
 
 import html
+from typing import Literal
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -19,47 +20,60 @@ from workbench.look import (
     visible,
 )
 
+# Of a column of values: what the axis calls it, and what the bars to the right and left are.
+_SAID = {
+    "logit": ("Change of the token's logit", "favoured", "hindered"),
+    "cosine": ("Cosine with the token's input embedding", "nearest", "opposite"),
+}
+
 
 @redrawable
 def token_bars(
     frame: pd.DataFrame,
     *,
     count: int = 10,
+    value: Literal["logit", "cosine"] = "logit",
     unit: str = "per unit of the vector",
     chance: float | None = None,
     title: str = "",
 ) -> go.Figure:
-    """What a vector says through the unembedding: the tokens that it favours and those it hinders.
+    """What a vector says: the tokens that it favours and those it hinders, or is most like and
+    unlike.
 
     Args:
         frame: one row per token, with `token` (its text) and `logit` (what the vector adds to
-            that token's logit); the largest and the smallest are drawn.
+            that token's logit, `lens.top_tokens`) or `cosine` (`lens.nearest_tokens`); the largest
+            and the smallest are drawn.
         count: how many of either kind at most.
-        unit: of the horizontal axis, in words.
-        chance: how large the largest change is under a random direction (`lens.largest_by_chance`);
-            shaded, as nothing within it is told by the vector.
+        value: the column.
+        unit: of logits, in words.
+        chance: how large the largest is under a random direction (`lens.largest_by_chance`,
+            `lens.nearest_by_chance`); shaded, as nothing within it is told by the vector.
         title: above the figure.
     """
-    ranked = frame.sort_values("logit", ascending=False, kind="stable")
-    boosted = ranked[ranked["logit"] > 0].head(count)
-    suppressed = ranked[ranked["logit"] < 0].tail(count)
+    if value not in _SAID:
+        raise ValueError(f"value {value!r} is unknown; choose one of {', '.join(_SAID)}")
+    axis, right, left = _SAID[value]
+    ranked = frame.sort_values(value, ascending=False, kind="stable")
+    boosted = ranked[ranked[value] > 0].head(count)
+    suppressed = ranked[ranked[value] < 0].tail(count)
     shown = pd.concat([boosted, suppressed])
     if shown.empty:
-        raise ValueError("no token to draw: every value of the column 'logit' is 0 or missing")
+        raise ValueError(f"no token to draw: every value of the column {value!r} is 0 or missing")
     names = [html.escape(visible(token)) for token in shown["token"]]
     above = 56 if title else 30
     figure = go.Figure()
-    parts = ((boosted, "favoured", BLUE, 0), (suppressed, "hindered", VERMILLION, len(boosted)))
+    parts = ((boosted, right, BLUE, 0), (suppressed, left, VERMILLION, len(boosted)))
     for part, name, color, first in parts:
         figure.add_bar(
-            x=part["logit"],
+            x=part[value],
             y=list(range(first, first + len(part))),
             orientation="h",
             marker={"color": color},
             name=name,
             hovertext=[
-                f"{html.escape(visible(token))}: {value:+.3g}"
-                for token, value in zip(part["token"], part["logit"], strict=True)
+                f"{html.escape(visible(token))}: {size:+.3g}"
+                for token, size in zip(part["token"], part[value], strict=True)
             ],
             hoverinfo="text",
         )
@@ -85,7 +99,7 @@ def token_bars(
         ticks="",
     )
     figure.update_xaxes(
-        title_text=f"Change of the token's logit ({html.escape(unit)})",
+        title_text=f"{axis} ({html.escape(unit)})" if value == "logit" else axis,
         zeroline=True,
         zerolinecolor=INK,
         zerolinewidth=1,

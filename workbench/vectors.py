@@ -216,6 +216,20 @@ class SteeringVector:
         if same_model and self.origin is not None and lm.in_memory:
             lm.check_origin(self.origin)
 
+    def check_same_stream(self, other: SteeringVector) -> None:
+        """Raise ValueError unless both are directions of one residual stream: of one width, and
+        made on the same weights where those are known of both."""
+        if self.width != other.width:
+            raise ValueError(
+                f"widths differ: {self.width} (made on {self.model!r}) and {other.width} "
+                f"(made on {other.model!r})"
+            )
+        if self.fingerprint and other.fingerprint and self.fingerprint != other.fingerprint:
+            raise ValueError(
+                f"the vectors were made on different weights: {self.model!r} "
+                f"({self.fingerprint[:12]}) and {other.model!r} ({other.fingerprint[:12]})"
+            )
+
     def __add__(self, other: SteeringVector) -> SteeringVector:
         return self._combine(other, 1.0, "+")
 
@@ -246,16 +260,7 @@ class SteeringVector:
         """Layer by layer; a layer that only one of the two has counts as 0 in the other."""
         if not isinstance(other, SteeringVector):
             raise TypeError(f"cannot combine a SteeringVector with {type(other).__name__}")
-        if self.width != other.width:
-            raise ValueError(
-                f"widths differ: {self.width} (made on {self.model!r}) and {other.width} "
-                f"(made on {other.model!r})"
-            )
-        if self.fingerprint and other.fingerprint and self.fingerprint != other.fingerprint:
-            raise ValueError(
-                f"the vectors were made on different weights: {self.model!r} "
-                f"({self.fingerprint[:12]}) and {other.model!r} ({other.fingerprint[:12]})"
-            )
+        self.check_same_stream(other)
         nothing = torch.zeros(self.width)
         directions = {
             layer: self.directions.get(layer, nothing) + sign * other.directions.get(layer, nothing)
