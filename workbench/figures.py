@@ -43,6 +43,7 @@ from workbench.sweep_figures import sweep_curves
 from workbench.token_figures import token_bars
 from workbench.tradeoff_figures import trait_against_coherence
 from workbench.training_figures import loss_curves
+from workbench.way_figures import preference_against_cost
 
 __all__ = [
     "across_vectors",
@@ -74,6 +75,7 @@ __all__ = [
     "pair_spread",
     "pairs_needed",
     "predicted_ceilings",
+    "preference_against_cost",
     "refusals",
     "separation",
     "similarity_histograms",

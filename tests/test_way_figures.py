@@ -1,0 +1,45 @@
+"""Gain and cost of ways of steering, from numbers that are known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from workbench import figures
+from workbench.way_figures import paths
+
+
+def odds_of(slope: float) -> pd.DataFrame:
+    """Three pairs whose preference rises by `slope` and one, two or three nats a multiple, and
+    whose likelihood falls by half a nat a multiple."""
+    rows = [
+        (pair, m, pair + m * (slope + pair + 1), -1.0 - pair - 0.5 * abs(m))
+        for pair in range(3)
+        for m in (0.0, 1.0, 2.0)
+    ]
+    return pd.DataFrame(rows, columns=["pair", "m", "preference", "likelihood"])
+
+
+def test_gain_is_counted_from_unsteered_and_cost_too():
+    frame = pd.concat([odds_of(0).assign(way="a"), odds_of(1).assign(way="b")])
+    found = paths(frame).set_index(["way", "m"])
+    assert found.loc[("a", 0.0), "gain"] == 0
+    assert found.loc[("a", 2.0), "gain"] == pytest.approx(4.0)
+    assert found.loc[("b", 2.0), "gain"] == pytest.approx(6.0)
+    assert found.loc[("b", 2.0), "cost"] == pytest.approx(1.0)
+    low, high = found.loc[("a", 2.0), ["gain_low", "gain_high"]]
+    assert 2 <= low < 4 < high <= 6
+    assert (found["pairs"] == 3).all()
+
+
+def test_the_figure_has_a_curve_for_each_way_and_escapes_names():
+    frame = paths(pd.concat([odds_of(0).assign(way="<a>"), odds_of(1).assign(way="b")]))
+    figure = figures.preference_against_cost(frame)
+    assert [trace.name for trace in figure.data] == ["&lt;a&gt;", "b"]
+    np.testing.assert_allclose(figure.data[1].y, frame[frame["way"] == "b"]["gain"])
+
+
+def test_what_cannot_be_drawn_is_refused():
+    with pytest.raises(ValueError, match="no column 'way'"):
+        paths(odds_of(0))
+    with pytest.raises(ValueError, match="'a' has no row of m = 0"):
+        paths(odds_of(0).query("m > 0").assign(way="a"))
