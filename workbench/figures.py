@@ -41,6 +41,7 @@ from workbench.next_token_figures import next_token_bars
 from workbench.survival_figures import survival_map
 from workbench.sweep_figures import sweep_curves
 from workbench.token_figures import token_bars
+from workbench.token_score_figures import logprobs_over_text
 from workbench.tradeoff_figures import trait_against_coherence
 from workbench.training_figures import loss_curves
 from workbench.way_figures import preference_against_cost
@@ -65,6 +66,7 @@ __all__ = [
     "law_curves",
     "law_scores",
     "layer_maps",
+    "logprobs_over_text",
     "loss_curves",
     "manifold_plane",
     "manifold_space",
