@@ -199,7 +199,7 @@ def test_bad_settings_are_refused_before_any_work(stories: LM, options: dict, sa
 def test_letters_whose_bytes_lie_in_several_tokens_appear_whole(text: str) -> None:
     tokenizer = _bytes_tokenizer()
     ((ids, _),) = encode_completions(tokenizer, [text])
-    writer = live._Writer(tokenizer, (), len(ids) + 1)
+    writer = live.Writer(tokenizer, (), len(ids) + 1)
     for place, token in enumerate(ids):
         writer.take(token, -1.0)
         assert "\ufffd" not in writer.so_far().text
@@ -213,7 +213,7 @@ def test_bytes_that_never_become_a_letter_are_shown_at_the_end() -> None:
     tokenizer = _bytes_tokenizer()
     ids = encode_completions(tokenizer, ["日"])[0][0]
     assert len(ids) == 3, "the letter is one token: the test shows nothing"
-    writer = live._Writer(tokenizer, (), 2)
+    writer = live.Writer(tokenizer, (), 2)
     for token in ids[:2]:
         writer.take(token, -0.5)
     assert writer.finished().text == decode_completions(tokenizer, [ids[:2]])[0] != ""

@@ -10,7 +10,7 @@ https://arxiv.org/abs/2406.17563.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -30,6 +30,7 @@ from workbench.tokens import Batch, Prompt, pad_id, to_batch
 from workbench.updates import AnyUpdate, Intervention, Place, per_row
 
 if TYPE_CHECKING:
+    from workbench.live import Flag
     from workbench.models import LM
 
 
@@ -117,6 +118,8 @@ def compose(
     seed: int = 0,
     streams: Sequence[int] | None = None,
     forced: Tensor | None = None,
+    on_token: Callable[[Composed], None] | None = None,
+    stop: Flag | None = None,
 ) -> Composed:
     """Continue prompts with every property as strongly as its schedule says.
 
@@ -124,6 +127,8 @@ def compose(
     schedules    the same names -> `schedules`
     forced       (B, N) ids that are written whatever the model would choose: their
                  log-probabilities are those of a text under the composed model
+    on_token     gets the texts so far after every token, in the thread that called
+    stop         looked at after every token: once set, what was written so far is returned
 
     Nothing is added before the last token of a prompt. Properties may differ in steps and layers:
     one that has ended, or knows nothing of a layer, adds nothing there. Raises ValueError for names
@@ -162,7 +167,9 @@ def compose(
         ids[:, step] = picked if forced is None else forced[:, step]
         run.chose(ids[:, step], logits)
         ended |= torch.isin(ids[:, step], torch.tensor(ends, dtype=torch.long))
-        if bool(ended.all()):
+        if on_token is not None:
+            on_token(run.result(ids[:, : step + 1], ends))
+        if bool(ended.all()) or (stop is not None and stop.is_set()):
             break
     return run.result(ids[:, : step + 1], ends)
 

@@ -129,7 +129,7 @@ def stream(
     one = encode(lm, [prompt], new_tokens=new_tokens)
     batch = one.select([0, 0, 0])
     ends = end_ids(lm)
-    writers = [_Writer(lm.tokenizer, ends, new_tokens) for _ in range(2)]
+    writers = [Writer(lm.tokenizer, ends, new_tokens) for _ in range(2)]
 
     def stopped() -> bool:
         return stop is not None and stop.is_set()
@@ -137,7 +137,7 @@ def stream(
     def chooser(rows: Batch) -> Chooser:
         return Chooser(Sampling(temperature, seed=seed, streams=(0,) * len(rows)), rows, ends)
 
-    ahead = _Writer(lm.tokenizer, ends, new_tokens)
+    ahead = Writer(lm.tokenizer, ends, new_tokens)
     if on_token is not None and not stopped():
         plan(lm, batch, steered, new_tokens)  # raises before anything is told
         ahead.take(_first(lm, one, interventions, chooser(one)), math.nan)
@@ -194,8 +194,8 @@ class Follower:
         return self.chooser.record()
 
 
-class _Writer:
-    """One text as its tokens arrive. After its end it takes no more."""
+class Writer:
+    """One text as its tokens arrive, to an end token or `limit`. After its end it takes no more."""
 
     def __init__(self, tokenizer: Any, ends: tuple[int, ...], limit: int) -> None:
         self.tokenizer = tokenizer
@@ -208,6 +208,7 @@ class _Writer:
         self.pending: list[tuple[int, float]] = []
 
     def take(self, token: int, logprob: float) -> None:
+        """The next token, and its log-probability under the unsteered model, NaN: not scored."""
         if self.finish:
             return
         self.ids.append(token)
@@ -222,9 +223,11 @@ class _Writer:
             self._end("length")
 
     def so_far(self) -> Text:
+        """The text up to the last whole letter."""
         return Text(tuple(self.pieces), tuple(self.ids), tuple(self.logprobs), self.finish)
 
     def finished(self) -> Text:
+        """The whole text, "stopped" unless it ended by itself."""
         if not self.finish:
             self._end("stopped")
         return self.so_far()

@@ -7,6 +7,7 @@ the background.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from workbench.checkpoints import BUNDLED, absolute
 from workbench.demo import work
 from workbench.demo.app import Demo
 from workbench.demo.cell import close_former, this_cell
+from workbench.demo.properties import Given
 from workbench.demo.session import Session
 from workbench.quiet import without_bars
 
@@ -25,17 +27,25 @@ if TYPE_CHECKING:
 __all__ = ["Demo", "demo"]
 
 
-def demo(model: LM | str | Path = "wren", *, seed: int = 0, folder: str | Path = "kept") -> Demo:
+def demo(
+    model: LM | str | Path = "wren",
+    *,
+    seed: int = 0,
+    folder: str | Path = "kept",
+    properties: Mapping[str, Given] | None = None,
+) -> Demo:
     """The live demo: choose, train and sweep, steer, keep.
 
     model   a loaded model, "wren", a hub id or a path; the code that is copied loads by name, so
             what was changed of a loaded model since is not in it, and it says so
     seed    of the data's split and of the sweep
     folder  where vectors, figures and states are kept, made when the first one is
+    properties  to compose with beside those that the demo makes itself, by name: vectors, or deltas
+            as of `workbench.deltas.step_deltas`, which for most models nobody else can make
 
     It shows itself in a notebook. `demo(...).snapshot(folder)` trains and shows both texts without
     a page; `close()` ends its thread and lets go of the model, and so does running its cell again.
-    Raises as `models.load`.
+    Raises ValueError for a property that is neither, and as `models.load`.
     """
     close_former(Demo)
     # A model from elsewhere may take minutes, and says so; a bundled one is there at once.
@@ -43,7 +53,8 @@ def demo(model: LM | str | Path = "wren", *, seed: int = 0, folder: str | Path =
         lm = model if isinstance(model, models.LM) else models.load(model)
     name = _name(lm) if isinstance(model, models.LM) else absolute(str(model))
     given = isinstance(model, models.LM)
-    made = Demo(Session(lm, work.initial(lm, seed, model=name), given=given), folder)
+    state = work.initial(lm, seed, model=name)
+    made = Demo(Session(lm, state, given=given, properties=properties), folder)
     made.cell = this_cell()
     return made
 

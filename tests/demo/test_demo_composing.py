@@ -1,4 +1,4 @@
-"""Compositions in the demo: what is chosen, what is made of it, its code, and the tab."""
+"""Compositions in the demo: what is chosen, what is made of it, and its code."""
 
 import contextlib
 import io
@@ -7,18 +7,24 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import pandas as pd
 import pytest
 import torch
+from make_random_gpt2 import save
 
 import workbench as wb
 from workbench.composition import Same, compose
-from workbench.demo import composing, work
-from workbench.demo.app import Demo
+from workbench.deltas import step_deltas
+from workbench.demo import composing, limits, properties, work
 from workbench.demo.mix import SCHEDULES, Mix, Part
 from workbench.demo.session import Session
 from workbench.demo.state import State, from_json
+from workbench.extract import extract
 from workbench.models import LM
+from workbench.pairs import load
 from workbench.schedules import Budget, Diminishing, Dynamic, Fixed, Start
 
 SOON = 120.0
@@ -41,13 +47,6 @@ def state(wren: LM) -> State:
 @pytest.fixture
 def session(wren: LM, state: State) -> Iterator[Session]:
     made = Session(wren, state)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def demo(session: Session, tmp_path: Path) -> Iterator[Demo]:
-    made = Demo(session, tmp_path)
     yield made
     made.close()
 
@@ -76,8 +75,9 @@ def test_a_part_says_its_schedule() -> None:
     [
         ({"adds": "delta:../x"}, "property 'delta:../x': give"),
         ({"adds": "data:nothing"}, "property 'data:nothing': give"),
+        ({"adds": "given:a\nb"}, "a property is called 'a.*: give one line"),
         ({"schedule": "eval"}, "schedule 'eval': choose one of"),
-        ({"strength": 2.5}, "strength 2.5: give a number from 0 to 2"),
+        ({"strength": 101}, "strength 101: give a number from 0 to 100"),
         ({"strength": "1"}, "strength '1'"),
         ({"schedule": []}, "schedule"),
         ({"top_p": 1}, "top p 1: give a share"),
@@ -119,11 +119,15 @@ def test_nothing_and_the_same_twice_are_refused(session: Session) -> None:
 
 
 def test_what_is_offered_fits_the_model() -> None:
-    names = [each for _, each in composing.offered(["wren-mood"], wren=True, chosen=Mix())]
-    assert names[0] == ""
-    assert {"vector", "data:wren-mood", "delta:italian"} <= set(names)
-    other = [each for _, each in composing.offered(["emotion"], wren=False, chosen=SHORT)]
-    assert other == ["", "vector", "data:emotion", "delta:italian", "delta:mood"], "as it is saved"
+    def names(fitting: list[str], **more: Any) -> list[str]:
+        return [each for _, each in composing.offered(fitting, **more)]
+
+    found = names(["wren-mood"], wren=True, given=[], chosen=[])
+    assert found[0] == ""
+    assert {"vector", "data:wren-mood", "delta:italian"} <= set(found)
+    saved = ["delta:italian", ""]
+    other = names(["emotion"], wren=False, given=["formal"], chosen=saved)
+    assert other == ["", "given:formal", "vector", "data:emotion", "delta:italian"]
 
 
 # ---- what is made -------------------------------------------------------------------------------
@@ -131,9 +135,11 @@ def test_what_is_offered_fits_the_model() -> None:
 
 def test_a_text_is_what_compose_writes(session: Session, wren: LM) -> None:
     found = composed(session)
-    properties = {name: composing.deltas(wren, name, 8) for name in ("italian", "mood")}
+    added = {name: properties.deltas(wren, name, 8) for name in ("italian", "mood")}
     schedules = {each.name: each.made() for each in SHORT.chosen}
-    expected = compose(wren, [SHORT.prompt], properties, schedules, new_tokens=8)
+    how = {"temperature": session.state.temperature, "seed": session.state.text_seed}
+    assert how["temperature"] > 0
+    expected = compose(wren, [SHORT.prompt], added, schedules, new_tokens=8, **how)
     assert found.text.text == expected.texts[0]
     assert found.text.finish == "length"
     for name, table in expected.coefficients.items():
@@ -147,8 +153,8 @@ def test_a_text_is_what_compose_writes(session: Session, wren: LM) -> None:
 def test_deltas_lead_towards_their_trait(wren: LM, state: State) -> None:
     """The other way round they would lead away from it."""
     mix = mixed(Part("delta:italian", "fixed", 0.5), new_tokens=16)
-    deltas = {"italian": composing.deltas(wren, "italian", 16)}
-    found = composing.write(wren, replace(state, mix=mix), deltas, state, {})
+    deltas = {"italian": properties.deltas(wren, "italian", 16)}
+    found = composing.write(wren, replace(state, mix=mix, temperature=0.0), deltas, state)
     assert "c'era una volta" in found.text.text
 
 
@@ -160,14 +166,15 @@ def test_vectors_are_composed_and_the_code_remakes_the_text(session: Session) ->
     assert session.message == ""
     found = composed(session)
     vector = work.data_vector(session.made.lm, "wren-italian", session.state)
-    properties = {
+    added = {
         "vector in use": Same(session.vector().at(1.0)),
         "wren-italian": Same(vector.at(1.0)),
-        "mood": composing.deltas(session.made.lm, "mood", 8),
+        "mood": properties.deltas(session.made.lm, "mood", 8),
     }
     schedules = {each.name: each.made() for each in parts}
     prompt = session.state.mix.prompt
-    expected = compose(session.made.lm, [prompt], properties, schedules, new_tokens=8)
+    how = {"temperature": session.state.temperature, "seed": session.state.text_seed}
+    expected = compose(session.made.lm, [prompt], added, schedules, new_tokens=8, **how)
     assert found.text.text == expected.texts[0]
     told = io.StringIO()
     with contextlib.redirect_stdout(told):
@@ -177,32 +184,139 @@ def test_vectors_are_composed_and_the_code_remakes_the_text(session: Session) ->
 
 def test_a_composition_makes_room_and_the_sweep_goes_on(session: Session) -> None:
     trained = threading.Event()
-
-    def heard(kind: str) -> None:
-        if kind == "trained":
-            trained.set()
-
-    session.listen(heard)
+    session.listen(lambda kind: kind == "trained" and trained.set())
     session.train()
     assert trained.wait(SOON)
     composed(session)
     assert session.made.swept
 
 
-def test_a_stop_leaves_the_former_text(session: Session) -> None:
+def test_a_text_grows_by_a_token_and_its_coefficients_with_it(wren: LM, state: State) -> None:
+    deltas = {name: properties.deltas(wren, name, 8) for name in ("italian", "mood")}
+    seen: list[composing.Composition] = []
+    whole = composing.write(wren, state, deltas, state, on_token=seen.append)
+    assert [each.steps for each in seen] == list(range(1, 9))
+    for each in seen[:-1]:
+        assert whole.text.text.startswith(each.text.text)
+        assert not each.whole
+        kept = whole.frame[whole.frame["step"] < each.steps].reset_index(drop=True)
+        pd.testing.assert_frame_equal(each.frame, kept)
+    ends = {composing.figure(each).layout.xaxis.range for each in (seen[0], seen[4], whole)}
+    assert ends == {(-0.7, 7.7)}, "an axis that stays"
+    assert whole.text.text == "".join(piece.text for piece in seen[-1].text.pieces)
+
+
+def test_a_stop_ends_the_text_where_it_is(session: Session) -> None:
+    session.change(mix=replace(SHORT, new_tokens=60, prompt="Otto & Greta:"))
+    session.listen(lambda kind: kind == "composed" and session.stop())
+    session.compose()
+    assert session.wait(SOON)
+    found = session.made.composed
+    assert found is not None
+    assert found.text.finish == "stopped"
+    assert 0 < found.steps < 60
+    assert session.made.doing == ""
+    for kept in (session.composed_code, session.composed):
+        with pytest.raises(ValueError, match="the composed text is not whole"):
+            kept()
+
+
+def test_a_stop_while_properties_are_made_is_said_and_the_text_before_stays(
+    session: Session,
+) -> None:
     former = composed(session)
-    session.change(mix=replace(SHORT, new_tokens=90, prompt="Otto & Greta:"))
-
-    def stop(kind: str) -> None:
-        if kind == "progress" and session.made.doing == "Composing …":
-            session.stop()
-
-    session.listen(stop)
+    session.change(mix=mixed(Part("delta:formality"), new_tokens=8))
+    session.listen(lambda _: session.made.doing.startswith("Making") and session.stop())
     session.compose()
     assert session.wait(SOON)
     assert session.message == "Stopped."
     assert session.made.composed is former
-    assert session.made.doing == ""
+
+
+def test_a_text_follows_every_change_once_one_was_asked_for(session: Session) -> None:
+    session.follow_mix()
+    assert not session.busy, "nothing was asked for"
+    composed(session)
+    session.change(mix=replace(SHORT, new_tokens=60))
+    begun = threading.Event()
+    session.listen(lambda kind: kind == "composed" and begun.set())
+    session.follow_mix()
+    assert begun.wait(SOON)
+    for strength in (0.1, 0.2, 0.3):
+        session.change(mix=mixed(Part("delta:mood", strength=strength), new_tokens=8), text_seed=5)
+        session.follow_mix()
+    assert session.wait(SOON)
+    assert session.composed_current()
+    assert session.message == ""
+    found = session.composed()
+    assert set(found.frame["coefficient"].round(6)) == {0.3}
+    deltas = {"mood": properties.deltas(session.made.lm, "mood", 8)}
+    expected = composing.write(session.made.lm, session.state, deltas, session.state)
+    assert found.text.text == expected.text.text
+    session.change(text_seed=6)
+    assert not session.composed_current()
+    session.change(mix=Mix())
+    with pytest.raises(ValueError, match="choose a property"):
+        session.follow_mix()
+
+
+def test_properties_are_handed_over(tmp_path: Path) -> None:
+    save(tmp_path)
+    lm = wb.load(str(tmp_path))
+    deltas = step_deltas(lm, ["Once upon a time, a dragon"], ["Tom sat"], steps=4)
+    own = extract(lm, load("formality").split(seed=0).extract[:8], layer=2, quiet=True)
+    parts = Part("given:dragons", "dynamic", 1.0), Part("given:formal", "fixed", 0.2)
+    mix = mixed(*parts, prompt="Lily saw", new_tokens=8)
+    state = replace(work.initial(lm, model=str(tmp_path)), mix=mix)
+    assert from_json(state.to_json()) == state
+    given = {"dragons": deltas, "formal": own}
+    session = Session(lm, state, properties=given)
+    found = composed(session)
+    strengths = found.frame.set_index(["property", "step"])["coefficient"]
+    assert set(strengths["formal"].round(6)) == {0.2}
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told):
+        exec(session.composed_code(), {"given": given})
+    assert told.getvalue() == found.text.text + "\n"
+    session.change(mix=mixed(Part("given:joy")))
+    session.compose()
+    assert session.wait(SOON)
+    assert "'joy' is a property that another demo was given: hand it over here" in session.message
+    session.change(mix=mixed(Part("data:formality", "budget", 0.3), prompt="The day", new_tokens=4))
+    assert "formality" in work.fitting(lm)
+    assert 0 < composed(session).steps <= 4
+    session.close()
+
+
+def test_what_is_no_property_is_refused(wren: LM, state: State) -> None:
+    for given, said in (
+        ({"formal": 3}, "'formal' is a int: give a SteeringVector"), ({"": 3}, "a property is"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=said):
+            Session(wren, state, properties=given)  # type: ignore[arg-type]
+
+
+def test_strengths_end_where_steering_does(session: Session) -> None:
+    made, reach = session.made, session.state.reach
+
+    def most(adds: str, strength: float = 0.1) -> float:
+        return limits.most(Part(adds, strength=strength), session.state, made)
+
+    assert most("delta:mood") == 2
+    assert most("vector") == most("data:wren-italian") == reach
+    assert most("vector", 1.5) == 1.5, "of a saved state"
+    assert limits.first("data:wren-italian", session.state, made) == round(reach / 3, 2)
+    session.train()
+    assert session.wait(SOON)
+    side = SimpleNamespace(
+        ceiling=SimpleNamespace(value=0.412), recommended=SimpleNamespace(value=0.237)
+    )
+    made.ceiling = SimpleNamespace(sides={1: side})  # type: ignore[assignment]
+    assert most("vector") == 0.42
+    assert limits.first("vector", session.state, made) == 0.24
+    assert most("data:wren-italian") == reach
+    session.change(style="chat")
+    assert most("vector") == reach, "swept in another style"
 
 
 def test_what_cannot_be_made_is_said(session: Session) -> None:
@@ -213,71 +327,4 @@ def test_what_cannot_be_made_is_said(session: Session) -> None:
     with pytest.raises(ValueError, match="nothing is composed yet: press 'Compose'"):
         session.composed_code()
     with pytest.raises(ValueError, match="deltas of italian are of wren, not of 'tiny'"):
-        composing.deltas(replace(session.made.lm, name="tiny"), "italian", 8)
-
-
-# ---- the tab ------------------------------------------------------------------------------------
-
-
-def test_the_tab_shows_the_mix_and_passes_on(demo: Demo) -> None:
-    tab, session = demo.composing, demo.session
-    first, second, third = (row.fields for row in tab.rows)
-    assert [each["adds"].value for each in (first, second, third)] == [
-        "delta:italian", "delta:mood", "",
-    ]  # fmt: skip
-    assert first["top_p"].layout.display == "flex" != second["top_p"].layout.display
-    assert third["strength"].disabled
-    second["schedule"].value = "budget"
-    assert second["nats"].layout.display == "flex"
-    third["adds"].value = "data:wren-dialect"
-    third["strength"].value = 0.25
-    tab.prompt.value = "Greta & Otto:"
-    tab.length.value = 6
-    assert session.state.mix == Mix(
-        (SHORT.parts[0], Part("delta:mood", "budget"), Part("data:wren-dialect", strength=0.25)),
-        "Greta & Otto:", 6,
-    )  # fmt: skip
-    first["top_p"].value = 3.0
-    assert "top p 3.0: give a share" in demo.status.text
-    assert first["top_p"].value == 0.7, "back to what was"
-
-
-def test_the_tab_shows_the_text_and_copies_its_code(demo: Demo) -> None:
-    tab, session = demo.composing, demo.session
-    tab.copy.click()
-    assert "nothing is composed yet" in demo.status.text
-    tab.start.click()
-    assert session.wait(SOON)
-    assert session.made.composed is not None
-    assert tab.text.cells[0][0] == session.made.composed.text.text
-    assert tab.text.note == composing.means(session.made.composed)
-    assert tab.plot.figure is not None
-    drawn = tab.plot.chart.figure
-    demo.slider.dark = True
-    assert tab.plot.chart.figure != drawn
-    tab.copy.click()
-    assert demo.kept.value == session.composed_code() == demo.clipboard.text
-    tab.prompt.value = "Greta & Otto:"
-    assert tab.text.note.endswith(", chosen earlier")
-    assert "'Nestor & Roland:'" in session.composed_code(), "of the text that is shown"
-
-
-def test_what_a_model_writes_stays_text(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
-    hostile = "<img src=x onerror=alert(1)>"
-    written = composing.write
-
-    def write(*given: object) -> composing.Composition:
-        found = written(*given)  # type: ignore[arg-type]
-        return replace(found, frame=found.frame.assign(text=hostile))
-
-    monkeypatch.setattr(composing, "write", write)
-    demo.composing.start.click()
-    assert demo.session.wait(SOON)
-    drawn = demo.composing.plot.chart.figure
-    assert "<img" not in drawn
-    assert "\\u003cimg" not in drawn
-
-
-def test_without_wren_nothing_is_chosen() -> None:
-    lm = replace(wb.load("wren"), name="tiny")
-    assert work.initial(lm).mix.parts == Mix().parts
+        properties.deltas(replace(session.made.lm, name="tiny"), "italian", 8)

@@ -186,7 +186,7 @@ def test_a_training_asked_while_a_text_ends_is_not_undone_by_the_former_sweep(
 ) -> None:
     session.train()
     assert session.wait(SOON)
-    session._wanted = session.state  # as if its sweep still made room
+    session._tasks.wanted = session.state  # as if its sweep still made room
 
     def ask() -> None:
         session.change(data="wren-italian")

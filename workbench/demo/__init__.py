@@ -4,9 +4,11 @@ state.py      everything chosen, as one value
 mix.py        what is composed, a part of it
 contrasts.py  what a vector is made of, and swept on
 work.py       state -> vector, sweep, texts: plain functions
+properties.py a part of a mix -> what it adds; limits.py: how strong it may be
 composing.py  a mix -> a text of several properties, its figure, its code
 making.py     what was made last, step by step; shelf.py: where its sweeps lie
 worker.py     one thread, the latest task wins
+tasks.py      what it is asked to do, and what makes room for what
 session.py    what a reader does, without widgets
 zones.py      green, amber, red
 page.py       texts and zones as HTML

@@ -54,6 +54,7 @@ class Demo(ipw.VBox):
             clicked=self._pick,
         )  # fmt: skip
         self.composing = ComposingTab(session, self.library, self._try)
+        self.tabs = ipw.Tab()
         self.progress = ipw.FloatProgress(
             max=1.0, description="Progress", layout=ipw.Layout(flex="1 1 200px", min_width="160px")
         )
@@ -96,7 +97,11 @@ class Demo(ipw.VBox):
             "restore": lambda: session.restore(self.kept.value),
         }.items():  # fmt: skip
             getattr(self.buttons, name).on_click(lambda _, act=act: self._try(act))
-        self.composing.copy.on_click(lambda _: self._try(lambda: self._copy(session.composed_code)))
+        for button, act in (
+            (self.composing.copy, lambda: self._copy(session.composed_code)),
+            (self.composing.export, self._export_composed),
+        ):
+            button.on_click(lambda _, act=act: self._try(act))
         session.listen(self._shown)
 
     def _try(self, act: Callable[[], Any]) -> None:
@@ -119,8 +124,8 @@ class Demo(ipw.VBox):
 
     def _change(self, name: str, value: Any) -> None:
         self.session.change(**{name: value})
-        if name in WRITES:
-            self.session.steer()
+        if name in WRITES:  # of what both tabs depend on, the text that is looked at follows
+            (self.session.follow_mix if self.tabs.selected_index == 1 else self.session.steer)()
 
     def _pick(self, coefficient: float) -> None:
         """A dot of the sweep was clicked."""
@@ -158,6 +163,11 @@ class Demo(ipw.VBox):
         )  # fmt: skip
         self.session.note(f"Saved {export!r} in {path.parent}")
 
+    def _export_composed(self) -> None:
+        path = self._path("-composed.csv", "figures")
+        export = self.session.composed_export(path.stem, self.folder)
+        self.session.note(f"Saved {export!r} in {path.parent}")
+
     def _save(self) -> None:
         path = self._path(".json")
         self.kept.value = self.session.state.to_json()
@@ -186,10 +196,11 @@ class Demo(ipw.VBox):
             if kind == "sweep":
                 self.curves.show(curves)
             if kind == "composed":
-                self.composing.plot.show(composed)
-            if kind in ("trained", "sweep", "composed"):
+                self.composing.show(composed)
+            grows = kind == "composed" and not self.composing.ended
+            if kind in ("trained", "sweep", "composed") and not grows:
                 self._fill()
-            if kind in ("state", "trained", "sweep", "text", "composed"):
+            if kind in ("state", "trained", "sweep", "text", "composed") and not grows:
                 for box, (text, note, mark) in zip(
                     self.texts.values(), showing.columns(self.session), strict=True
                 ):
@@ -278,11 +289,8 @@ class Demo(ipw.VBox):
         """End the session and all widgets, and let go of the model."""
         self.session.close()
         parts = within(self)
-        for plot in (
-            self.layers,
-            self.curves,
-            self.composing.plot,
-        ):  # the page has either its words or its chart
+        # The page has either a plot's words or its chart.
+        for plot in (self.layers, self.curves, self.composing.plot):
             for widget in (plot.empty, plot.chart):
                 parts += [widget, *within(widget)]
         for part in parts:

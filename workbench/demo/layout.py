@@ -48,11 +48,16 @@ def arranged(demo: Any) -> tuple[ipw.Widget, ...]:
     )
     steering = ipw.VBox([controls.row(choose, layers), controls.row(curves, steer)])
     # What is done and said stands in both tabs: views of the same widgets.
+    # So do the controls that both texts depend on; what is said has a place that stays, so that
+    # the text under it does not jump.
+    said = ipw.VBox([demo.doing, demo.status], layout=ipw.Layout(min_height="52px"))
     composing = demo.composing.arranged(
-        button.stop, demo.progress, below=ipw.VBox([demo.doing, demo.status])
-    )
-    tabs = ipw.Tab([steering, composing], titles=("Steer", "Compose"))
-    return (ipw.HTML(page.STYLE), tabs, controls.row(keep))
+        button.stop, demo.progress, below=said,
+        shared=[field[name] for name in ("style", "temperature", "text_seed")],
+    )  # fmt: skip
+    demo.tabs.children = (steering, composing)
+    demo.tabs.titles = ("Steer", "Compose")
+    return (ipw.HTML(page.STYLE), demo.tabs, controls.row(keep))
 
 
 def within(widget: ipw.Widget) -> list[ipw.Widget]:

@@ -12,17 +12,15 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from workbench import models
-from workbench.composition import Property, Same
-from workbench.deltas import StepDeltas
 from workbench.demo import composing, work
-from workbench.demo.mix import VECTOR, Part
+from workbench.demo.properties import Given, Properties
 from workbench.demo.shelf import Shelf
 from workbench.demo.state import SWEEPS, TRAINS, State, differing
 from workbench.demo.worker import CLOSED
@@ -54,16 +52,22 @@ class Making:
     frame     the sweep so far; `ceiling` what it says, None while it says nothing, and
               `conditions` under which its texts were written, in words
     shown     both texts, and of which state they are
-    composed  the text that was composed last, None before the first
-    doing     what is being done, "" when nothing is; `progress` the share of training or sweep that
-              is done, and the seconds that are left (NaN: not known)
+    composed  the text that was composed last, perhaps so far; None before the first
+    doing     what is being done, "" when nothing is; `progress` the share of it that is done, and
+              the seconds that are left (NaN: not known)
     """
 
     def __init__(
-        self, lm: LM, name: str, tell: Callable[[str], None], *, given: bool = False
+        self,
+        lm: LM,
+        name: str,
+        tell: Callable[[str], None],
+        *,
+        given: bool = False,
+        properties: Mapping[str, Given],
     ) -> None:
         """`name` is what loads `lm` again, or, where it was `given` as it is in memory, perhaps
-        another one; `tell` hears what changed, see session.py."""
+        another one; `tell` hears what changed, see session.py; `properties` were handed over."""
         self.trained: work.Trained | None = None
         self.trained_as: State | None = None
         self.frame: pd.DataFrame | None = None
@@ -71,6 +75,7 @@ class Making:
         self.conditions = ""
         self.shown = Shown()
         self.composed: composing.Composition | None = None
+        self.properties = Properties(properties)
         self.doing = ""
         self.progress: tuple[float, float] = (0.0, math.nan)
         self._lm: LM | None = lm
@@ -79,7 +84,6 @@ class Making:
         self._tell = tell
         self._swept = ("", 0, 0.0)  # which sweep, how many of its rounds were shown, their share
         self._seconds: dict[str, SteeringVector] = {}
-        self._properties: dict[tuple[object, ...], StepDeltas | SteeringVector] = {}
         self._shelf = Shelf()
 
     @property
@@ -110,7 +114,7 @@ class Making:
         self._lm = self.trained = None
         self._given.clear()
         self._seconds.clear()
-        self._properties.clear()
+        self.properties.close()
 
     def second(self, state: State) -> SteeringVector | None:
         """The second vector of a state, None where it has none or it is not made yet."""
@@ -181,24 +185,32 @@ class Making:
     def compose(self, state: State, stop: threading.Event) -> None:
         """The text of a state's mix; its properties are made first, where they are not yet.
 
-        Raises ValueError, and work.Stopped; the text that was composed before stays.
+        Raises ValueError, and work.Stopped where properties were being made: then the text before
+        stays. A text that is stopped stays as far as it is.
         """
         self._load(state.model)
-        made = self.trained_as or state
-        found: dict[str, Property] = {}
-        layers: dict[str, int] = {}
+        if stop.is_set():
+            raise work.Stopped
+        made, mix = self.trained_as or state, state.mix
+        vector = None if self.trained is None else self.trained.vector
         with work.interruptible(self.lm, stop):
-            for part in state.mix.chosen:
-                each = self._property(part, made, state.mix.new_tokens)
-                if isinstance(each, SteeringVector):
-                    layers[part.adds] = each.layer
-                found[part.name] = Same(each.at(1.0)) if isinstance(each, SteeringVector) else each
+            added = {
+                part.name: self.properties.find(
+                    self.lm, part, made, vector, mix.new_tokens, self._do
+                )
+                for part in mix.chosen
+            }
         self._do("Composing …")
-        total = composing.tokens_to_read(state.mix)
-        with work.interruptible(self.lm, stop, self._reading(total)):
-            self.composed = composing.write(self.lm, state, found, made, layers)
+        began = time.monotonic()
+
+        def show(composed: composing.Composition) -> None:
+            self.composed = composed
+            share = composed.steps / mix.new_tokens
+            self.progress = (share, (time.monotonic() - began) * (1 / share - 1))
+            self._tell("composed")
+
+        show(composing.write(self.lm, state, added, made, on_token=show, pace=PACE, stop=stop))
         self.progress = (1.0, 0.0)
-        self._tell("composed")
 
     def rest(self) -> None:
         """Nothing is done any more; the bar stays where it is."""
@@ -213,7 +225,7 @@ class Making:
         self._do(f"Loading {name} … (cannot be stopped)")
         with without_bars():  # the page says what is done; a thread's bar would land anywhere
             self._lm, self._name = self._given.get(name) or models.load(name), name
-        self._properties.clear()
+        self.properties.forget()
         self._use(None, None)
 
     def _use(self, trained: work.Trained | None, state: State | None) -> None:
@@ -223,24 +235,6 @@ class Making:
         self.shown = replace(self.shown, whole=False)
         self._swept = ("", 0, 0.0)
         self._seconds.clear()
-
-    def _property(self, part: Part, made: State, steps: int) -> StepDeltas | SteeringVector:
-        """What a part of a mix adds; what is made is kept for the next time."""
-        if part.adds == VECTOR:
-            if self.trained is None:
-                raise ValueError("there is no vector in use yet: press 'Train and sweep' first")
-            return self.trained.vector
-        kind, _, name = part.adds.partition(":")
-        key = (name, steps) if kind == "delta" else (
-            name, made.style, made.method, made.layer, made.seed
-        )  # fmt: skip
-        if key not in self._properties:
-            self._do(f"Making {part.name} …")
-            self._properties[key] = (
-                composing.deltas(self.lm, name, steps) if kind == "delta"
-                else work.data_vector(self.lm, name, made)
-            )  # fmt: skip
-        return self._properties[key]
 
     def _reading(self, total: int) -> Callable[[int], None]:
         """What hears how many tokens are read, of `total` (0: not known), and tells the time

@@ -17,7 +17,7 @@ from workbench.schedules import Budget, Diminishing, Dynamic, Fixed, Schedule, S
 TRAITS = ("italian", "french", "english", "formality", "mood", "dialect")
 VECTOR = "vector"  # the one in use
 PARTS = 3  # as many as a figure has colours for
-STRONGEST = 2.0
+STRONGEST = 100.0  # as a state's coefficients; what is offered is less, see limits.py
 MOST_TOKENS, LONGEST = 96, 200_000  # more tokens would not stand beside each other under a figure
 
 
@@ -25,7 +25,8 @@ MOST_TOKENS, LONGEST = 96, 200_000  # more tokens would not stand beside each ot
 class Part:
     """A property, how strong it is, and when.
 
-    adds      "" for none, "delta:" and a trait of wren, "data:" and a bundled data set, or "vector"
+    adds      "" for none, "delta:" and a trait of wren, "data:" and a bundled data set, "vector",
+              or "given:" and the name of what the demo was given
     schedule  a key of SCHEDULES
     strength  the coefficient, the greatest one where a schedule looks at the model: in deltas, or
               in residual norms
@@ -42,10 +43,12 @@ class Part:
     nats: float = 10.0
 
     def __post_init__(self) -> None:
-        if self.adds not in properties():
+        if isinstance(self.adds, str) and self.adds.startswith("given:"):
+            check_given(self.adds.partition(":")[2])
+        elif self.adds not in properties():
             raise ValueError(
                 f"property {self.adds!r:.80}: give '', 'vector', 'data:' and a bundled data "
-                f"set, or 'delta:' and one of {', '.join(TRAITS)}"
+                f"set, 'given:' and a name, or 'delta:' and one of {', '.join(TRAITS)}"
             )
         known = [*SCHEDULES]  # a list, which may be asked for anything
         if self.schedule not in known:
@@ -78,8 +81,14 @@ SCHEDULES: Mapping[str, Callable[[Part], Schedule]] = {
 }
 
 
+def check_given(name: object) -> None:
+    """Raise ValueError unless that can name a property that a demo is given."""
+    if not isinstance(name, str) or not name.strip() or len(name) > 60 or not name.isprintable():
+        raise ValueError(f"a property is called {name!r:.80}: give one line of at most 60 letters")
+
+
 def properties() -> list[str]:
-    """All properties there may be, on one model or another."""
+    """All properties there may be, on one model or another, but for those that a demo is given."""
     traits = [f"delta:{trait}" for trait in TRAITS]
     return ["", VECTOR, *traits, *(f"data:{name}" for name in bundled())]
 

@@ -127,6 +127,12 @@ ENDED: dict[Finish, str] = {
 }
 
 
+def zone(color: Color, words: str) -> str:
+    """The zone of a coefficient with a dot in its colour, in small letters."""
+    dot = f'<span class="wb-zone" style="background:{ZONE_COLORS[color]}"></span>'
+    return f'<div class="wb-say wb-small" style="white-space:normal">{dot}{plain(words)}</div>'
+
+
 def column(title: str, note: str, text: Text, *, mark: Color | None = None) -> str:
     """One of the two texts with its title. `mark` puts the colour of a zone before it."""
     dot = f'<span class="wb-zone" style="background:{ZONE_COLORS[mark]}"></span>' if mark else ""

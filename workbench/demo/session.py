@@ -1,6 +1,6 @@
 """One sitting at the demo: a state, what is made of it (making.py), and who is told. No widgets.
 
-All that touches the model runs in one worker (worker.py). The state is changed by whoever uses the
+All that touches the model runs in one worker (tasks.py). The state is changed by whoever uses the
 session and, after the first sweep, by the worker, each holding `lock`. Listeners are called by the
 one and by the other, with the name of what changed:
 
@@ -9,17 +9,19 @@ one and by the other, with the name of what changed:
 
 from __future__ import annotations
 
-import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench import report
 from workbench.demo import composing, work
 from workbench.demo.code import as_python
-from workbench.demo.making import Making
+from workbench.demo.making import Given, Making
 from workbench.demo.state import SWEEPS, WRITES, State, differing, from_json
-from workbench.demo.worker import CLOSED, Worker
+from workbench.demo.tasks import Tasks
+from workbench.demo.worker import CLOSED
 from workbench.vectors import SteeringVector
 
 if TYPE_CHECKING:
@@ -38,22 +40,32 @@ class Session:
     lock     held while the state changes; a listener that shows it may hold it longer
     """
 
-    def __init__(self, lm: LM, state: State, *, given: bool = False) -> None:
-        """`given`: `lm` came as it is in memory, and its name need not load the same."""
+    def __init__(
+        self,
+        lm: LM,
+        state: State,
+        *,
+        given: bool = False,
+        properties: Mapping[str, Given] | None = None,
+    ) -> None:
+        """`given`: `lm` came as it is in memory, and its name need not load the same.
+
+        `properties` to compose with, by name, beside those that the demo makes. Raises ValueError
+        for what is neither a vector nor deltas, and for a name that is not one short line.
+        """
         self.lock = threading.RLock()
         self.state = state
-        self.made = Making(lm, state.model, self._tell, given=given)
+        self.made = Making(lm, state.model, self._tell, given=given, properties=properties or {})
         self.message = ""
-        self._wanted: State | None = None  # asked to be trained and swept, and not done yet
-        self._first = True  # no sweep has ended yet
+        self._composes = False  # a text was asked for: it follows what is chosen
         self._closed = False
         self._listeners: list[Callable[[str], None]] = []
-        self._worker = Worker(self._failed, lambda: self._tell("busy"))
+        self._tasks = Tasks(self, lambda: self._tell("busy"))
 
     @property
     def busy(self) -> bool:
         """Whether the model is at work."""
-        return self._worker.busy
+        return self._tasks.worker.busy
 
     def listen(self, listener: Callable[[str], None]) -> None:
         """Call `listener` with the name of whatever changes."""
@@ -77,9 +89,8 @@ class Session:
     def train(self) -> None:
         """Make the vector of the state, write both texts, then sweep."""
         with self.lock:
-            wanted = self._wanted = self.state
             self.note("")
-            self._worker.submit(lambda stop: self._train_and_sweep(wanted, stop))
+            self._tasks.train(self.state)
 
     def steer(self) -> None:
         """Write both texts of the state, in place of those being written.
@@ -91,25 +102,37 @@ class Session:
             if self.made.trained is None:
                 self.note(self._hint())
                 return
-            state = self.state
-            self._worker.submit(lambda stop: self._write(state, stop))
+            self._tasks.write(self.state)
 
     def compose(self) -> None:
-        """Write the text of the state's mix; what runs makes room, as for `steer`.
+        """Write the text of the state's mix in place of the one being written; what else runs makes
+        room, as for `steer`. From now on `follow_mix` does so too.
 
         Raises ValueError for a mix without a property, or with one twice.
         """
         with self.lock:
-            state = self.state
-            names = ", ".join(each.name for each in state.mix.chosen)
-            self.note(f"Composing with {names} …")
-            self._worker.submit(lambda stop: self._compose(state, stop))
+            _ = self.state.mix.chosen
+            self._composes = True
+            self.note("")
+            self._tasks.compose(self.state)
+
+    def follow_mix(self) -> None:
+        """Something was chosen that a composed text depends on: write it anew, if one was asked for
+        before. Raises ValueError as `compose`, and then none is being written either."""
+        with self.lock:
+            if not self._composes:
+                self.note("")
+                return
+            try:
+                self.compose()
+            except ValueError:
+                self._tasks.drop()
+                raise
 
     def stop(self) -> None:
         """Stop all, within one token; but a model that is being loaded is loaded first."""
         with self.lock:
-            self._wanted = None
-            self._worker.stop()
+            self._tasks.stop()
 
     def say(self) -> None:
         """Keep the steered answer as a turn of the chat, and make room for the next question.
@@ -156,13 +179,27 @@ class Session:
                 dtype=self._dtype(),
             )  # fmt: skip
 
+    def composed(self) -> composing.Composition:
+        """The composed text that is shown. Raises ValueError before there is one, and unless it is
+        whole."""
+        found = self.made.composed
+        if found is None:
+            raise ValueError("nothing is composed yet: press 'Compose' first")
+        if not found.whole:
+            raise ValueError("the composed text is not whole: wait for it, or press 'Compose'")
+        return found
+
     def composed_code(self) -> str:
-        """Python that remakes the composed text that is shown. Raises ValueError before there is
-        one."""
+        """Python that remakes the composed text that is shown. Raises ValueError as `composed`."""
         with self.lock:
-            if self.made.composed is None:
-                raise ValueError("nothing is composed yet: press 'Compose' first")
-            return composing.as_python(self.made.composed, dtype=self._dtype())
+            return composing.as_python(self.composed(), dtype=self._dtype())
+
+    def composed_export(self, name: str, folder: Path) -> report.Export:
+        """Keep the composed text that is shown, its coefficients, and what makes it again; see
+        `composing.export`. Raises ValueError as `composed`, and as `report.export`."""
+        with self.lock:
+            found, lm, dtype = self.composed(), self.made.lm, self._dtype()
+        return composing.export(found, lm, name, folder, dtype=dtype)
 
     def vector(self) -> SteeringVector:
         """The vector in use. Raises ValueError before there is one."""
@@ -179,6 +216,12 @@ class Session:
             and not differing(shown.state, self.state, WRITES)
         )
 
+    def composed_current(self) -> bool:
+        """Whether the composed text shown is of what is chosen now, whole or not yet."""
+        found = self.made.composed
+        made = self.made.trained_as or self.state
+        return found is not None and composing.is_of(found, self.state, made)
+
     def ceiling_for(self, state: State) -> Ceiling | None:
         """The ceiling that holds for the texts of a state: none with a second vector, nor in
         another prompt style than that of the sweep."""
@@ -194,90 +237,14 @@ class Session:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until all is done; whether it was within `timeout` seconds."""
-        return self._worker.wait(timeout)
+        return self._tasks.worker.wait(timeout)
 
     def close(self) -> None:
         """Stop, and leave no thread, no file and no model behind."""
         self._closed = True
         self.stop()
-        self._worker.close()
+        self._tasks.worker.close()
         self.made.close()
-
-    # ---- what the worker does -------------------------------------------------------------------
-
-    def _train_and_sweep(self, state: State, stop: threading.Event) -> None:
-        try:
-            self.made.train(state, stop)
-            if not self.current():
-                self._write_beside(stop)
-            self.made.sweep(state, stop)
-        except work.Stopped:
-            if self._wanted is None:  # else it only makes room for a text
-                self.note("Stopped.")
-        except Exception:
-            self._done(state)
-            raise
-        else:
-            self._done(state)
-            self._to_recommended(stop)
-        finally:
-            self.made.rest()
-
-    def _write_beside(self, stop: threading.Event) -> None:
-        """Both texts before the sweep, which does not hang on the prompt: a bad one is said."""
-        try:
-            self.made.write(self.state, stop)
-        except ValueError as error:
-            self._failed(error)
-
-    def _to_recommended(self, stop: threading.Event) -> None:
-        """Somebody who has not touched the slider yet sees at once what steering does: only after
-        the first sweep, since a slider at 0 is later meant to be there."""
-        with self.lock:
-            first, self._first = self._first, False
-            ceiling = self.made.ceiling
-            if (
-                not first
-                or ceiling is None
-                or self.state.coefficient != 0
-                or 1 not in ceiling.sides
-            ):
-                return
-            best = ceiling[1].recommended.value
-            if math.isnan(best):
-                return
-            self.change(coefficient=round(best, 3))
-            state = self.state
-            self._worker.follow(lambda later: self._write(state, later), after=stop)
-
-    def _write(self, state: State, stop: threading.Event) -> None:
-        try:
-            self.made.write(state, stop)
-        except work.Stopped:
-            self.made.rest()
-        finally:
-            self._go_on(stop)
-
-    def _compose(self, state: State, stop: threading.Event) -> None:
-        try:
-            self.made.compose(state, stop)
-            self.note("")
-        except work.Stopped:
-            self.note("Stopped.")
-        finally:
-            self.made.rest()
-            self._go_on(stop)
-
-    def _go_on(self, stop: threading.Event) -> None:
-        """A training or sweep that made room."""
-        wanted = self._wanted
-        if wanted is not None:
-            self._worker.follow(lambda later: self._train_and_sweep(wanted, later), after=stop)
-
-    def _done(self, state: State) -> None:
-        with self.lock:
-            if self._wanted is state:
-                self._wanted = None
 
     # ---- who is told ----------------------------------------------------------------------------
 
@@ -292,7 +259,7 @@ class Session:
 
     def _hint(self) -> str:
         """What must be done before all that is chosen counts; "" if nothing."""
-        made = self._wanted or self.made.trained_as
+        made = self._tasks.wanted or self.made.trained_as
         if made is None:
             return f"There is no vector yet: {_PRESS}."
         changed = differing(made, self.state, SWEEPS)
@@ -309,9 +276,6 @@ class Session:
                 "the texts shown are not whole, or not of what is chosen now: wait for them, or "
                 "press 'Write again'"
             )
-
-    def _failed(self, error: Exception) -> None:
-        self.note(f"{type(error).__name__}: {error}")
 
     def _tell(self, kind: str) -> None:
         for listener in tuple(self._listeners):
