@@ -321,11 +321,33 @@ def test_a_composition_in_a_tab_of_its_own(tmp_path: Path, shots: Path) -> None:
         prompt = page.get_by_label("Continue")
         prompt.fill(HOSTILE)
         prompt.blur()
+        shown = page.get_by_label("Composed text, scrollable", exact=True)
         title = page.locator(".wb-title").last
-        until(lambda: "chosen earlier" in title.text_content(), "a note")
-        face.button("Compose").click()
-        until(lambda: "chosen earlier" not in title.text_content(), "another text")
-        assert face.text("Composed") != first
+
+        def whole() -> bool:
+            ended = "reached" in shown.text_content() or "ended" in shown.text_content()
+            earlier = "chosen earlier" in title.text_content()
+            return ended and not earlier and face.button("Stop").is_disabled()
+
+        until(lambda: whole() and face.text("Composed") != first, "a text of that prompt")
+
+        # A text is there while it is written; a stop leaves it so, another seed begins anew.
+        tokens = page.get_by_label("Tokens", exact=True)
+        tokens.fill("96")
+        tokens.press("Enter")
+        until(lambda: not whole() and shown.text_content() != "", "a text that is written")
+        face.button("Stop").click()
+        until(lambda: face.button("Stop").is_disabled(), "an end after the stop")
+        tokens.fill("8")
+        tokens.press("Enter")
+        until(whole, "a short text")
+        short, seed = face.text("Composed"), page.get_by_label("Seed").last
+        seed.fill("12")
+        seed.press("Enter")
+        until(lambda: whole() and face.text("Composed") != short, "a text of another seed")
+        face.button("Export composition").click()
+        until(lambda: "steering-composed.csv" in face.status(), "an export")
+        assert (tmp_path / "kept" / "figures" / "steering-composed.json").exists()
         assert page.evaluate("window.hacked") is None
         assert page.evaluate(UNNAMED) == []
         assert page.evaluate(CUT_OFF) == []

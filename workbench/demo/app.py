@@ -56,8 +56,9 @@ class Demo(ipw.VBox):
         self.composing = ComposingTab(session, self.library, self._try)
         self.tabs = ipw.Tab()
         self.progress = ipw.FloatProgress(
-            max=1.0, description="Progress", layout=ipw.Layout(flex="1 1 200px", min_width="160px")
-        )
+            max=1.0, description="Progress",
+            layout=ipw.Layout(flex="1 1 200px", min_width="160px", margin="2px 8px 2px 0"),
+        )  # fmt: skip
         self.doing, self.status = ipw.HTML(), Lines(role="status")
         self.chat = Lines(role="log", label="Chat so far")
         self.texts = {
@@ -88,20 +89,21 @@ class Demo(ipw.VBox):
         }  # fmt: skip
         for name, box in moved.items():
             box.observe(lambda change, name=name: self._choose(name, change["new"]), "value")
+        # What draws takes a second to arrive: it comes before the first curve is to grow.
+        self.tabs.observe(lambda _: self.library.load(), "selected_index")
         self.slider.observe(lambda change: self._recolor(change["new"]), "dark")
         session = self.session
-        for name, act in {
-            "train": session.train, "stop": session.stop, "again": session.steer,
-            "say": session.say, "clear": session.clear, "copy": lambda: self._copy(session.code),
-            "vector": self._save_vector, "figure": self._export, "keep": self._save,
-            "restore": lambda: session.restore(self.kept.value),
-        }.items():  # fmt: skip
-            getattr(self.buttons, name).on_click(lambda _, act=act: self._try(act))
-        for button, act in (
+        button = self.buttons
+        for pressed, act in (
+            (button.train, session.train), (button.stop, session.stop),
+            (button.again, session.steer), (button.say, session.say),
+            (button.clear, session.clear), (button.copy, lambda: self._copy(session.code)),
+            (button.vector, self._save_vector), (button.figure, self._export),
+            (button.keep, self._save), (button.restore, lambda: session.restore(self.kept.value)),
             (self.composing.copy, lambda: self._copy(session.composed_code)),
             (self.composing.export, self._export_composed),
-        ):
-            button.on_click(lambda _, act=act: self._try(act))
+        ):  # fmt: skip
+            pressed.on_click(lambda _, act=act: self._try(act))
         session.listen(self._shown)
 
     def _try(self, act: Callable[[], Any]) -> None:
@@ -197,10 +199,10 @@ class Demo(ipw.VBox):
                 self.curves.show(curves)
             if kind == "composed":
                 self.composing.show(composed)
-            grows = kind == "composed" and not self.composing.ended
-            if kind in ("trained", "sweep", "composed") and not grows:
+                kind = "grown" if not self.composing.ended else kind
+            if kind in ("trained", "sweep", "composed"):
                 self._fill()
-            if kind in ("state", "trained", "sweep", "text", "composed") and not grows:
+            if kind in ("state", "trained", "sweep", "text", "composed"):
                 for box, (text, note, mark) in zip(
                     self.texts.values(), showing.columns(self.session), strict=True
                 ):

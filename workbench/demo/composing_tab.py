@@ -53,7 +53,7 @@ class Row:
             # The row's number tells the controls of different rows apart.
             return {
                 "description": f"{words} {number}",
-                "style": {"description_width": "84px"},
+                "style": {"description_width": controls.LABELS},
                 "layout": ipw.Layout(flex=f"{grow} {width}", min_width="170px", width="auto",
                                      margin="2px 8px 2px 0"),
                 "continuous_update": False, **more,
@@ -66,8 +66,8 @@ class Row:
         self.fields: dict[str, Any] = {
             "adds": ipw.Dropdown(**listed("Property", "250px")),
             "schedule": ipw.Dropdown(**listed("Schedule", "250px", options=_SCHEDULES)),
-            "strength": ipw.FloatSlider(
-                **like("Strength", "320px", "1 1", min=0.0, step=0.01),
+            "strength": ipw.FloatSlider(  # the text follows the hand
+                **like("Strength", "320px", "1 1", min=0.0, step=0.01, continuous_update=True)
             ),
             "top_p": ipw.FloatText(**like("Top p", "100%", step=0.05)),
             "nats": ipw.FloatText(**like("KL (nats)", "100%", step=1.0)),
@@ -77,7 +77,7 @@ class Row:
         *always, top_p, nats = self.fields.values()
         # A place of its own for what comes and goes, so that rows stand in line.
         extra = ipw.Box([top_p, nats], layout=ipw.Layout(flex="0 1 190px", min_width="170px"))
-        self.zone = ipw.HTML(layout=ipw.Layout(flex="1 1 100%", margin="0 8px 4px 92px"))
+        self.zone = ipw.HTML(layout=ipw.Layout(flex="1 1 100%", margin="0 8px 4px 116px"))
         self.box = controls.row(*always, extra, self.zone)
 
     def show(
@@ -120,7 +120,7 @@ class ComposingTab:
             Row(number + 1, lambda name, value, number=number: self._choose(number, name, value))
             for number in range(PARTS)
         ]
-        wide = {"description_width": "84px"}
+        wide = {"description_width": controls.LABELS}
         self.prompt = ipw.Textarea(
             description="Continue", rows=2, continuous_update=False, style=wide,
             tooltip="The prompt that is continued",
@@ -128,7 +128,9 @@ class ComposingTab:
         )  # fmt: skip
         self.length = ipw.BoundedIntText(
             description="Tokens", min=1, max=MOST_TOKENS, style=wide,
-            layout=ipw.Layout(flex="0 1 180px", width="auto", margin="2px 8px 2px 0"),
+            layout=ipw.Layout(
+                flex="1 1 250px", min_width="200px", width="auto", margin="2px 8px 2px 0"
+            ),
         )  # fmt: skip
         self.start = controls.button("Compose", "pencil", "Write the text", "primary")
         self.copy = controls.button("Copy composition", "copy", "Code that remakes the text")
@@ -207,9 +209,8 @@ class ComposingTab:
     def _note(self) -> None:
         composed = self.session.made.composed
         if composed is not None:
-            later = not self.session.composed_current()
-            said = composing.means(composed) + (", chosen earlier" if later else "")
-            self.text.show(composed.text, said)
+            later = "" if self.session.composed_current() else "chosen earlier"
+            self.text.show(composed.text, later, below=composing.means(composed))
 
     def _choose(self, number: int, name: str, value: Any) -> None:
         with self.session.lock:

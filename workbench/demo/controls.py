@@ -14,7 +14,8 @@ import ipywidgets as ipw
 from workbench.demo.slider import ZoneSlider
 from workbench.methods import METHODS
 
-_WIDE = {"description_width": "108px"}
+LABELS = "108px"  # the width of a control's words
+_WIDE = {"description_width": LABELS}
 AUTO = -1  # a dropdown takes None for nothing chosen
 
 

@@ -50,7 +50,7 @@ def arranged(demo: Any) -> tuple[ipw.Widget, ...]:
     # What is done and said stands in both tabs: views of the same widgets.
     # So do the controls that both texts depend on; what is said has a place that stays, so that
     # the text under it does not jump.
-    said = ipw.VBox([demo.doing, demo.status], layout=ipw.Layout(min_height="52px"))
+    said = ipw.VBox([demo.doing, demo.status], layout=ipw.Layout(min_height="28px"))
     composing = demo.composing.arranged(
         button.stop, demo.progress, below=said,
         shared=[field[name] for name in ("style", "temperature", "text_seed")],

@@ -23,7 +23,7 @@ _BEGIN = 0.75  # of deltas: strong enough to be seen in a short text
 def most(part: Part, state: State, made: Making) -> float:
     """The greatest strength that is offered, in deltas or residual norms; a part that is stronger,
     in a saved state perhaps, is offered as it is."""
-    if of_deltas(part.adds, made):
+    if not part.adds or of_deltas(part.adds, made):
         return max(DELTAS, part.strength)
     side = _side(part.adds, state, made)
     ceiling = math.nan if side is None else side.ceiling.value

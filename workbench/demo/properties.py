@@ -36,7 +36,8 @@ class Properties:
                     "StepDeltas as of workbench.deltas.step_deltas"
                 )
         self.given = dict(given)
-        self._made: dict[tuple[object, ...], Given] = {}
+        self._vectors: dict[tuple[object, ...], SteeringVector] = {}
+        self._steps: dict[str, StepDeltas] = {}
 
     def find(
         self, lm: LM, part: Part, made: State, vector: SteeringVector | None, steps: int,
@@ -54,19 +55,27 @@ class Properties:
         kind, _, name = part.adds.partition(":")
         if kind == VECTOR:
             if vector is None:
-                raise ValueError("there is no vector in use yet: press 'Train and sweep' first")
+                raise ValueError(
+                    "there is no vector in use yet: press 'Train and sweep' in the tab Steer first"
+                )
             return vector
         if kind == "given":
             return self._handed(name)
-        key = (name, steps) if kind == "delta" else (
-            name, made.style, made.method, made.layer, made.seed
-        )  # fmt: skip
-        if key not in self._made:
-            say(f"Making {part.name} …")
-            self._made[key] = (
-                deltas(lm, name, steps) if kind == "delta" else work.data_vector(lm, name, made)
-            )
-        return self._made[key]
+        if kind == "delta":
+            return self._deltas(lm, name, steps, say)
+        key = (name, made.style, made.method, made.layer, made.seed)
+        if key not in self._vectors:
+            say(f"Making {name} …")
+            self._vectors[key] = work.data_vector(lm, name, made)
+        return self._vectors[key]
+
+    def _deltas(self, lm: LM, trait: str, steps: int, say: Callable[[str], None]) -> StepDeltas:
+        """Those of more steps begin as those of fewer do, and are used for them."""
+        found = self._steps.get(trait)
+        if found is None or found.steps < steps:
+            say(f"Making {trait} …")
+            found = self._steps[trait] = deltas(lm, trait, steps)
+        return found
 
     def _handed(self, name: str) -> Given:
         if name not in self.given:
@@ -78,11 +87,12 @@ class Properties:
 
     def forget(self) -> None:
         """Another model is used: what was made is none of it."""
-        self._made.clear()
+        self._vectors.clear()
+        self._steps.clear()
 
     def close(self) -> None:
         """Let go of all."""
-        self._made.clear()
+        self.forget()
         self.given.clear()
 
 

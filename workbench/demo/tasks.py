@@ -131,6 +131,8 @@ class Tasks:
         except work.Stopped:
             if self._composing is None:  # else another text takes its place
                 self._sitting.note("Stopped.")
+        except ValueError as error:  # of what was chosen: its words suffice
+            self._sitting.note(str(error))
         finally:
             self._sitting.made.rest()
             self._go_on(stop)

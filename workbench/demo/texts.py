@@ -40,12 +40,15 @@ class TextBox(anywidget.AnyWidget):
         self._count = 0  # the same tokens in another text are other news
         super().__init__(label=label, **options)
 
-    def show(self, text: Text, note: str = "", mark: Color | None = None) -> None:
-        """Show a text so far. What goes on where the one shown before ended is sent alone."""
+    def show(
+        self, text: Text, note: str = "", mark: Color | None = None, *, below: str = ""
+    ) -> None:
+        """Show a text so far; `below` its title stands what is given, or how likely it is. What
+        goes on where the one shown before ended is sent alone."""
         found = tuple(page.cells(text.pieces))
         before = len(self._sent)
         with self.hold_sync():
-            self.note, self.likely = note, page.likelihood(text)
+            self.note, self.likely = note, below or page.likelihood(text)
             self.color = page.ZONE_COLORS[mark] if mark else ""
             self.ended = page.ENDED[text.finish]
             if text.finish or found[:before] != self._sent or not before:
