@@ -207,14 +207,15 @@ def test_a_text_grows_by_a_token_and_its_coefficients_with_it(wren: LM, state: S
 
 
 def test_a_stop_ends_the_text_where_it_is(session: Session) -> None:
-    session.change(mix=replace(SHORT, new_tokens=60, prompt="Otto & Greta:"))
+    session.change(mix=replace(SHORT, new_tokens=24, prompt="Otto & Greta:"))
     session.listen(lambda kind: kind == "composed" and session.stop())
     session.compose()
     assert session.wait(SOON)
     found = session.made.composed
     assert found is not None
     assert found.text.finish == "stopped"
-    assert 0 < found.steps < 60
+    assert 0 < found.steps < 24
+    assert composing.figure(found).layout.xaxis.range == (-0.7, 23.7)
     assert session.made.doing == ""
     for kept in (session.composed_code, session.composed):
         with pytest.raises(ValueError, match="the composed text is not whole"):
@@ -237,7 +238,7 @@ def test_a_text_follows_every_change_once_one_was_asked_for(session: Session) ->
     session.follow_mix()
     assert not session.busy, "nothing was asked for"
     composed(session)
-    session.change(mix=replace(SHORT, new_tokens=60))
+    session.change(mix=replace(SHORT, new_tokens=24))
     begun = threading.Event()
     session.listen(lambda kind: kind == "composed" and begun.set())
     session.follow_mix()
@@ -264,7 +265,7 @@ def test_properties_are_handed_over(tmp_path: Path) -> None:
     save(tmp_path)
     lm = wb.load(str(tmp_path))
     deltas = step_deltas(lm, ["Once upon a time, a dragon"], ["Tom sat"], steps=4)
-    own = extract(lm, load("formality").split(seed=0).extract[:8], layer=2, quiet=True)
+    own = extract(lm, load("formality").split(seed=0).extract[:24], layer=2, quiet=True)
     parts = Part("given:dragons", "dynamic", 1.0), Part("given:formal", "fixed", 0.2)
     mix = mixed(*parts, prompt="Lily saw", new_tokens=8)
     state = replace(work.initial(lm, model=str(tmp_path)), mix=mix)

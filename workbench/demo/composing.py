@@ -153,15 +153,15 @@ def means(composition: Composition) -> str:
 
 
 def figure(composition: Composition) -> go.Figure:
-    """The coefficient of each property over the tokens of the text; while it is written the axes
-    are those of the longest text and of the strongest property, so that nothing moves but the
-    curves."""
+    """The coefficient of each property over the tokens of the text. Unless the model ended it the
+    axes are those of the longest text and of the strongest property, so that nothing moves but the
+    curves while it is written, or stopped and begun again."""
     mix = composition.state.mix
     said = {each.name: f"{each.name}: {each.schedule}" for each in mix.chosen}
     frame = composition.frame.assign(schedule="", property=composition.frame["property"].map(said))
     drawn = figures.coefficients_over_text(frame)
     top = max(0.1, *(each.strength for each in mix.chosen))
-    steps = composition.steps if composition.text.finish else mix.new_tokens
+    steps = composition.steps if composition.text.finish == "end" else mix.new_tokens
     drawn.update_xaxes(range=[-0.7, steps - 0.3])
     drawn.update_yaxes(title_text="Coefficient", range=[-0.06 * top, 1.15 * top])
     drawn.update_layout(margin={"t": 44}, legend={"y": 1.05})  # no title stands between
