@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 
 import pytest
 import torch
@@ -119,6 +120,24 @@ def test_sampled_rows_do_not_depend_on_their_neighbours() -> None:
         alone = compose(lm, [prompt], deltas, {"one": Dynamic()}, **how, streams=[row])
         length = int(alone.lengths[0])
         assert alone.ids[0, :length].tolist() == together.ids[row, :length].tolist()
+
+
+def test_texts_are_told_as_they_grow_and_a_stop_leaves_what_is_there() -> None:
+    lm, stop = build("llama"), threading.Event()
+    given = {"one": random_deltas(lm, 0)}, {"one": Dynamic(0.6)}
+    how = {"new_tokens": STEPS, "temperature": 1.0, "seed": 3}
+    told: list[composition.Composed] = []
+    whole = compose(lm, PROMPTS, *given, **how, on_token=told.append)
+    assert len(told) == whole.ids.shape[1] > 2
+    for step, each in enumerate(told, 1):
+        assert each.ids.tolist() == whole.ids[:, :step].tolist()
+        own = each.coefficients["one"]
+        torch.testing.assert_close(own, whole.coefficients["one"][:, :step], equal_nan=True)
+    cut = compose(
+        lm, PROMPTS, *given, **how, stop=stop,
+        on_token=lambda so_far: stop.set() if so_far.ids.shape[1] == 2 else None,
+    )  # fmt: skip
+    assert cut.ids.tolist() == whole.ids[:, :2].tolist()
 
 
 def test_a_forced_text_is_scored_as_it_was_written() -> None:
