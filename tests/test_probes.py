@@ -9,13 +9,16 @@ import pytest
 import torch
 from architectures import NAMES, SENTENCES, build
 from sklearn.covariance import ledoit_wolf
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from workbench import figures, load, pairs, tracing
 from workbench.generate import generate
 from workbench.labelled_texts import label_texts
+from workbench.linear_probes import STRENGTHS
 from workbench.pairs import Pair, Pairs
 from workbench.positions import generated, last_k, mask
 from workbench.probes import probe
@@ -93,8 +96,6 @@ def test_tokens_are_read_as_plain_hooks_see_them(name, monkeypatch):
 
 def test_the_table_is_that_of_plain_cross_validation(tiny):
     """Activations by plain hooks, folds and scaling by scikit-learn; groups are shared prompts."""
-    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-
     rng = np.random.default_rng(0)
     labels = rng.permutation(np.arange(60) < 36)
     texts = [
@@ -190,8 +191,18 @@ def test_the_direction_is_in_the_units_of_the_stream(tiny, kind):
                 spread += ledoit_wolf((side - side.mean(0)) / own)[0] * np.outer(own, own) / 2
             expected = np.linalg.solve(spread, up.mean(0) - down.mean(0))
             assert size.min() > 0
-            cosine = direction @ expected / np.linalg.norm(expected)
-            assert cosine == pytest.approx(1, abs=1e-4)
+        else:
+            values = np.stack([up, down], axis=1).reshape(40, -1)  # as the texts are ordered
+            search = GridSearchCV(
+                make_pipeline(StandardScaler(), LogisticRegression(solver="newton-cholesky")),
+                {"logisticregression__C": list(STRENGTHS)},
+                scoring="neg_log_loss",
+                cv=StratifiedGroupKFold(3, shuffle=True, random_state=0),
+            ).fit(values, np.tile([True, False], 20), groups=np.repeat(np.arange(20), 2))
+            best = search.best_estimator_
+            expected = best[1].coef_[0] / best[0].scale_
+        cosine = direction @ expected / np.linalg.norm(expected)
+        assert cosine == pytest.approx(1, abs=1e-4)
     texts = [pair.prompt + text for pair in data for text in (pair.positive, pair.negative)]
     assert vector.residual_norm == pytest.approx(residual_norms(tiny, texts, [0, 1]), rel=1e-5)
     assert (vector.layer, vector.method) == (1, f"{kind} probe")
