@@ -38,6 +38,7 @@ from workbench.map_figures import component_map, cosine_map
 from workbench.method_figures import trait_and_utility
 from workbench.metric_figures import metric_areas, metric_curves
 from workbench.next_token_figures import next_token_bars
+from workbench.probe_figures import probe_map
 from workbench.survival_figures import survival_map
 from workbench.sweep_figures import sweep_curves
 from workbench.token_figures import token_bars
@@ -78,6 +79,7 @@ __all__ = [
     "pairs_needed",
     "predicted_ceilings",
     "preference_against_cost",
+    "probe_map",
     "refusals",
     "separation",
     "similarity_histograms",

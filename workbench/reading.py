@@ -97,7 +97,7 @@ def read_pairs(
             "sides; read `last_k(k)`, `generated` or `everything`"
         )
 
-    everyone = _encoded(lm, pairs, compat)
+    everyone = encode_pairs(lm, pairs, compat)
     touched = _touched(lm, everyone, positions)
     read = tuple(range(lm.layers)) if cache else tuple(sorted(set(wanted)))
 
@@ -134,10 +134,10 @@ def residual_norms(
     """
     read = tuple(range(lm.layers)) if layers is None else tuple(layers)
     norms = [
-        _later(batch, tracing.norms(lm, batch, read))
+        later_norms(batch, tracing.norms(lm, batch, read))
         for batch, _ in batches(to_batch(lm, prompts), TOKENS)
     ]
-    return dict(zip(read, _median(norms).tolist(), strict=True))
+    return dict(zip(read, median_norms(norms).tolist(), strict=True))
 
 
 def tokens_at_once(lm: LM, layers: int) -> int:
@@ -160,8 +160,8 @@ def batches(batch: Batch, tokens: int) -> Iterator[tuple[Batch, list[int]]]:
         start += len(rows)
 
 
-def _encoded(lm: LM, pairs: Pairs, compat: bool) -> Batch:
-    """All sides as one batch: positive 0, negative 0, positive 1, ..."""
+def encode_pairs(lm: LM, pairs: Pairs, compat: bool = False) -> Batch:
+    """All sides as one batch: positive 0, negative 0, positive 1, … (compat: see `read_pairs`)."""
     if compat:
         return encode(lm, [text for pair in pairs for text in pair.full])
     sides = [
@@ -203,9 +203,9 @@ def _read(
             if compat and lm.layers - 1 in layers:
                 values[rows, layers.index(lm.layers - 1)] = _after_norm(lm, batch, here)
             assert found.norms is not None
-            norms.append(_later(batch, found.norms))
+            norms.append(later_norms(batch, found.norms))
             bar.update(len(rows))
-    return {"values": values, "residual_norm": _median(norms)}
+    return {"values": values, "residual_norm": median_norms(norms)}
 
 
 @torch.no_grad()
@@ -221,12 +221,12 @@ def _after_norm(lm: LM, batch: Batch, touched: Mask) -> Tensor:
     return ((hidden.float() * weight).sum(1) / weight.sum(1)).cpu()
 
 
-def _later(batch: Batch, norms: Tensor) -> Tensor:
+def later_norms(batch: Batch, norms: Tensor) -> Tensor:
     """The norms (n, L) of the real tokens that are not the first of their row."""
     return norms[batch.attention & (batch.positions > 0)]
 
 
-def _median(norms: Sequence[Tensor]) -> Tensor:
+def median_norms(norms: Sequence[Tensor]) -> Tensor:
     """(L,) medians over tokens. Raises ValueError when no text has a second token."""
     tokens = torch.cat(list(norms))
     if not len(tokens):
