@@ -213,10 +213,13 @@ def test_ctrl_c_keeps_what_is_finished(data: Path, monkeypatch) -> None:
     ran = command(*line(data))
     assert ran.status == 130
     assert "stopped: 5 of 10 strategies are in" in ran.said
+    (path,) = (data.parent / "out").glob("*/ITA/results_icl2_tok2.json")
+    path.with_name(f".{path.name}.0123.part").write_text("half")
     again = command(*line(data))
     assert again.status == 0, again.said
     assert "going on: 5 of 10 strategies are in" in again.said
     assert len(made) == 4 + 5
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
 def test_a_language_model_judges(tmp_path: Path) -> None:

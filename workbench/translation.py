@@ -91,7 +91,7 @@ def _languages(name: str, tokenizer: Any, source: str | None) -> dict[str, int]:
         raise ValueError(f"{name!r} translates many languages: say which, such as 'ita_Latn'")
     known = tokenizer.get_vocab()
     # M2M-100 writes its languages' tokens as __en__.
-    places = {code: known.get(code, known.get(f"__{code}__")) for code in (source, *_ENGLISH)}
+    places = {code: known.get(f"__{code}__", known.get(code)) for code in (source, *_ENGLISH)}
     if places[source] is None:
         raise ValueError(f"language {source!r} is unknown to {name!r}")
     tokenizer.src_lang = source

@@ -173,6 +173,8 @@ def compose(
         typer.echo(f"going on: {progress(held)} are in {path}")
     try:
         with alone(path):
+            for left in path.parent.glob(f".{path.name}.*.part"):  # by a kill
+                left.unlink(missing_ok=True)
             results = compose_study(lm, first, second, together, settings, path=path, memory=memory)
     except ValueError as error:
         typer.echo(f"{error}", err=True)
