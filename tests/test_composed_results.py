@@ -31,6 +31,7 @@ QUESTIONS = [
         "perplexity": {"fixed_1.0": {"delta_perplexity": 0.5, "shown_by_shown": math.nan}},
         "coefficients": {"fixed_1.0": {"one": [1.0, 1.0], "two": [0.5, 0.25]}},
         "kl": {"fixed_1.0": [0.1, np.float32(0.2)]},
+        "alive": {"fixed_1.0": [True, False]},
     },
     {"prompt": "Q: Why?\nA:", "gold": "It.", "output": {"icl": "", "fixed_1.0": "così"}},
 ]
@@ -62,7 +63,10 @@ def test_a_file_gives_back_what_was_written(tmp_path: Path) -> None:
 
 def test_coefficients_as_a_frame(tmp_path: Path) -> None:
     traces = load_results(kept(tmp_path)).traces()
-    assert list(traces) == ["question", "strategy", "property", "step", "coefficient", "kl"]
+    assert list(traces) == [
+        "question", "strategy", "property", "step", "coefficient", "kl", "alive",
+    ]  # fmt: skip
+    assert traces["alive"].tolist() == [True, False, True, False]
     assert traces[traces["property"] == "two"]["coefficient"].tolist() == [0.5, 0.25]
     assert traces["kl"].tolist() == pytest.approx([0.1, 0.2, 0.1, 0.2])
     assert len(Results([{"output": {"icl": "a"}}]).traces()) == 0
@@ -140,6 +144,13 @@ def test_a_judge_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="give a name and a function for each"):
             judge_again(path, wrong)  # type: ignore[arg-type]
     assert path.read_bytes() == before
+
+
+def test_nothing_to_judge_is_seen_before_a_judge_is_asked(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text('[{"output": {}}]')
+    with pytest.raises(ValueError, match="holds no text to judge"):
+        judge_again(path, {"length": length})
 
 
 @pytest.mark.parametrize(

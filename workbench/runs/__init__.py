@@ -9,7 +9,8 @@
     making.py  writing.py  losing.py  exporting.py    one kind of job each
     runner.py           all of it in order, with one model; merging.py: the parts of a cluster
 
-`workbench compose` and `eval_all` (composing.py) remake another study: workbench/composition_study.
+`workbench compose` and `eval_all` (composing.py, evaluating.py) remake another study:
+workbench/composition_study.py. devices.py is theirs.
 
 The reference is the runner of "Why Steering Works" (arXiv 2602.02343) in EasyEdit.
 """

@@ -1,4 +1,4 @@
-"""`workbench compose` and `workbench eval_all`: the study of activation composition from files.
+"""`workbench compose`: the study of activation composition from files.
 
 Options have the published names (https://github.com/DanielSc4/Dynamic-Activation-Composition).
 """
@@ -6,18 +6,18 @@ Options have the published names (https://github.com/DanielSc4/Dynamic-Activatio
 from __future__ import annotations
 
 import importlib.util
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import torch
 import typer
 
-from workbench import composed_results
-from workbench.composed_results import TextJudge
-from workbench.composition_prompts import Contrast, Settings, check
+from workbench.composition_prompts import Contrast, Settings, arrange, check
+from workbench.composition_saving import complete, kept, progress
 from workbench.in_context import find_examples
 from workbench.runs.command import ManyNumbers
+from workbench.runs.devices import check_device
+from workbench.runs.locks import alone
 
 if TYPE_CHECKING:
     from workbench.models import LM
@@ -75,11 +75,17 @@ def compose(
     ] = 30,
     alphas: Annotated[
         list[float] | None,
-        typer.Option("--alphas", help="Coefficients; by default the published ones."),
+        typer.Option(
+            "--alphas",
+            help="Coefficients, such as --alphas 0.5 1 2; by default the published ones.",
+        ),
     ] = None,
     top_p: Annotated[
         list[float] | None,
-        typer.Option("--top_p", help="Shares of likely tokens; by default the published ones."),
+        typer.Option(
+            "--top_p",
+            help="Shares of likely tokens, such as --top_p 0.5 0.9; by default the published ones.",
+        ),
     ] = None,
     load_in_8bit: Annotated[
         bool, typer.Option("--load_in_8bit", help="Quantise the weights; needs bitsandbytes.")
@@ -87,7 +93,9 @@ def compose(
     device: Annotated[str | None, typer.Option("--device", help="Such as cuda:0.")] = None,
     seed: Annotated[
         int | None,
-        typer.Option("--seed", help="Deals examples out to prompts; by default 0, or as compat."),
+        typer.Option(
+            "--seed", min=0, help="Deals examples out to prompts; by default 0, or as compat."
+        ),
     ] = None,
     compat: Annotated[
         bool,
@@ -101,6 +109,14 @@ def compose(
         "data/dataset"
     ),
     output: Annotated[Path, typer.Option("--output", help="Where results go.")] = Path("output"),
+    memory: Annotated[
+        float,
+        typer.Option(
+            "--memory",
+            min=1,
+            help="Bytes beside the weights, such as 8e9: how many questions are answered together.",
+        ),
+    ] = float(1 << 30),
 ) -> None:
     """Steer by per-step deltas, one property or two at once, each strategy beside the others.
 
@@ -114,9 +130,10 @@ def compose(
         --dataset_B_name ENsafe_train --lang_dataset ITA_train --lang_opposite ENG_train
         --source_lang_dataset ITunsafe_train
 
-    Writes <output>/<model>/<properties>/results_icl<k>_tok<n>.json, to be judged by eval_all; the
-    same call again finds it done. Exit status: 0 done, 1 failed, 2 a wrong option, data that do not
-    serve, or another study's results in the place.
+    Writes <output>/<model>/<properties>/results_icl<k>_tok<n>.json, to be judged by eval_all, after
+    each strategy: the same call again goes on from there, or finds it done. Exit status: 0 done, 1
+    failed, 2 a wrong option, data that do not serve, or another study's results in the place, 130
+    stopped by Ctrl-C.
     """
     if (lang_dataset is None) != (lang_opposite is None):
         typer.echo("--lang_dataset and --lang_opposite: give both or none", err=True)
@@ -127,8 +144,8 @@ def compose(
             support=support,
             evaluation_size=evaluation_size,
             max_new_tokens=max_new_tokens,
-            alphas=tuple(alphas) if alphas else None,
-            top_p=tuple(top_p) if top_p else None,
+            alphas=_each_once(alphas),
+            top_p=_each_once(top_p),
             seed=seed,
             compat=compat,
         )
@@ -140,110 +157,52 @@ def compose(
         if source_lang_dataset is not None:
             together = find_examples(source_lang_dataset, data_dir)
         check(first, second, together, settings)
+        check_device(device)
+        from workbench.composition_study import asked_for, compose_study
+
+        wanted = asked_for(first, second, together, settings)
+        path = output / _folder(model_name) / "-".join(wanted["properties"])
+        path = path / f"results_icl{icl_examples}_tok{max_new_tokens}.json"
+        held = kept(path, wanted)
         lm = _load(model_name, device, load_in_8bit)
+        arrange(lm, first, second, together, settings)
     except (ValueError, OSError) as error:
         typer.echo(f"{error}", err=True)
         raise typer.Exit(2) from None
-    from workbench.composition_study import about, compose_study
-
-    wanted = about(lm, first, second, together, settings)
-    path = output / Path(lm.name).name / "-".join(wanted["properties"])
-    path = path / f"results_icl{icl_examples}_tok{max_new_tokens}.json"
+    if held is not None and not complete(held):
+        typer.echo(f"going on: {progress(held)} are in {path}")
     try:
-        if path.exists():
-            held = composed_results.load_results(path).about
-            if any(held.get(key) != value for key, value in wanted.items()):
-                raise ValueError(f"{str(path)!r} holds another study; give another --output")
-            typer.echo(f"already there: {path}")
-            return
-        results = compose_study(lm, first, second, together, settings)
-        composed_results.save_results(results, path)
+        with alone(path):
+            for left in path.parent.glob(f".{path.name}.*.part"):  # by a kill
+                left.unlink(missing_ok=True)
+            results = compose_study(lm, first, second, together, settings, path=path, memory=memory)
     except ValueError as error:
         typer.echo(f"{error}", err=True)
         raise typer.Exit(2) from None
     except (OSError, RuntimeError) as error:
         typer.echo(f"{error}", err=True)
         raise typer.Exit(1) from None
-    typer.echo(f"{len(results.questions)} questions: {path}")
+    except KeyboardInterrupt:
+        left = kept(path, wanted)
+        said = f"{progress(left)} are in {path}" if left is not None else "nothing was written yet"
+        typer.echo(f"stopped: {said}; the same call goes on", err=True)
+        raise typer.Exit(130) from None
+    for what, why in results.about["left_out"].items():
+        typer.echo(f"left out: {what}, since {why}", err=True)
+    if held is not None and complete(held):
+        typer.echo(f"already there: {path}")
+    else:
+        typer.echo(f"{len(results.questions)} questions: {path}")
 
 
-def eval_all(
-    results_json: Annotated[
-        Path, typer.Option("--results_json", help="What compose wrote, or the published code.")
-    ],
-    lang_to_eval: Annotated[
-        str | None, typer.Option("--lang_to_eval", help="The language to look for, such as it.")
-    ] = None,
-    evaluator_model_name: Annotated[
-        str | None,
-        typer.Option(
-            "--evaluator_model_name",
-            help="A text classifier, with --label, or a language model, with --trait: a path or a "
-            "hub id.",
-        ),
-    ] = None,
-    label: Annotated[
-        str | None, typer.Option("--label", help="Which label of the classifier to look for.")
-    ] = None,
-    trait: Annotated[
-        str | None, typer.Option("--trait", help="What the language model is to look for.")
-    ] = None,
-) -> None:
-    """Judge the texts of a results file, again if they were judged before; texts stay as they are.
-
-        workbench eval_all --results_json F --lang_to_eval it
-
-        workbench eval_all --results_json F --evaluator_model_name C --label formal
-
-        workbench eval_all --results_json F --evaluator_model_name M --trait "unsafe advice"
-
-    Other judges, and translation before them: `workbench.composed_results.judge_again`. Exit status
-    as of compose.
-    """
-    judges: dict[str, TextJudge] = {}
-    try:
-        given = [each for each in (label, trait) if each is not None]
-        if len(given) != (evaluator_model_name is not None):
-            raise ValueError("--evaluator_model_name: give it with --label or --trait, one of them")
-        if lang_to_eval is not None:
-            from workbench.language import speaks
-
-            judges["language"] = speaks(lang_to_eval)
-        if evaluator_model_name is not None and label is not None:
-            from workbench.classifiers import classifier
-
-            judges["task"] = classifier(evaluator_model_name, label)
-        if evaluator_model_name is not None and trait is not None:
-            from workbench.judges import LocalJudge
-
-            judges["task"] = partial(
-                LocalJudge(_load(evaluator_model_name, None, False)), trait=trait
-            )
-        if not judges:
-            raise ValueError("nothing to judge by: give --lang_to_eval or --evaluator_model_name")
-    except (ValueError, OSError, ImportError) as error:
-        typer.echo(f"{error}", err=True)
-        raise typer.Exit(2) from None
-    try:
-        frame = composed_results.judge_again(results_json, judges)
-    except (ValueError, OSError) as error:
-        typer.echo(f"{error}", err=True)
-        raise typer.Exit(1) from None
-    # A few texts that fell apart decide a mean perplexity: its median, as in the paper.
-    how = {each: "mean" for each in frame if _is_score(each, judges)}
-    how |= {each: "median" for each in frame if each.startswith("delta_")}
-    groups = frame.groupby("strategy", sort=False)
-    found = groups.agg(how)
-    found.columns = [f"{what} {name}" for name, what in how.items()]
-    # A text that says nothing has no score: a strategy that breaks its texts must not gain by it.
-    scores = [name for name, what in how.items() if what == "mean"]
-    found.insert(0, "texts", groups.size())
-    found.insert(1, "without a score", groups[scores].agg(lambda own: own.isna().sum()).max(axis=1))
-    typer.echo(found.to_string(float_format=lambda value: f"{value:.3f}"))
+def _each_once(values: list[float] | None) -> tuple[float, ...] | None:
+    return tuple(dict.fromkeys(values)) if values else None
 
 
-def _is_score(column: str, judges: dict[str, TextJudge]) -> bool:
-    return column in {f"{name}_{what}" for name in judges for what in ("probability", "trait")}
+def _folder(model: str) -> str:
+    """The last part of a model's name or path."""
+    path = Path(model).expanduser()
+    return (path.resolve() if path.exists() else path).name
 
 
 def _load(name: str, device: str | None, load_in_8bit: bool) -> LM:
