@@ -60,10 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     both = properties(lm, EXAMPLES, TOKENS)
     values = {name: each.values for name, each in both.items()}
     ids = [each.ids for each in encode(lm, prompts).prompts]
+    published = Dynamic(TOP_P, divided=True)  # as the peer has it
     some = ids[: 4 if args.quick else PROMPTS]
 
     def composed() -> Any:
-        return compose(lm, prompts, both, dict.fromkeys(both, Dynamic(TOP_P)), new_tokens=TOKENS)
+        return compose(lm, prompts, both, dict.fromkeys(both, published), new_tokens=TOKENS)
 
     def one_by_one() -> Any:
         return [uncached.written(lm, row, values, TOP_P, TOKENS) for row in some]

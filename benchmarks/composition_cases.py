@@ -13,13 +13,13 @@ import pandas as pd
 from keeping import ROOT  # noqa: F401  # puts the checkout on the path
 from torch import Tensor
 
-from workbench import composition_data as data
 from workbench.composition_runs import Setting, ended, run
 from workbench.deltas import StepDeltas, step_deltas
 from workbench.generate import generate
 from workbench.schedules import Bounded, Budget, Diminishing, Dynamic, Fixed, Schedule, Start
 from workbench.scoring import score
 from workbench.tokens import encode
+from workbench.wren import composition_queries as data
 from workbench.wren.judge import assess, trait
 from workbench.wren.lexicon import LANGUAGES
 from workbench.wren.traits import traits
@@ -55,13 +55,14 @@ def settings() -> list[Setting]:
         for one, two in product(THREE, repeat=2) if one != two
     ]  # fmt: skip
     found += [_both("diminishing", each, Diminishing(each)) for each in DIMINISHING]
-    found += [_both("dynamic", p, Dynamic(p)) for p in TOP_P]
-    found += [_both("dynamic, undivided", p, Dynamic(p, per_token=False)) for p in (0.5, 0.9)]
+    # The paper's KL, and the published code's, on one grid.
+    found += [_both("dynamic, undivided", p, Dynamic(p)) for p in TOP_P]
+    found += [_both("dynamic, divided", p, Dynamic(p, divided=True)) for p in TOP_P]
     found += [_both("capped", each, capped(each)) for each in CAPPED]
     found += [_both("capped, by p", p, capped(UNIT, p)) for p in TOP_P if p != MIDDLE]
     found += [_both("capped, divided", p, capped(UNIT, p, divided=True)) for p in (0.5, 0.9)]
     found += [
-        _both("bounded", each, Bounded(Dynamic(MIDDLE), partial(_constant, each)))
+        _both("bounded", each, Bounded(Dynamic(MIDDLE, divided=True), partial(_constant, each)))
         for each in BOUNDS
     ]
     return found + [_both("budget", each, Budget(each, most=1.0, probe=UNIT)) for each in NATS]
@@ -75,7 +76,7 @@ def some(found: Sequence[Setting]) -> list[Setting]:
 def capped(most: float, p: float = MIDDLE, *, divided: bool = False) -> Dynamic:
     """The dynamic schedule with a lower cap than the published one: it looks at the property at the
     most that it may be. The KL is not scaled, so that it is at the cap more often than not."""
-    return Dynamic(p, clip=(0.0, most), per_token=divided, probe=most)
+    return Dynamic(p, clip=(0.0, most), divided=divided, probe=most)
 
 
 def deltas(lm: LM, second: str, seed: int, source: data.Source) -> dict[str, StepDeltas]:
@@ -86,7 +87,7 @@ def deltas(lm: LM, second: str, seed: int, source: data.Source) -> dict[str, Ste
     return {
         key: step_deltas(
             lm,
-            *data.contrast(second, name, value, MAKING, source, seed, without),
+            *data.sides(second, name, value, MAKING, source, seed, without),
             steps=TOKENS,
         )
         for key, (name, value) in values.items()

@@ -31,9 +31,9 @@ from keeping import Again, Keeper, published, smaller
 
 from workbench import composition_findings as findings
 from workbench import load
-from workbench.composition_data import Source
 from workbench.composition_runs import Setting
 from workbench.models import LM
+from workbench.wren.composition_queries import Source
 
 SEEDS = (1, 2, 3, 4, 5)
 CHOSEN: Source = "instructions"
@@ -41,12 +41,12 @@ NAMES = ("texts", "choices")
 # Sums in another order; an integer may be a float in the whole table.
 TOLERANCE = {"check_dtype": False, "rtol": 1e-3, "atol": 1e-4}
 CODE = (
-    "caching", "composition", "composition_data", "composition_runs", "decoding", "deltas",
-    "distributions",
-    "generate", "positions", "projections", "reading", "sampling", "schedules", "scoring",
-    "steering", "streams", "tokens", "tracing", "updates", "visits", "wren.asking",
-    "wren.automaton", "wren.frames", "wren.grammar", "wren.judge", "wren.lexicon", "wren.matcher",
-    "wren.parser", "wren.planning", "wren.requests", "wren.speaker", "wren.traits",
+    "answers", "caching", "composition", "composition_checks", "composition_runs", "decoding",
+    "deltas", "distributions", "generate", "in_context", "positions", "projections", "reading",
+    "sampling", "schedules", "scoring", "steering", "streams", "tokens", "tracing", "updates",
+    "visits", "wren.asking", "wren.automaton", "wren.composition_queries", "wren.frames",
+    "wren.grammar", "wren.judge", "wren.lexicon", "wren.matcher", "wren.parser", "wren.planning",
+    "wren.requests", "wren.speaker", "wren.traits",
 )  # fmt: skip
 
 

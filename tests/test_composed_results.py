@@ -31,7 +31,6 @@ QUESTIONS = [
         "perplexity": {"fixed_1.0": {"delta_perplexity": 0.5, "shown_by_shown": math.nan}},
         "coefficients": {"fixed_1.0": {"one": [1.0, 1.0], "two": [0.5, 0.25]}},
         "kl": {"fixed_1.0": [0.1, np.float32(0.2)]},
-        "alive": {"fixed_1.0": [True, False]},
     },
     {"prompt": "Q: Why?\nA:", "gold": "It.", "output": {"icl": "", "fixed_1.0": "così"}},
 ]
@@ -64,9 +63,8 @@ def test_a_file_gives_back_what_was_written(tmp_path: Path) -> None:
 def test_coefficients_as_a_frame(tmp_path: Path) -> None:
     traces = load_results(kept(tmp_path)).traces()
     assert list(traces) == [
-        "question", "strategy", "property", "step", "coefficient", "kl", "alive",
+        "question", "strategy", "property", "step", "coefficient", "kl",
     ]  # fmt: skip
-    assert traces["alive"].tolist() == [True, False, True, False]
     assert traces[traces["property"] == "two"]["coefficient"].tolist() == [0.5, 0.25]
     assert traces["kl"].tolist() == pytest.approx([0.1, 0.2, 0.1, 0.2])
     assert len(Results([{"output": {"icl": "a"}}]).traces()) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -12,10 +13,11 @@ from architectures import SENTENCES, build
 from workbench import composition, extract, positions
 from workbench.composition import Same, compose
 from workbench.deltas import StepDeltas, step_deltas, step_means
+from workbench.distributions import likely_kl
 from workbench.generate import generate
 from workbench.models import LM
 from workbench.pairs import Pairs
-from workbench.schedules import Budget, Dynamic, Fixed, Given, Start
+from workbench.schedules import Bounded, Budget, Dynamic, Fixed, Given, Start
 from workbench.steering import Plan
 from workbench.tokens import Batch, encode
 from workbench.updates import Add, Intervention
@@ -23,6 +25,7 @@ from workbench.updates import Add, Intervention
 ARCHITECTURES = ("llama", "gpt2", "gpt_neox", "mistral", "qwen2", "gemma2", "opt", "bloom", "phi")
 PROMPTS = [" ".join(each.split()[:n]) for each, n in zip(SENTENCES * 2, (3, 5, 4, 6), strict=False)]
 STEPS = 5
+PUBLISHED = Dynamic(0.6, divided=True)  # as the uncached loop has it
 
 
 def random_deltas(lm: LM, seed: int, size: float = 0.3) -> StepDeltas:
@@ -38,7 +41,7 @@ def test_cached_and_batched_is_one_prompt_after_the_other_without_a_cache(
 ) -> None:
     lm, uncached = build(name), benchmark_script("uncached")
     both = {"one": random_deltas(lm, 0), "two": random_deltas(lm, 1)}
-    made = compose(lm, PROMPTS, both, dict.fromkeys(both, Dynamic(0.6)), new_tokens=STEPS)
+    made = compose(lm, PROMPTS, both, dict.fromkeys(both, PUBLISHED), new_tokens=STEPS)
     for row, prompt in enumerate(encode(lm, PROMPTS).prompts):
         values = {key: each.values for key, each in both.items()}
         ids, used = uncached.written(lm, prompt.ids, values, 0.6, STEPS)
@@ -51,18 +54,21 @@ def test_cached_and_batched_is_one_prompt_after_the_other_without_a_cache(
 
 
 @pytest.mark.parametrize("prompts", [["The"], ["The", "The cat sat on"]])
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_a_prompt_may_be_one_token_alone_or_beside_longer_ones(
-    prompts: list[str], benchmark_script
+    name: str, prompts: list[str], benchmark_script
 ) -> None:
-    lm, uncached = build("llama"), benchmark_script("uncached")
+    lm, uncached = build(name), benchmark_script("uncached")
     one = {"one": random_deltas(lm, 0)}
     encoded = encode(lm, prompts).prompts
     assert len(encoded[0].ids) == 1
-    made = compose(lm, prompts, one, {"one": Dynamic(0.6)}, new_tokens=STEPS)
+    made = compose(lm, prompts, one, {"one": PUBLISHED}, new_tokens=STEPS)
     for row, prompt in enumerate(encoded):
-        ids, _ = uncached.written(lm, prompt.ids, {"one": one["one"].values}, 0.6, STEPS)
+        ids, used = uncached.written(lm, prompt.ids, {"one": one["one"].values}, 0.6, STEPS)
         length = int(made.lengths[row])
         assert made.ids[row, :length].tolist() == ids[:length]
+        own = made.coefficients["one"][row, :length]
+        torch.testing.assert_close(own, torch.tensor(used["one"][:length]), atol=2e-4, rtol=0)
 
 
 def test_a_prompt_is_run_once_but_for_its_last_token(monkeypatch) -> None:
@@ -140,15 +146,25 @@ def test_texts_are_told_as_they_grow_and_a_stop_leaves_what_is_there() -> None:
     assert cut.ids.tolist() == whole.ids[:, :2].tolist()
 
 
-def test_a_forced_text_is_scored_as_it_was_written() -> None:
-    lm = build("llama")
+def test_a_forced_text_is_scored_as_it_was_written(benchmark_script) -> None:
+    """Another text than the model would write, by whole forwards with plain hooks."""
+    lm, uncached = build("llama"), benchmark_script("uncached")
     deltas = {"one": random_deltas(lm, 0), "two": random_deltas(lm, 1)}
-    dynamic = dict.fromkeys(deltas, Dynamic())
-    made = compose(lm, PROMPTS, deltas, dynamic, new_tokens=STEPS)
-    given = {name: Given(each.nan_to_num(0.0)) for name, each in made.coefficients.items()}
-    again = compose(lm, PROMPTS, deltas, given, new_tokens=made.ids.shape[1], forced=made.ids)
-    written = ~made.logprobs.isnan()
-    torch.testing.assert_close(again.logprobs[written], made.logprobs[written])
+    values = {name: each.values for name, each in deltas.items()}
+    strengths = {name: torch.rand(len(PROMPTS), STEPS) for name in deltas}
+    given = {name: Given(each) for name, each in strengths.items()}
+    own = compose(lm, PROMPTS, deltas, given, new_tokens=STEPS)
+    forced = torch.randint(10, lm.vocabulary, own.ids.shape)
+    found = compose(lm, PROMPTS, deltas, given, new_tokens=STEPS, forced=forced)
+    assert torch.equal(found.ids, forced)
+    for row, prompt in enumerate(encode(lm, PROMPTS).prompts):
+        ids, expected = list(prompt.ids), []
+        for step, token in enumerate(forced[row].tolist()):
+            used = {name: each[row, : step + 1].tolist() for name, each in strengths.items()}
+            logits = uncached._next(lm, ids, len(prompt.ids), used, values)
+            expected.append(float(logits.log_softmax(-1)[token]))
+            ids.append(token)
+        assert found.logprobs[row].tolist() == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_budget_is_nearly_kept() -> None:
@@ -189,37 +205,118 @@ def test_deltas_are_differences_of_means_over_texts_that_go_on() -> None:
 
 
 def test_a_text_that_has_ended_takes_no_part_in_a_mean(monkeypatch) -> None:
-    lm = build("llama")
-    from workbench import deltas as module
+    """The first text ends at a token that the second never writes."""
+    lm, prompts = build("llama"), PROMPTS[:2]
+    free = generate(lm, prompts, new_tokens=3, score=False).ids.tolist()
+    end = free[0][1]
+    assert end not in free[1]
+    assert end != free[0][0]
+    monkeypatch.setattr(lm.model.generation_config, "eos_token_id", end)
+    means, alive = step_means(lm, prompts, 3, [0, 2])
+    assert alive.tolist() == [2, 2, 1]
+    read = [
+        heads_read(lm, [*prompt.ids, *made[:2]], len(prompt.ids) - 1)
+        for prompt, made in zip(encode(lm, prompts).prompts, free, strict=True)
+    ]
+    for place, layer in enumerate((0, 2)):
+        one, other = (each[layer] for each in read)
+        expected = torch.stack([(one[0] + other[0]) / 2, (one[1] + other[1]) / 2, other[2]])
+        torch.testing.assert_close(means[:, place], expected, atol=1e-5, rtol=1e-4)
+    with pytest.raises(ValueError, match="all 1 texts ended after 2 tokens"):
+        step_means(lm, prompts[:1], 3, [0])
 
-    real = generate(lm, PROMPTS[:2], new_tokens=3, score=False)
-    lengths = torch.tensor([1, 3])
 
-    class Made:
-        ids = real.ids
-
-    Made.lengths = lengths
-    monkeypatch.setattr(module, "generate", lambda *given, **settings: Made)
-    means, alive = step_means(lm, PROMPTS[:2], 3, [0])
-    assert alive.tolist() == [2, 1, 1]
-    monkeypatch.setattr(module, "generate", generate)
-    alone, _ = step_means(lm, PROMPTS[1:2], 3, [0])
-    if int(generate(lm, PROMPTS[1:2], new_tokens=3, score=False).lengths[0]) == 3:
-        torch.testing.assert_close(means[2], alone[2], atol=1e-5, rtol=1e-5)
-    lengths[1] = 2
-    monkeypatch.setattr(module, "generate", lambda *given, **settings: Made)
-    with pytest.raises(ValueError, match="all 2 texts ended after 2 tokens"):
-        step_means(lm, PROMPTS[:2], 3, [0])
+def heads_read(lm: LM, ids: list[int], start: int) -> list[torch.Tensor]:
+    """What each layer's attention output projection reads from column `start` on: plain hooks."""
+    read: list[torch.Tensor] = []
+    blocks = list(lm.model.get_submodule(lm.layer_path).children())
+    handles = [
+        block.get_submodule(lm.attention_name(layer)).register_forward_pre_hook(
+            lambda _module, given: read.append(given[0][0, start:])
+        )
+        for layer, block in enumerate(blocks)
+    ]
+    with torch.no_grad():
+        lm.model(torch.tensor([ids]))
+    for handle in handles:
+        handle.remove()
+    return read
 
 
 def test_it_works_with_what_an_extraction_gives() -> None:
+    """A step of a vector at every token from the prompt's last on, by plain hooks."""
     lm = build("llama")
     pairs = Pairs.from_lists(["yes yes", "so so", "a b"], ["no no", "but but", "c d"])
     vector = extract(lm, pairs, layer=1, held_out=0, quiet=True)
     made = compose(
-        lm, PROMPTS, {"v": Same(vector.at(0.5))}, {"v": Dynamic(probe=1.0)}, new_tokens=3
+        lm, PROMPTS, {"v": Same(vector.at(3.0))}, {"v": Dynamic(probe=1.0)}, new_tokens=3
     )
-    assert (made.coefficients["v"].nan_to_num(0) <= 2).all()
+    block = list(lm.model.get_submodule(lm.layer_path).children())[1]
+    direction = vector.at(1.0)[0].update.direction  # type: ignore[union-attr]
+
+    def log_probabilities(ids: Sequence[int], strengths: list[float]) -> torch.Tensor:
+        def add(_module, _given, out):
+            stream = out[0] if isinstance(out, tuple) else out
+            for place, strength in enumerate(reversed(strengths), 1):
+                stream[0, -place] += 3.0 * strength * direction
+
+        handle = block.register_forward_hook(add)
+        with torch.no_grad():
+            logits = lm.model(torch.tensor([list(ids)])).logits[0, -1]
+        handle.remove()
+        return logits.log_softmax(-1)
+
+    found = []
+    for row, prompt in enumerate(encode(lm, PROMPTS).prompts):
+        length = int(made.lengths[row])
+        used = made.coefficients["v"][row, :length].tolist()
+        for step in range(length):
+            ids = [*prompt.ids, *made.ids[row, :step].tolist()]
+            clean = log_probabilities(ids, [])
+            probed = log_probabilities(ids, [1.0] * (step + 1))
+            expected = likely_kl(clean[None], probed[None], 0.5).clamp(0, 2).item()
+            assert used[step] == pytest.approx(expected, abs=2e-4)
+            steered = log_probabilities(ids, used[: step + 1])
+            assert int(made.ids[row, step]) == int(steered.argmax())
+            found.append(expected)
+    assert any(0.01 < each < 2 for each in found)
+
+
+def test_every_step_and_row_is_checked_before_the_model_runs(monkeypatch) -> None:
+    lm = build("llama")
+    monkeypatch.setattr(composition.decoding, "advance", None)
+    fits, wide = random_deltas(lm, 0), StepDeltas(torch.ones(2, 1, 7), (0,))
+
+    class Late:
+        def at(self, step: int) -> composition.Added:
+            return (fits if step < 2 else wide).at(0)
+
+    with pytest.raises(ValueError, match="has width 7"):
+        compose(lm, PROMPTS, {"one": Late()}, {"one": Fixed(1.0)}, new_tokens=3)
+    for schedule in (Given(torch.ones(3, STEPS)), Bounded(Given(torch.ones(3, STEPS)), float)):
+        with pytest.raises(ValueError, match="schedule of 'one' is for 3 rows, and there are 4"):
+            compose(lm, PROMPTS, {"one": fits}, {"one": schedule}, new_tokens=3)
+
+
+def test_a_schedule_that_gives_another_number_of_rows_is_named() -> None:
+    lm = build("llama")
+    bounded = Bounded(Fixed(1.0), lambda step: torch.ones(2 if step else 4))
+    with pytest.raises(ValueError, match=r"'one' gave .* shape \(2,\) at step 1; give one, or 4"):
+        compose(lm, PROMPTS, {"one": random_deltas(lm, 0)}, {"one": bounded}, new_tokens=3)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        (Dynamic(), r"with one are NaN or infinite at step 0, in rows \[0, 1, 2, 3\]"),
+        (Fixed(6.0), r"all properties, at most as strong as \{'one': 6.0\} are NaN or infinite"),
+    ],
+)
+def test_logits_that_are_no_numbers_are_refused_where_they_arise(schedule, message: str) -> None:
+    lm = build("llama")
+    huge = {"one": random_deltas(lm, 0, size=5e37)}
+    with pytest.raises(ValueError, match=message):
+        compose(lm, PROMPTS, huge, {"one": schedule}, new_tokens=2)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ from conditioned import random_vector
 from workbench import composition
 from workbench.composition import Same, compose
 from workbench.deltas import StepDeltas, step_deltas
+from workbench.distributions import likely_kl, most_likely
 from workbench.models import LM
-from workbench.schedules import Budget, Dynamic, Fixed, Schedule, Start, likely_kl, most_likely
+from workbench.schedules import Budget, Dynamic, Fixed, Schedule, Start
 from workbench.updates import Add, Intervention
 
 STEPS = 4
@@ -111,8 +112,8 @@ def test_no_schedule_is_refused() -> None:
 def test_the_union_of_likely_tokens_is_never_empty(logits: list[float], top_p: float) -> None:
     table = torch.tensor([logits]).log_softmax(dim=-1)
     assert most_likely(table, top_p).any()
-    for per_token in (True, False):
-        found = likely_kl(table, table.roll(1, dims=-1), top_p, per_token=per_token)
+    for divided in (True, False):
+        found = likely_kl(table, table.roll(1, dims=-1), top_p, divided=divided)
         assert torch.isfinite(found).all()
 
 

@@ -57,7 +57,10 @@ def schedules(run: dict[str, Any]) -> dict[str, Schedule]:
         return {"1": Fixed(run["alpha_1"]), "2": Fixed(run["alpha_2"])}
     if mode == "controlled_dynamic":  # it is given the coefficients of another run
         return {"1": Given(torch.tensor(run["alphas"]))}
-    return {name: Dynamic(run["top_p"]) for name in ("12" if "composition" in mode else "1")}
+    return {
+        name: Dynamic(run["top_p"], divided=True)
+        for name in ("12" if "composition" in mode else "1")
+    }
 
 
 MODES = (

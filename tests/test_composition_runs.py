@@ -6,7 +6,7 @@ import torch
 
 from workbench.composition import Composed, compose
 from workbench.composition_examples import over_text
-from workbench.composition_runs import Setting, ended, run
+from workbench.composition_runs import Setting, run
 from workbench.deltas import StepDeltas
 from workbench.models import LM, load
 from workbench.schedules import Budget, Dynamic, Fixed, Schedule, Start
@@ -33,8 +33,8 @@ def schedules() -> list[tuple[str, Schedule, Schedule]]:
     return [
         ("unsteered", Fixed(0.0), Fixed(0.0)),
         ("start", Start(1.5), Fixed(0.2)),
-        ("dynamic", Dynamic(0.7), Dynamic(0.5, clip=(0, 0.5), probe=0.5, per_token=False)),
-        ("budget", Budget(2.0, probe=0.5), Dynamic(0.9)),
+        ("dynamic", Dynamic(0.7, divided=True), Dynamic(0.5, clip=(0, 0.5), probe=0.5)),
+        ("budget", Budget(2.0, probe=0.5), Dynamic(0.9, divided=True)),
     ]
 
 
@@ -68,12 +68,6 @@ def test_what_is_handed_in_becomes_columns(wren: LM, properties: dict[str, StepD
     assert found["length"].tolist() == [len(text) for text in found["text"]]
     assert not found["ends"].any()
     assert len(found["sum"]) == 4
-
-
-def test_a_text_that_the_model_ended(wren: LM) -> None:
-    end = wren.tokenizer.eos_token_id
-    ids = torch.tensor([[5, end, 0], [5, 6, 7]])
-    assert ended(wren, ids, torch.tensor([2, 3])) == [True, False]
 
 
 def test_coefficients_over_a_text(wren: LM, properties: dict[str, StepDeltas]) -> None:

@@ -14,8 +14,8 @@ from test_composition_study import FEW, ONE, TWO
 
 from workbench import composition_study
 from workbench.composed_results import Results, judge_again, load_results
-from workbench.composition_prompts import Settings
 from workbench.composition_study import compose_study
+from workbench.composition_study_prompts import Settings
 
 GIVEN = Settings(
     icl_examples=2, support=2, evaluation_size=3, max_new_tokens=3, alphas=(1.0,), top_p=(0.5,)
@@ -131,11 +131,11 @@ def test_a_contrast_of_both_that_ends_early_is_left_out(monkeypatch) -> None:
     real = composition_study.step_deltas
     calls: list[int] = []
 
-    def short(lm, *sides, steps: int):
+    def short(lm, *sides, **settings: Any):
         calls.append(1)
         if len(calls) == 3:
             raise ValueError("all 2 texts ended after 1 tokens")
-        return real(lm, *sides, steps=steps)
+        return real(lm, *sides, **settings)
 
     monkeypatch.setattr(composition_study, "step_deltas", short)
     found = compose_study(build("llama"), ONE, TWO, settings=FEW)
@@ -148,18 +148,7 @@ def test_a_contrast_of_both_that_ends_early_is_left_out(monkeypatch) -> None:
         compose_study(build("llama"), ONE, TWO, settings=FEW)
 
 
-def test_steps_of_the_next_question_do_not_count() -> None:
-    lm = build("llama")
-    text = "yes it is\nQ: what\nA: no"
-    ids = lm.tokenizer(text, add_special_tokens=False)["input_ids"]
-    own = composition_study._own_tokens(lm, ids)
-    assert "\nQ:" in lm.tokenizer.decode(ids[:own])
-    assert "\nQ:" not in lm.tokenizer.decode(ids[: own - 1])
-    assert composition_study._own_tokens(lm, ids[: own - 1]) == own - 1
-
-
 def test_prompts_of_each_mean_are_kept(whole: Results) -> None:
     alive = whole.about["alive"]
     assert set(alive) == {"ITA", "bad", "manual"}
     assert [len(side) for side in alive["ITA"]] == [3, 3]
-    assert whole.traces()["alive"].all()

@@ -13,8 +13,8 @@ from architectures import build
 from workbench import composition_study, models
 from workbench.composed_results import Results, load_results, save_results
 from workbench.composition import compose
-from workbench.composition_prompts import Contrast, Settings, arrange, check
 from workbench.composition_study import ALPHAS, TOP_P, compose_study
+from workbench.composition_study_prompts import Contrast, Settings, arrange, check
 from workbench.deltas import step_deltas
 from workbench.generate import generate
 from workbench.in_context import Example, Examples, deal, in_context, questions
@@ -51,7 +51,7 @@ def composed() -> Results:
 def test_strategies_of_one_property(single: Results) -> None:
     frame = single.frame()
     names = ["no_icl", "icl", *(f"{kind}_{alpha}" for kind in ("start", "fixed", "dim")
-             for alpha in (0.0, 1.0)), "dynamic_p0.5", "dynamic_per_token_p0.5"]  # fmt: skip
+             for alpha in (0.0, 1.0)), "dynamic_p0.5", "dynamic_divided_p0.5"]  # fmt: skip
     assert frame["strategy"].tolist() == names * 2
     assert frame["prompt"].nunique() == 2
     by_strategy = frame.groupby("strategy")["text"].agg(list)
@@ -70,8 +70,8 @@ def test_its_texts_are_those_of_its_parts(single: Results) -> None:
     alone = questions(dealt.evaluation, ONE.showing)
     frame, traces = single.frame(), single.traces()
     for name, schedule in {
-        "fixed_1.0": Fixed(1.0), "dynamic_p0.5": Dynamic(0.5, per_token=False),
-        "dynamic_per_token_p0.5": Dynamic(0.5),
+        "fixed_1.0": Fixed(1.0), "dynamic_p0.5": Dynamic(0.5),
+        "dynamic_divided_p0.5": Dynamic(0.5, divided=True),
     }.items():  # fmt: skip
         made = compose(lm, alone, deltas, {"ITA": schedule}, new_tokens=2)
         expected = [text.strip() for text in made.texts]
@@ -170,11 +170,11 @@ def test_the_published_kl_is_divided_by_the_likely_tokens() -> None:
     traces = compose_study(lm, ONE, settings=given).traces()
     arranged = arrange(lm, ONE, None, None, given)
     deltas = {"ITA": step_deltas(lm, *arranged.contrasts["ITA"], steps=2)}
-    made = compose(lm, arranged.alone, deltas, {"ITA": Dynamic(0.5)}, new_tokens=2)
+    made = compose(lm, arranged.alone, deltas, {"ITA": Dynamic(0.5, divided=True)}, new_tokens=2)
     wanted = made.coefficients["ITA"]
     own = traces[traces["strategy"] == "dynamic_p0.5"]["coefficient"].tolist()
     assert own == pytest.approx(wanted[~wanted.isnan()].tolist(), abs=1e-6)
-    other = {"ITA": Dynamic(0.5, per_token=False)}
+    other = {"ITA": Dynamic(0.5)}
     paper = compose(lm, arranged.alone, deltas, other, new_tokens=2).coefficients["ITA"]
     assert not torch.allclose(paper.nan_to_num(0), wanted.nan_to_num(0))
 

@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from workbench import distributions
-from workbench.distributions import choice_scores, chosen_logprobs, token_scores, total_variation
+from workbench.distributions import (
+    choice_scores,
+    chosen_logprobs,
+    likely_kl,
+    token_scores,
+    total_variation,
+)
 from workbench.distributions import divergence as divergence_of
 
 NEVER = -math.inf
@@ -138,3 +144,62 @@ def test_divergence_and_total_variation_by_hand():
     found = divergence_of(table[0], table[1])
     expected = torch.nn.functional.kl_div(table[1], table[0], log_target=True, reduction="none")
     torch.testing.assert_close(found, expected.sum(-1))
+
+
+def logs(*rows):
+    return torch.tensor(rows).log()
+
+
+def test_the_kl_of_tables_is_its_definition_and_hides_no_nan():
+    torch.manual_seed(4)
+    p, q = (2 * torch.randn(2, 6, 90, dtype=torch.float64)).log_softmax(dim=-1)
+    torch.testing.assert_close(divergence_of(p, q), (p.exp() * (p - q)).sum(dim=-1))
+    torch.testing.assert_close(divergence_of(p, q), divergence(p, q))
+    impossible = logs([0.5, 0.5, 0.0], [0.0, 1.0, 0.0])
+    other = logs([0.25, 0.25, 0.5], [0.5, 0.5, 0.0])
+    assert divergence_of(impossible, other).tolist() == pytest.approx([math.log(2)] * 2, abs=1e-6)
+    for broken in ((p * math.nan, q), (p, q * math.nan)):
+        assert divergence_of(*broken).isnan().all()
+        assert likely_kl(*broken, 0.5).isnan().all()
+
+
+def test_the_likely_tokens_hold_the_one_that_passes():
+    table = logs([0.5, 0.3, 0.15, 0.05], [0.26, 0.25, 0.246, 0.244])
+    assert distributions.most_likely(table, 0.6).tolist() == [
+        [True, True, False, False],
+        [True, True, True, False],
+    ]
+    # What reaches p exactly has not passed it.
+    assert distributions.most_likely(logs([0.5, 0.3, 0.2]), 0.5).tolist() == [[True, True, False]]
+    assert distributions.most_likely(table[:1], 0.01).tolist() == [[True, False, False, False]]
+
+
+def test_few_tokens_are_looked_at_first_and_all_where_these_do_not_do(monkeypatch):
+    torch.manual_seed(0)
+    table = (3 * torch.randn(6, 300)).log_softmax(dim=-1)
+    found = []
+    for few in (1, 20, 300):
+        monkeypatch.setattr(distributions, "FEW", few)
+        found.append(distributions.most_likely(table, 0.9))
+    assert torch.equal(found[0], found[2])
+    assert torch.equal(found[1], found[2])
+    assert 20 < found[0].sum(dim=1).max() < 300
+
+
+@pytest.mark.parametrize("top_p", [0.05, 0.5, 0.9])
+def test_the_kl_of_the_likely_is_that_of_whole_tables_without_the_others(top_p):
+    torch.manual_seed(1)
+    clean, steered = (2 * torch.randn(2, 5, 200, dtype=torch.float64)).log_softmax(dim=-1)
+    likely = distributions.most_likely(clean, top_p) | distributions.most_likely(steered, top_p)
+    p, q = (each.exp() * likely for each in (clean, steered))
+    p, q = (each / each.sum(dim=-1, keepdim=True) for each in (p, q))
+    expected = torch.where(likely, p * (p / q).log(), 0.0).sum(dim=-1)
+    found = likely_kl(clean, steered, top_p)
+    torch.testing.assert_close(found, expected)
+    shared = likely_kl(clean, steered, top_p, divided=True)
+    torch.testing.assert_close(shared, expected / likely.sum(dim=-1))
+
+
+def test_a_token_that_is_likely_for_the_property_alone_may_be_impossible_without_it():
+    clean, steered = logs([0.6, 0.4, 0.0]), logs([0.1, 0.1, 0.8])
+    assert math.isfinite(likely_kl(clean, steered, 0.7).item())

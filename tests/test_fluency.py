@@ -44,7 +44,7 @@ def test_published_delta_perplexities(stories: LM, mode: str) -> None:
         values = run["delta_scale"] * held
         properties = {"1": StepDeltas(values, tuple(range(stories.layers)))}
         dynamic = mode == "controlled_dynamic"
-        schedules = {"1": Dynamic(run["top_p"]) if dynamic else Fixed(run["alpha"])}
+        schedules = {"1": Dynamic(run["top_p"], divided=True) if dynamic else Fixed(run["alpha"])}
         made = compose(stories, [run["prompt"]], properties, schedules, new_tokens=16)
         shown = generate(stories, [own["prompt"]], new_tokens=16)
         assert shown.ids[0].tolist() == run["new_ids"]

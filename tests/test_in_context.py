@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,6 @@ from hypothesis import strategies as st
 from workbench.in_context import (
     Example,
     Examples,
-    answer,
     answers,
     contrast,
     deal,
@@ -186,7 +186,12 @@ def test_manual_composition_shows_all_properties_by_turns() -> None:
     assert other.count("It is c") == 3
 
 
-def test_an_answer_ends_where_the_next_question_begins() -> None:
-    assert answer(" It is so.\n\nQ: And then?") == "It is so."
-    assert answer(" Q: is a letter.") == "Q: is a letter."
-    assert answer("\n\nQ: And") == ""
+def test_another_form_stands_in_all_prompts_alike() -> None:
+    def form(answered: Sequence[Example], question: str) -> str:
+        return "/".join([*(f"{each.input}>{each.output}" for each in answered), question])
+
+    one, other = (
+        Examples((Example("a", said), Example("b", said)), "Do.", said) for said in ("yes", "no")
+    )
+    assert contrast([(1, 0)], one, other, form) == (["Do.\nb>yes/a"], ["Do.\nb>no/a"])
+    assert questions([(1, 0)], one, form) == ["a"]

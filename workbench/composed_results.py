@@ -8,8 +8,7 @@ published code's layout:
     finish               strategy -> "end" or "length", as of `judges.Written`
     perplexity           strategy -> the columns of `fluency.fluency`, or delta-perplexity alone
     coefficients, kl     strategy -> property -> one number a step; strategy -> one number a step
-    alive                strategy -> whether each of these steps is of the text, its end included,
-                         or of the next question, which the model asked itself
+                         of the text, the one that ends it included
     judged               judge -> strategy -> what it said
 
 The published code's own files, a bare list of such questions, are read and judged as well. Judging
@@ -71,22 +70,19 @@ class Results:
         return frame
 
     def traces(self) -> pd.DataFrame:
-        """One row per question, strategy, property and step: those four and `coefficient`, `kl`,
-        KL(composed || unsteered) in nats, NaN where it was not looked at, and `alive`: whether the
-        step is of the text (a file that does not say so counts all)."""
+        """One row per question, strategy, property and step of the text: those four and
+        `coefficient` and `kl`, KL(composed || unsteered) in nats, NaN where it was not looked
+        at."""
         rows = []
         for number, asked in enumerate(self.questions):
             for strategy, by_property in asked.get("coefficients", {}).items():
                 spent = asked.get("kl", {}).get(strategy)
-                alive = asked.get("alive", {}).get(strategy)
                 for named, values in by_property.items():
                     for step, value in enumerate(values):
                         kl = math.nan if spent is None else spent[step]
-                        counts = alive is None or alive[step]
-                        rows.append((number, strategy, named, step, value, kl, counts))
-        columns = ["question", "strategy", "property", "step", "coefficient", "kl", "alive"]
-        types = {"coefficient": float, "kl": float, "alive": bool}
-        return pd.DataFrame(rows, columns=columns).astype(types)
+                        rows.append((number, strategy, named, step, value, kl))
+        columns = ["question", "strategy", "property", "step", "coefficient", "kl"]
+        return pd.DataFrame(rows, columns=columns).astype({"coefficient": float, "kl": float})
 
 
 def save_results(results: Results, path: str | os.PathLike[str]) -> None:

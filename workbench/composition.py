@@ -21,11 +21,12 @@ from torch import Tensor
 from workbench import decoding
 from workbench.caching import decoding_cache, select_rows
 from workbench.completions import decode_completions
-from workbench.distributions import precise
+from workbench.composition_checks import check_numbers, check_properties, check_rows
+from workbench.distributions import divergence, precise
 from workbench.generate import end_ids, text_lengths
 from workbench.sampling import Chooser, Sampling, check_sampling, check_streams
-from workbench.schedules import Schedule, Seen, kl
-from workbench.steering import Plan, check_fits, check_layer, place
+from workbench.schedules import Schedule, Seen
+from workbench.steering import Plan, place
 from workbench.tokens import Batch, Prompt, pad_id, to_batch
 from workbench.updates import AnyUpdate, Intervention, Place, per_row
 
@@ -131,9 +132,10 @@ def compose(
     stop         looked at after every token: once set, what was written so far is returned
 
     Nothing is added before the last token of a prompt. Properties may differ in steps and layers:
-    one that has ended, or knows nothing of a layer, adds nothing there. Raises ValueError for names
-    that differ, no properties, a layer out of range, an update that does not fit the model or was
-    made on another, and as `generate`.
+    one that has ended, or knows nothing of a layer, adds nothing there. Raises ValueError, before
+    the model runs, for names that differ, no properties, at any step a layer out of range and an
+    update that does not fit the model or was made on another, a schedule that is made for another
+    number of rows, and as `generate`; and where logits come out as NaN.
     """
     if not properties or set(properties) != set(schedules):
         raise ValueError(
@@ -142,17 +144,9 @@ def compose(
         )
     check_sampling(new_tokens, temperature, seed=seed)
     batch = to_batch(lm, prompts, new_tokens=new_tokens)
-    for name, each in properties.items():
-        added = each.at(0)
-        if any(isinstance(one, Intervention) for one in added):
-            raise ValueError(
-                f"property {name!r} is a {type(each).__name__}, whose strength is no schedule's: "
-                "give Same(….at(1.0))"
-            )
-        for at, update, _ in added:
-            check_layer(lm, at.layer)
-            check_fits(lm, update, at)
+    check_properties(lm, properties, new_tokens)
     rows = len(batch)
+    check_rows(schedules, rows)
     chosen = tuple(range(rows)) if streams is None else check_streams(streams, rows)
     if forced is not None and forced.shape != (rows, new_tokens):
         raise ValueError(f"forced ids {tuple(forced.shape)}; give ({rows}, {new_tokens})")
@@ -206,10 +200,18 @@ class _Run:
         looked = self._look(added) if self.probes else {}
         strengths = {}
         for name, schedule in self.schedules.items():
-            given = per_row(schedule(step, self.steps, looked.get(name)))
-            strengths[name] = given.expand(len(self.batch)).cpu()
+            given = per_row(schedule(step, self.steps, looked.get(name))).cpu()
+            if given.ndim > 1 or given.numel() not in (1, len(self.batch)):
+                raise ValueError(
+                    f"the schedule of {name!r} gave coefficients of the shape "
+                    f"{tuple(given.shape)} at step {step}; give one, or {len(self.batch)}"
+                )
+            strengths[name] = given.expand(len(self.batch))
             self.coefficients[name].append(strengths[name])
-        return self._advance(self.whole, added, strengths, self.cache)
+        logits = self._advance(self.whole, added, strengths, self.cache)
+        most = {name: float(each.abs().max()) for name, each in strengths.items()}
+        check_numbers(logits, f"all properties, at most as strong as {most}", step)
+        return logits
 
     def _look(self, added: Mapping[str, Added]) -> dict[str, Seen]:
         """What each schedule that looks may see: one pass of all rows."""
@@ -219,6 +221,8 @@ class _Run:
             strengths[name] = torch.zeros(len(self.copies))
             strengths[name][place_of * rows : (place_of + 1) * rows] = self.probes[name]
         logits = self._advance(self.whole.select(self.copies), added, strengths, self.looking)
+        for name, own in zip(("no property", *self.probes), logits.split(rows), strict=True):
+            check_numbers(own, name, len(self.kl))
         tables = precise(logits).log_softmax(dim=-1).cpu().split(rows)
         self.clean = tables[0]
         spent = torch.stack(self.kl).sum(dim=0) if self.kl else torch.zeros(rows)
@@ -247,7 +251,7 @@ class _Run:
         table = precise(logits).log_softmax(dim=-1).cpu()
         self.logprobs.append(table.gather(-1, picked[:, None])[:, 0])
         if self.clean is not None:
-            self.kl.append(kl(table, self.clean))
+            self.kl.append(divergence(table, self.clean))
 
     def result(self, ids: Tensor, ends: Sequence[int]) -> Composed:
         lengths = text_lengths(ids, ends)

@@ -2,22 +2,22 @@
 coefficients token by token.
 
 A query stands behind other queries with answers: the positive ones of their pairs, or the negative.
-What wren's language offers beside is in `composition_data`.
+What wren's language offers beside is in `wren.composition_queries`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from random import Random
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from workbench import composition_data
 from workbench.composition import Property, compose
+from workbench.in_context import Example, Examples, contrast, deal
 from workbench.pairs import Pairs, load
 from workbench.schedules import Schedule
 from workbench.tokens import Prompt
+from workbench.wren import composition_queries
 
 if TYPE_CHECKING:
     from workbench.models import LM
@@ -25,50 +25,60 @@ if TYPE_CHECKING:
 Sides = tuple[list[str], list[str]]  # prompts that show a property, and its opposite
 
 
+def as_lines(answered: Sequence[Example], question: str) -> str:
+    """A `Form` of `in_context`: a line for each, an answer right behind its question."""
+    return "\n".join([*(each.input + each.output for each in answered), question])
+
+
 def shown_by_pairs(pairs: Pairs, count: int, seed: int, *, shots: int = 2) -> Sides:
     """So many prompts of pairs behind `shots` answered ones, positively and negatively: the same
-    draws on both sides.
+    draws on both sides, each pair once.
 
-    Raises ValueError for chats, and for fewer pairs than a prompt takes.
+    Raises ValueError for chats, pairs whose sides have prompts of their own, and fewer pairs than
+    the prompts take.
     """
-    texts = [pair for pair in pairs if isinstance(pair.prompt, str)]
-    if len(texts) < len(pairs):
+    if any(not isinstance(pair.prompt, str) for pair in pairs):
         raise ValueError(f"{pairs.name!r} holds chats; examples are shown to a model as texts")
-    if len(texts) <= shots:
-        raise ValueError(f"{pairs.name!r} has {len(texts)} pairs; give more than {shots}")
-    rng = Random(f"composition {pairs.name} {seed}")
-    sides: Sides = ([], [])
-    for _ in range(count):
-        *before, query = rng.sample(texts, shots + 1)
-        for side, answers in zip(sides, zip(*(pair.full for pair in before), strict=True),
-                                 strict=True):  # fmt: skip
-            side.append("\n".join([*answers, str(query.prompt)]))
-    return sides
+    if any(pair.prompts[0] != pair.prompts[1] for pair in pairs):
+        raise ValueError(
+            f"the two sides of {pairs.name!r} have prompts of their own; examples are answers to "
+            "the same one"
+        )
+    sides = [
+        Examples(tuple(Example(str(pair.prompt), getattr(pair, side)) for pair in pairs),
+                 name=f"{pairs.name}, {side}")
+        for side in ("positive", "negative")
+    ]  # fmt: skip
+    dealt = deal(sides, icl_examples=shots, support=count, evaluation_size=0, seed=seed)
+    return contrast(dealt.extraction, *sides, form=as_lines)
 
 
 def of_wren(seed: int) -> tuple[dict[str, Sides], list[str]]:
     """An Italian and an informal answer: property -> prompts that ask for it and for its opposite;
     and queries for stories that had no part in these."""
-    without = composition_data.lines("formality", 2, seed)
+    without = composition_queries.lines("formality", 2, seed)
     sides = {
-        name: composition_data.contrast(
+        name: composition_queries.sides(
             "formality", trait, value, 16, "instructions", seed, without
         )
         for name, trait, value in (("italian", "language", "it"),
                                    ("informal", "formality", "informal"))
     }  # fmt: skip
-    judging = composition_data.judging("formality", "it", 2, seed)
+    judging = composition_queries.judging("formality", "it", 2, seed)
     return sides, [query.prompt() for query in judging]
 
 
 def of_pairs(names: Sequence[str], seed: int) -> tuple[dict[str, Sides], list[str]]:
-    """The same of two sets of pairs by their names, shown by examples; the queries are prompts of
-    the first that are kept for reports.
+    """The same of two sets of pairs by their names, shown by examples, 12 prompts or as many as the
+    pairs make; the queries are prompts of the first that are kept for reports.
 
     Raises ValueError as `shown_by_pairs`.
     """
     splits = {name: load(name).split(seed=seed) for name in names}
-    sides = {name: shown_by_pairs(each.extract, 12, seed) for name, each in splits.items()}
+    sides = {
+        name: shown_by_pairs(each.extract, max(1, min(12, len(each.extract) // 3)), seed)
+        for name, each in splits.items()
+    }
     return sides, [str(pair.prompt) for pair in splits[names[0]].report][:4]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from itertools import cycle, product
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -29,7 +30,7 @@ _CURVES = {
     "start": (GREEN, "square", "solid"),
     "diminishing": (ORANGE, "diamond", "solid"),
     "dynamic, low cap": (BLUE, "circle", "solid"),
-    "dynamic, bounded": (SKY, "triangle-up", "dash"),
+    "dynamic, divided, bounded": (SKY, "triangle-up", "dash"),
     "KL budget": (PURPLE, "triangle-down", "dash"),
 }
 _POINTS = {
@@ -37,9 +38,12 @@ _POINTS = {
     "asked by an instruction": (GREY, "star"),
     "in-context examples": (GREY, "x-thin-open"),
     "fixed, a pair": (INK, "circle-open"),
-    "dynamic, as published": (VERMILLION, "cross"),
+    "dynamic, undivided": (VERMILLION, "cross"),
+    "dynamic, divided": (VERMILLION, "cross-open"),
     "dynamic, low cap, divided": (BLUE, "circle-open"),
 }
+_COLORS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
+_DASHES = ("solid", "dash", "dot", "dashdot")
 _PANEL, _SMALL = 190, 150  # pixels of height
 
 
@@ -177,13 +181,15 @@ def coefficients_over_text(frame: pd.DataFrame, *, title: str = "") -> go.Figure
 
     Args:
         frame: one row per `schedule`, `property` and `step`, with `text` (of the token) and
-            `coefficient`.
+            `coefficient`, of either sign.
         title: above the figure.
 
-    Under every panel stand the tokens that were written at these coefficients.
+    Under every panel stand the tokens that were written at these coefficients. Colors come by
+    turns; from the second turn on lines are dashed.
     """
     schedules = list(dict.fromkeys(frame["schedule"]))
-    colors = dict(zip(dict.fromkeys(frame["property"]), (BLUE, VERMILLION, GREEN), strict=False))
+    properties, every = dict.fromkeys(frame["property"]), cycle(product(_DASHES, _COLORS))
+    looks = dict(zip(properties, every, strict=False))
     figure = make_subplots(
         rows=len(schedules),
         cols=1,
@@ -194,12 +200,13 @@ def coefficients_over_text(frame: pd.DataFrame, *, title: str = "") -> go.Figure
         mine = frame[frame["schedule"] == schedule]
         for place, (name, own) in enumerate(mine.groupby("property", sort=False)):
             thick = 3.2 if place == 0 else 1.2  # seen where the next lies upon it
+            dash, color = looks[name]
             figure.add_scatter(
                 x=own["step"],
                 y=own["coefficient"],
                 mode="lines+markers",
-                line={"color": colors[name], "width": thick, "shape": "hvh"},
-                marker={"color": colors[name], "size": 4 + thick},
+                line={"color": color, "width": thick, "shape": "hvh", "dash": dash},
+                marker={"color": color, "size": 4 + thick},
                 name=html.escape(str(name)),
                 legendgroup=str(name),
                 showlegend=row == 1,
@@ -217,8 +224,11 @@ def coefficients_over_text(frame: pd.DataFrame, *, title: str = "") -> go.Figure
             row=row,
             col=1,
         )
-        top = max(float(mine["coefficient"].max()), 0.1)
-        figure.update_yaxes(range=[-0.06 * top, 1.15 * top], nticks=4, row=row, col=1)
+        least, most = min(mine["coefficient"].min(), 0.0), max(mine["coefficient"].max(), 0.0)
+        height = max(most - least, 0.1)
+        below = 0.15 if least < 0 else 0.06
+        ends = [least - below * height, max(most, least + height) + 0.15 * height]
+        figure.update_yaxes(range=ends, nticks=4, row=row, col=1)
     figure.update_yaxes(title_text="Coefficient (times the delta)", row=(len(schedules) + 1) // 2)
     figure.update_layout(
         template=TEMPLATE,

@@ -18,6 +18,8 @@ from workbench.intervals import Interval
 from workbench.over_seeds import of_seeds, over_seeds, percent_over_seeds
 from workbench.saying import points
 
+# Undivided: by the KL of the paper. Divided: by that KL over the number of likely tokens, as in the
+# published code (`schedules.Dynamic.divided`). No family has both.
 WORDS = {
     "none": "unsteered",
     "instructions": "asked by an instruction",
@@ -26,26 +28,26 @@ WORDS = {
     "fixed": "fixed",
     "fixed pair": "fixed, a pair",
     "diminishing": "diminishing",
-    "dynamic": "dynamic, as published",
-    "dynamic, undivided": "dynamic, not divided",
+    "dynamic, undivided": "dynamic, undivided",
+    "dynamic, divided": "dynamic, divided",
     "capped": "dynamic, low cap",
     "capped, by p": "dynamic, low cap, by p",
     "capped, divided": "dynamic, low cap, divided",
-    "bounded": "dynamic, bounded",
+    "bounded": "dynamic, divided, bounded",
     "budget": "KL budget",
 }
 LANGUAGES = {"en": "English", "it": "Italian", "fr": "French"}
 # Families whose strength is chosen as one.
 FIXED = ("fixed", "fixed pair")
-DYNAMIC = ("dynamic", "dynamic, undivided")  # as the published code and the paper have it
-CAPPED = ("capped", "capped, by p", "capped, divided")
+DYNAMIC = ("dynamic, undivided", "dynamic, divided")  # each at the published cap and probe
 FAMILIES = {
     "start": ("start",),
     "fixed, best pair": FIXED,
     "diminishing": ("diminishing",),
-    "dynamic, as published": DYNAMIC,
-    "dynamic, low cap": CAPPED,
-    "dynamic, bounded": ("bounded",),
+    **{name: (name,) for name in DYNAMIC},
+    "dynamic, low cap": ("capped", "capped, by p"),
+    "dynamic, low cap, divided": ("capped, divided",),
+    "dynamic, divided, bounded": ("bounded",),
     "KL budget": ("budget",),
 }
 PROMPTS = ("none", "instructions", "examples")
@@ -129,8 +131,13 @@ def equal_kl(texts: pd.DataFrame) -> pd.DataFrame:
 def chosen(texts: pd.DataFrame, names: Sequence[str], by: str = "both") -> pd.DataFrame:
     """The texts of a family, each seed's at the setting that had the most of `by` on the other
     seeds (of equals the most coherent); one seed alone chooses its own. `texts` as `marked` gives
-    them."""
+    them. Raises ValueError for a family without texts."""
     mine = texts[texts["schedule"].isin(names)]
+    if not len(mine):
+        raise ValueError(
+            f"no text of the schedules {list(names)}; the table has those of "
+            f"{list(dict.fromkeys(texts['schedule']))}: run the study again"
+        )
     parts = []
     for _, own in mine.groupby(["second", "form"]):
         for seed in sorted(set(own["seed"])):
@@ -165,8 +172,9 @@ def verdict(texts: pd.DataFrame) -> str:
     then what does best."""
     said = []
     for name, words in (
-        ("dynamic, as published", "The dynamic schedule as published"),
-        ("dynamic, low cap", "With a lower cap, chosen on wren"),
+        ("dynamic, undivided", "The dynamic schedule by the paper's KL"),
+        ("dynamic, divided", "By the published code's, divided by the number of likely tokens"),
+        ("dynamic, low cap", "By the paper's with a lower cap, chosen on wren"),
     ):
         gain, cost = (against(texts, name, "fixed, best pair", what) for what in
                       ("both", "coherence"))  # fmt: skip

@@ -13,9 +13,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from workbench.answers import ended
 from workbench.composition import Property, compose
-from workbench.generate import end_ids
-from workbench.schedules import Schedule, Seen
+from workbench.schedules import Schedule, Seen, looked
 from workbench.tokens import Prompt
 
 if TYPE_CHECKING:
@@ -53,8 +53,7 @@ class Blocks:
         return torch.tensor(probes).repeat_interleave(self.size)
 
     def __call__(self, step: int, steps: int, seen: Seen | None) -> Tensor:
-        assert seen is not None
-        found = []
+        seen, found = looked(self, seen), []
         for place, schedule in enumerate(self.schedules):
             mine = slice(place * self.size, (place + 1) * self.size)
             own = replace(
@@ -106,9 +105,3 @@ def run(
     if fluency is not None:
         columns |= fluency(made.ids, made.lengths)
     return pd.DataFrame(columns)
-
-
-def ended(lm: LM, ids: Tensor, lengths: Tensor) -> list[bool]:
-    """Whether the model ended each text, (B, N) ids of these lengths."""
-    last = ids[torch.arange(len(ids)), lengths - 1]
-    return torch.isin(last, torch.tensor(end_ids(lm), dtype=torch.long)).tolist()

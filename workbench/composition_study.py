@@ -12,21 +12,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tqdm import tqdm
 
-from workbench.completions import decode_completions
+from workbench.answers import answer_lengths, end_answers
 from workbench.composed_results import Results, save_results
 from workbench.composition import Composed, compose
-from workbench.composition_prompts import MANUAL, Arranged, Contrast, Settings, arrange
 from workbench.composition_saving import complete, kept, parts
+from workbench.composition_study_prompts import MANUAL, Arranged, Contrast, Settings, arrange
 from workbench.deltas import StepDeltas, step_deltas
 from workbench.fluency import fluency, perplexity
-from workbench.generate import Generation, end_ids, generate
-from workbench.in_context import Examples, answer, answers
+from workbench.generate import Generation, generate
+from workbench.in_context import Examples, answers
 from workbench.schedules import Diminishing, Dynamic, Fixed, Schedule, Start
 from workbench.tokens import Batch
 from workbench.versions import versions
@@ -47,11 +48,13 @@ class _Strategy(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """Questions that are answered together, and what was written to them behind examples."""
+    """Questions that are answered together, what was written to them behind examples, and whether
+    the model ended each answer."""
 
     rows: slice
     alone: Batch
     shown: Generation
+    ended: Sequence[bool]
 
 
 def compose_study(
@@ -78,11 +81,17 @@ def compose_study(
         no_icl, icl               unsteered, alone and behind examples (of both properties)
         start_<a>, fixed_<a>, dim_<a>   a coefficient, of two properties two: fixed_<a>_<a>
         dynamic_p<p>              by the paper's KL
-        dynamic_per_token_p<p>    by it over the number of likely tokens, as the published code
-                                  does; with compat that one alone, as dynamic_p<p>
+        dynamic_divided_p<p>      by it divided by the number of likely tokens, as the published
+                                  code does; with compat that one alone, under its own name there,
+                                  dynamic_p<p>
         manual_…                  one delta of a contrast that shows both, in place of two
 
-    Texts end where the model asks itself the next question. `about` says, beside what it was made
+    Answers, and what deltas are made of, end where the model asks itself the next question
+    (`answers`): tokens after that are in no text, mean, perplexity or coefficient. With compat
+    answers end by the published code's rule, and its deltas know none: there as here they go on to
+    the end of the text.
+
+    `about` says, beside what it was made
     with, whether the study is `complete`, which `strategies` it has then, over how many prompts
     each step's means are (`alive`, of either side of each contrast), and what was `left_out`, with
     the reason: manual composition, where all texts of one of its sides end before the last step.
@@ -100,14 +109,18 @@ def compose_study(
     arranged = arrange(lm, first, second, together, settings)
     steps, sizes = settings.max_new_tokens, 1 + (second is not None)
     cut = parts(lm, arranged.alone, arranged.shown, steps, sizes, memory)
-    deltas, left_out = _deltas(lm, arranged, steps)
+    deltas, left_out = _deltas(lm, arranged, settings)
     every = {each.name: each for each in _strategies(deltas, settings)}
+    end = partial(end_answers, lm, compat=settings.compat)
     answered = [
-        _Part(rows, arranged.alone.select(rows), generate(lm, shown, new_tokens=steps))
+        _Part(
+            rows,
+            arranged.alone.select(rows),
+            *end(generate(lm, arranged.shown.select(rows), new_tokens=steps)),
+        )
         for rows in cut
-        for shown in [arranged.shown.select(rows)]
     ]
-    begun = _unsteered(lm, arranged, first, answered, steps)
+    begun = _unsteered(lm, arranged, first, answered, settings)
     results = held or Results(
         begun,
         wanted
@@ -139,13 +152,16 @@ def compose_study(
     return results
 
 
-def _deltas(lm: LM, arranged: Arranged, steps: int) -> tuple[dict[str, StepDeltas], dict[str, str]]:
+def _deltas(
+    lm: LM, arranged: Arranged, settings: Settings
+) -> tuple[dict[str, StepDeltas], dict[str, str]]:
     """The deltas of each contrast, and why there are none of manual composition. Raises ValueError
     where a property has none: no strategy can do without."""
-    made, missing = {}, {}
+    made, missing, steps = {}, {}, settings.max_new_tokens
+    until = None if settings.compat else answer_lengths
     for name, prompts in arranged.contrasts.items():
         try:
-            made[name] = step_deltas(lm, *prompts, steps=steps)
+            made[name] = step_deltas(lm, *prompts, steps=steps, until=until)
         except ValueError as error:
             missing[name] = str(error)
     told = [f"property {name!r}: {why}" for name, why in missing.items() if name != MANUAL]
@@ -155,7 +171,7 @@ def _deltas(lm: LM, arranged: Arranged, steps: int) -> tuple[dict[str, StepDelta
 
 
 def _unsteered(
-    lm: LM, arranged: Arranged, first: Contrast, answered: Sequence[_Part], steps: int
+    lm: LM, arranged: Arranged, first: Contrast, answered: Sequence[_Part], settings: Settings
 ) -> list[dict[str, Any]]:
     """The questions with what is written to them without steering."""
     golds = answers(arranged.dealt[first.name].evaluation, first.showing)
@@ -163,10 +179,11 @@ def _unsteered(
         {"prompt": prompt.text, "gold": gold}
         for prompt, gold in zip(arranged.alone.prompts, golds, strict=True)
     ]
-    for rows, alone, shown in answered:
+    for rows, alone, shown, ended in answered:
         own = questions[rows]
-        _keep(lm, own, "no_icl", generate(lm, alone, new_tokens=steps))
-        _keep(lm, own, "icl", shown)
+        plain = generate(lm, alone, new_tokens=settings.max_new_tokens)
+        _keep(own, "no_icl", *end_answers(lm, plain, compat=settings.compat))
+        _keep(own, "icl", shown, ended)
         for asked, value in zip(own, perplexity(shown.logprobs_steered).tolist(), strict=True):
             asked["perplexity"]["icl"] = {"shown_by_shown": value}
     return questions
@@ -176,10 +193,11 @@ def _answer(
     lm: LM, questions: Sequence[dict[str, Any]], each: _Strategy, part: _Part, settings: Settings
 ) -> None:
     """Answer a part of the questions under a strategy, and measure how fluently."""
-    _, alone, shown = part
+    _, alone, shown, _ = part
     given = each.properties, each.schedules
-    made = compose(lm, alone, *given, new_tokens=settings.max_new_tokens)
-    _keep(lm, questions, each.name, made)
+    whole = compose(lm, alone, *given, new_tokens=settings.max_new_tokens)
+    made, ended = end_answers(lm, whole, compat=settings.compat)
+    _keep(questions, each.name, made, ended)
     measured = fluency(lm, made, shown, *given, compat=settings.compat).to_dict("records")
     for asked, columns in zip(questions, measured, strict=True):
         asked["perplexity"][each.name] = columns
@@ -207,10 +225,10 @@ def _strategies(deltas: Mapping[str, StepDeltas], given: Settings) -> Iterator[_
         for values in product(alphas, repeat=len(own)):
             chosen = {name: schedule(value) for name, value in zip(own, values, strict=True)}
             yield _Strategy("_".join([kind, *map(str, values)]), own, chosen)
-    kinds = {"dynamic": given.compat} | ({} if given.compat else {"dynamic_per_token": True})
+    kinds = {"dynamic": given.compat} | ({} if given.compat else {"dynamic_divided": True})
     dynamic = {
-        f"{kind}_p{share}": Dynamic(share, per_token=per_token)
-        for kind, per_token in kinds.items()
+        f"{kind}_p{share}": Dynamic(share, divided=divided)
+        for kind, divided in kinds.items()
         for share in shares
     }
     for name, schedule in dynamic.items():
@@ -223,36 +241,24 @@ def _strategies(deltas: Mapping[str, StepDeltas], given: Settings) -> Iterator[_
 
 
 def _keep(
-    lm: LM, questions: Sequence[dict[str, Any]], strategy: str, made: Generation | Composed
+    questions: Sequence[dict[str, Any]],
+    strategy: str,
+    made: Generation | Composed,
+    ended: Sequence[bool],
 ) -> None:
-    """A strategy's texts and coefficients with their questions."""
-    ends = set(end_ids(lm))
+    """A strategy's answers and coefficients with their questions."""
     for row, asked in enumerate(questions):
-        for part in ("output", "finish", "perplexity", "coefficients", "kl", "alive"):
+        for part in ("output", "finish", "perplexity", "coefficients", "kl"):
             asked.setdefault(part, {})
         length = int(made.lengths[row])
-        text = answer(made.texts[row])
-        ended = int(made.ids[row, length - 1]) in ends or text != made.texts[row].strip()
-        asked["output"][strategy] = text
-        asked["finish"][strategy] = "end" if ended else "length"
+        asked["output"][strategy] = made.texts[row].strip()
+        asked["finish"][strategy] = "end" if ended[row] else "length"
         if isinstance(made, Composed):
             asked["coefficients"][strategy] = {
                 name: table[row, :length].tolist() for name, table in made.coefficients.items()
             }
             if made.kl is not None:
                 asked["kl"][strategy] = made.kl[row, :length].tolist()
-            cut = text != made.texts[row].strip()
-            own = _own_tokens(lm, made.ids[row, :length].tolist()) if cut else length
-            asked["alive"][strategy] = [step < own for step in range(length)]
-
-
-def _own_tokens(lm: LM, ids: Sequence[int]) -> int:
-    """How many tokens belong to an answer, up to and with the one by which the model asks itself
-    the next question."""
-    begun = [ids[:count] for count in range(1, len(ids) + 1)]
-    texts = decode_completions(lm.tokenizer, begun, skip_special_tokens=False)
-    asks = (count for count, text in enumerate(texts, 1) if answer(text) != text.strip())
-    return next(asks, len(ids))
 
 
 def about(

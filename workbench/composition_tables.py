@@ -26,10 +26,9 @@ from workbench.saying import points
 
 def tradeoffs(texts: pd.DataFrame) -> pd.DataFrame:
     """What `figures.composed_tradeoffs` draws: a row of panels of all languages together, with ends
-    over seeds, then one each; a column a second property. As published: all p, divided or not."""
-    named = {**WORDS, "dynamic, undivided": WORDS["dynamic"]}
+    over seeds, then one each; a column a second property."""
     kept = ("fixed", "fixed pair", "start", "diminishing", "capped", "bounded", "budget")
-    shown = {name: named[name] for name in (*PROMPTS, *kept, *DYNAMIC)}
+    shown = {name: WORDS[name] for name in (*PROMPTS, *kept, *DYNAMIC)}
     mine = texts[texts["form"].isin(["per step", "none"]) & texts["schedule"].isin(shown)]
     alone = curves(mine, ["language_of"])
     ends = ["both low", "both high", "coherence low", "coherence high"]
@@ -48,10 +47,9 @@ def drawn_equal(texts: pd.DataFrame) -> pd.DataFrame:
     """What `figures.composed_equal_kl` draws."""
     found = equal_kl(texts)
     kept = [name for name in WORDS if name not in (*PROMPTS, *FIXED, "capped, by p")]
-    words = {**WORDS, "dynamic, undivided": WORDS["dynamic"]}
     found = found[found["schedule"].isin(kept)].dropna(subset=["both"])
     return found.assign(
-        schedule=found["schedule"].map(words), panel="language × " + found["second"]
+        schedule=found["schedule"].map(WORDS), panel="language × " + found["second"]
     ).reset_index(drop=True)
 
 

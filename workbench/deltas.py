@@ -8,10 +8,10 @@ that step. Scalena et al. 2024, https://arxiv.org/abs/2406.17563.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from workbench.models import LM
 
 Where = Literal["heads", "residual"]
+# The model, texts' ids (B, N) and their lengths (B,) -> how many tokens of each count (B,).
+Until: TypeAlias = "Callable[[LM, Tensor, Tensor], Tensor]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,17 +87,21 @@ def step_deltas(
     steps: int = 30,
     layers: Sequence[int] | None = None,
     site: Where = "heads",
+    until: Until | None = None,
 ) -> StepDeltas:
     """The deltas of a property: of prompts with examples that show it, and of its opposite.
 
     steps   T, tokens that are generated
     layers  all where none are named
+    until   where what a text shows ends before the text does, such as `answers.answer_lengths`:
+            later steps count nowhere, and T is as many as texts of both sides reach
 
-    Raises ValueError as `generate`, for layers out of range, and for a step that no prompt reaches.
+    Raises ValueError as `generate`, for layers out of range, and for a step that no text reaches.
     """
     chosen = tuple(range(lm.layers) if layers is None else layers)
-    sides = [step_means(lm, side, steps, chosen, site) for side in (showing, opposite)]
-    (one, first), (other, second) = sides
+    sides = [step_means(lm, side, steps, chosen, site, until) for side in (showing, opposite)]
+    reached = min(len(means) for means, _ in sides)
+    (one, first), (other, second) = ((means[:reached], on[:reached]) for means, on in sides)
     origin = Origin(lm.name, lm.fingerprint, "delta")
     return StepDeltas(one - other, chosen, site, torch.stack([first, second]), origin)
 
@@ -106,18 +112,21 @@ def step_means(
     steps: int,
     layers: Sequence[int],
     site: Where = "heads",
+    until: Until | None = None,
 ) -> tuple[Tensor, Tensor]:
     """What prompts' greedy continuations have there, (T, L, W) means over those alive at each step,
-    and how many these are (T,)."""
+    and how many these are (T,). Arguments and errors as of `step_deltas`."""
     batch = to_batch(lm, prompts, new_tokens=steps)
     made = generate(lm, batch, new_tokens=steps, score=False)
-    alive = torch.arange(steps) < made.lengths[:, None]
-    if not bool(alive.any(dim=0).all()):
-        last = int(made.lengths.max())
+    last = int(made.lengths.max())
+    if last < steps:
         raise ValueError(
             f"all {len(batch)} texts ended after {last} tokens; ask for at most {last} steps, or "
             "give prompts whose texts go on"
         )
+    lengths = made.lengths if until is None else until(lm, made.ids, made.lengths)
+    steps = int(lengths.max())
+    alive = torch.arange(steps) < lengths[:, None]
     whole = batch.extend(made.ids, made.lengths)
     # The token of step t is decided at the column before it.
     columns = torch.zeros(whole.ids.shape, dtype=torch.bool)

@@ -1,11 +1,13 @@
-"""Arithmetic on next-token distributions, in blocks that stay in a processor's caches.
+"""Arithmetic on next-token distributions.
 
     H(p)       = -sum p log p
     KL(p || q) = sum p (log p - log q)
     TV(p, q)   = 1/2 sum |p - q|
 
 A whole table of logits in float32 costs more to move than to compute with, so every function that
-takes logits works through a few tokens at a time. Knows nothing of models.
+takes logits (B, T, V) works through a few tokens at a time, in blocks that stay in a processor's
+caches. Of one step's distributions (B, V) there are besides the most likely tokens and the KL over
+them. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ _BLOCK = 1 << 20
 # A log-probability whose probability is 0 in every floating point format: an impossible token must
 # give 0 times a number, not 0 times infinity.
 _IMPOSSIBLE = -1e4
+# The most likely tokens are looked for among so many first, then among MORE times as many, and so
+# on: sorting a whole vocabulary at every step would cost more than a small model's forward.
+FEW, MORE = 32, 8
 
 
 def precise(values: Tensor) -> Tensor:
@@ -98,9 +103,51 @@ def token_scores(logits: Tensor, targets: Tensor, steered: Tensor | None = None)
     return found[:, :, :-1]
 
 
+def likely_kl(clean: Tensor, steered: Tensor, top_p: float, *, divided: bool = False) -> Tensor:
+    """KL(clean || steered) (B,) of log-probabilities (B, V), both renormalised over the tokens that
+    either holds among its `most_likely` ones; divided by their number, or not. NaN gives NaN."""
+    (own, held), (other, held_too) = (_leading(each, top_p) for each in (clean, steered))
+    # What both hold counts once.
+    again = _marked(clean, own, held).gather(1, other)
+    tokens, counted = torch.cat([own, other], dim=1), torch.cat([held, held_too & ~again], dim=1)
+    one, two = (
+        each.gather(1, tokens).masked_fill(~counted, -torch.inf).log_softmax(dim=-1)
+        for each in (clean, steered)
+    )
+    found = divergence(one, two)
+    return found / counted.sum(dim=-1) if divided else found
+
+
+def most_likely(logprobs: Tensor, share: float) -> Tensor:
+    """(B, V) bool: the most likely tokens, up to and with the first whose cumulative probability
+    exceeds the share (Holtzman et al. 2020); the most likely one always."""
+    return _marked(logprobs, *_leading(logprobs, share))
+
+
 def _divergence(p: Tensor, q: Tensor) -> Tensor:
     """`divergence` of log-probabilities that are all finite."""
     return torch.linalg.vecdot(p.exp(), p - q).clamp_min(0)  # rounding may fall below 0
+
+
+def _leading(logprobs: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Ids (B, k) of as many tokens as hold the most likely ones of every row, and which of a row's
+    are among them."""
+    vocabulary = logprobs.shape[-1]
+    count = min(FEW, vocabulary)
+    while True:
+        ordered, order = logprobs.topk(count, dim=-1)
+        total = ordered.exp().cumsum(dim=-1)
+        if count == vocabulary or bool((total[:, -1] > share).all()):
+            break
+        count = min(MORE * count, vocabulary)
+    before = total.roll(1, dims=-1)
+    before[:, 0] = 0
+    return order, before <= share
+
+
+def _marked(logprobs: Tensor, tokens: Tensor, held: Tensor) -> Tensor:
+    """(B, V) bool: a row's tokens (B, k) that are held."""
+    return torch.zeros_like(logprobs, dtype=torch.bool).scatter(1, tokens, held)
 
 
 def _blocks(shape: torch.Size) -> Iterator[tuple[slice, slice]]:

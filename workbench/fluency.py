@@ -55,6 +55,9 @@ def fluency(
     made                   of questions alone, under these properties and schedules
     shown                  `generate`'s of the same questions behind examples, unsteered, greedy
 
+    Of both what counts are the tokens of their `lengths`: a model that goes on to ask itself the
+    next question has to be cut there before, by `answers.end_answers`.
+
     Columns, with s, c and their texts as above:
 
         shown_by_shown     P_c(y_c)

@@ -6,7 +6,8 @@ Activation Composition" has them (Scalena et al. 2024, https://arxiv.org/abs/240
 `ITA` holds `ITA_train.json` and `ITA_instr.txt`. A prompt is the instruction, k answered questions,
 and a question without its answer; the same question alone is what a steered model is given. Two
 such data sets, one that shows a property and one that shows its opposite, make the contrast of
-`deltas.step_deltas`. Knows nothing of models.
+`deltas.step_deltas`. How answered questions and the open one stand in a text is a `Form`, the
+published one by default. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -14,18 +15,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from workbench.checks import check_whole
 
 _PARTS = ("input", "output")
-_NEXT = "\n\n"
-_QUESTION, _ANSWER = "Q:", "\nA:"
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,10 @@ class Example:
 
     input: str
     output: str
+
+
+# Answered questions, and one that is open -> the text that ends where its answer begins.
+Form: TypeAlias = Callable[[Sequence[Example], str], str]
 
 
 @dataclass(frozen=True)
@@ -208,7 +211,15 @@ def _names(sets: Sequence[Examples]) -> str:
     return " and ".join(repr(each.name) for each in sets)
 
 
-def in_context(rows: Sequence[Sequence[int]], *sets: Examples) -> list[str]:
+def as_questions(answered: Sequence[Example], question: str) -> str:
+    """The published form: "Q: …", "A: …", an empty line between."""
+    said = [f"Q: {each.input.strip()}\nA: {each.output.strip()}" for each in answered]
+    return "\n\n".join([*said, f"Q: {question.strip()}\nA:"])
+
+
+def in_context(
+    rows: Sequence[Sequence[int]], *sets: Examples, form: Form = as_questions
+) -> list[str]:
     """Prompts with their examples: as they stand, in-context prompting without steering.
 
     Of several data sets the examples come by turns and the question from the first, under the
@@ -216,12 +227,14 @@ def in_context(rows: Sequence[Sequence[int]], *sets: Examples) -> list[str]:
     """
     lines = dict.fromkeys(each.instruction.strip() for each in sets)
     head = "".join(f"{line}\n" for line in lines if line)
-    return [head + _NEXT.join([*_answered(row[:-1], sets), _ask(sets[0], row[-1])]) for row in rows]
+    return [head + form(_answered(row[:-1], sets), _question(row, sets[0])) for row in rows]
 
 
-def questions(rows: Sequence[Sequence[int]], examples: Examples) -> list[str]:
+def questions(
+    rows: Sequence[Sequence[int]], examples: Examples, form: Form = as_questions
+) -> list[str]:
     """The prompts' last questions alone, without examples or instruction."""
-    return [_ask(examples, row[-1]) for row in rows]
+    return [form((), _question(row, examples)) for row in rows]
 
 
 def answers(rows: Sequence[Sequence[int]], examples: Examples) -> list[str]:
@@ -233,6 +246,7 @@ def contrast(
     rows: Sequence[Sequence[int]],
     showing: Examples | Sequence[Examples],
     opposite: Examples | Sequence[Examples],
+    form: Form = as_questions,
 ) -> tuple[list[str], list[str]]:
     """The prompts that show a property, and the same of its opposite, for `deltas.step_deltas`.
 
@@ -241,21 +255,12 @@ def contrast(
     safe ones in English) does the same, as in the paper.
     """
     one, other = ([each] if isinstance(each, Examples) else each for each in (showing, opposite))
-    return in_context(rows, *one), in_context(rows, *other)
+    return in_context(rows, *one, form=form), in_context(rows, *other, form=form)
 
 
-def answer(text: str) -> str:
-    """A text up to where the model goes on to ask itself the next question."""
-    return text.partition(f"\n{_QUESTION}")[0].strip()
+def _answered(row: Sequence[int], sets: Sequence[Examples]) -> list[Example]:
+    return [sets[turn % len(sets)].items[index] for turn, index in enumerate(row)]
 
 
-def _answered(row: Sequence[int], sets: Sequence[Examples]) -> list[str]:
-    return [
-        f"{_ask(own, index)} {own.items[index].output.strip()}"
-        for turn, index in enumerate(row)
-        for own in [sets[turn % len(sets)]]
-    ]
-
-
-def _ask(examples: Examples, index: int) -> str:
-    return f"{_QUESTION} {examples.items[index].input.strip()}{_ANSWER}"
+def _question(row: Sequence[int], examples: Examples) -> str:
+    return examples.items[row[-1]].input

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from workbench.checks import check_whole, number
-from workbench.distributions import choice_scores
+from workbench.distributions import choice_scores, most_likely, precise
 from workbench.tokens import Batch
 
 # The largest word of the generator's key.
@@ -131,14 +131,10 @@ class Chooser:
 
 
 def nucleus(scores: Tensor, share: float) -> Tensor:
-    """Scores (B, V) with -inf outside the smallest set of tokens that holds `share` of the
-    probability (Holtzman et al. 2020); the most likely token always stays."""
-    ordered, order = scores.sort(dim=-1, descending=True)
-    before = ordered.softmax(dim=-1).cumsum(dim=-1).roll(1, dims=-1)
-    before[:, 0] = 0
-    return scores.masked_fill(
-        torch.zeros_like(scores).bool().scatter(1, order, before >= share), -torch.inf
-    )
+    """Scores (B, V) with -inf outside the smallest set of tokens that holds more than `share` of
+    the probability (Holtzman et al. 2020); the most likely token always stays."""
+    likely = most_likely(precise(scores).log_softmax(dim=-1), share)
+    return scores.masked_fill(~likely, -torch.inf)
 
 
 def gumbel(seed: int, streams: Sequence[int], step: int, vocabulary: int) -> np.ndarray:

@@ -18,10 +18,7 @@ import torch
 from torch import Tensor
 
 from workbench.checks import number
-
-# The likely tokens are looked for among so many first, then among MORE times as many, and so on:
-# sorting a whole vocabulary at every step would cost more than a small model's forward.
-FEW, MORE = 32, 8
+from workbench.distributions import divergence, likely_kl
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +36,29 @@ class Seen:
 class Schedule(Protocol):
     """A coefficient (B,) for every row at a step of `steps`; `probe` is the coefficient at which
     the property is looked at alone, one number or one a row (B,), None where the schedule looks at
-    nothing."""
+    nothing. One that is made for so many rows says how many, as `rows`."""
 
     @property
     def probe(self) -> float | Tensor | None: ...
 
     def __call__(self, step: int, steps: int, seen: Seen | None) -> float | Tensor: ...
+
+
+def rows_of(schedule: Schedule) -> int | None:
+    """How many rows a schedule is made for, None for any number."""
+    probe = schedule.probe
+    own = len(probe) if isinstance(probe, Tensor) and probe.ndim else None
+    return getattr(schedule, "rows", None) or own
+
+
+def looked(schedule: Schedule, seen: Seen | None) -> Seen:
+    """What a schedule needs to see. Raises ValueError where it was shown nothing."""
+    if seen is None:
+        raise ValueError(
+            f"{type(schedule).__name__} looks at next-token distributions and was shown none: give "
+            "it Seen(clean, steered, spent)"
+        )
+    return seen
 
 
 @dataclass(frozen=True)
@@ -97,6 +111,11 @@ class Given:
         if not bool(torch.isfinite(self.values).all()):
             raise ValueError("coefficients are not all finite numbers")
 
+    @property
+    def rows(self) -> int | None:
+        """B, or None where all rows have the same."""
+        return len(self.values) if self.values.ndim == 2 else None
+
     def __call__(self, step: int, steps: int, seen: Seen | None) -> Tensor:
         if step >= self.values.shape[-1]:
             return torch.zeros(self.values.shape[:-1])
@@ -108,18 +127,19 @@ class Dynamic:
     """The KL(unsteered || probed) over the likely tokens, clipped: where the property is not there
     yet the coefficient is large, where it is, small.
 
-    top_p      tokens are likely that either distribution holds among its most likely ones, up to
-               and with the one that carries their probability beyond this
-    clip       the least and the greatest coefficient
-    per_token  divide by the number of likely tokens, as the published code does; the paper does not
-    probe      the coefficient at which the property is looked at
+    top_p    tokens are likely that either distribution holds among its most likely ones, up to and
+             with the one that carries their probability beyond this
+    clip     the least and the greatest coefficient
+    divided  False: the KL, which is the paper's; True: divided by the number of likely tokens,
+             which is the published code's
+    probe    the coefficient at which the property is looked at
 
     Raises ValueError for a top_p outside (0, 1), and clip bounds that are not in order.
     """
 
     top_p: float = 0.5
     clip: tuple[float, float] = (0.0, 2.0)
-    per_token: bool = True
+    divided: bool = False
     probe: float = 2.0
 
     def __post_init__(self) -> None:
@@ -131,9 +151,9 @@ class Dynamic:
             raise ValueError(f"clip is {self.clip!r}; give the least and the greatest coefficient")
 
     def __call__(self, step: int, steps: int, seen: Seen | None) -> Tensor:
-        assert seen is not None
-        kl = likely_kl(seen.clean, seen.steered, self.top_p, per_token=self.per_token)
-        return kl.clamp(*self.clip)
+        seen = looked(self, seen)
+        found = likely_kl(seen.clean, seen.steered, self.top_p, divided=self.divided)
+        return found.clamp(*self.clip)
 
 
 @dataclass(frozen=True)
@@ -159,8 +179,8 @@ class Budget:
             _check(name, getattr(self, name), least=0)
 
     def __call__(self, step: int, steps: int, seen: Seen | None) -> Tensor:
-        assert seen is not None
-        probed = kl(seen.steered, seen.clean).clamp_min(1e-12)
+        seen = looked(self, seen)
+        probed = divergence(seen.steered, seen.clean).clamp_min(1e-12)
         share = (self.nats - seen.spent).clamp_min(0) / (steps - step) / seen.together
         return (self.probe * (share / probed).sqrt()).clamp_max(self.most)
 
@@ -168,7 +188,8 @@ class Budget:
 @dataclass(frozen=True)
 class Bounded:
     """Another schedule, nowhere beyond a bound: `bound(step)` gives the greatest coefficient, one
-    number or one a row, such as a manifold's."""
+    number or one a row, such as a manifold's. Raises ValueError, when asked, for a bound of another
+    number of rows."""
 
     schedule: Schedule
     bound: Callable[[int], float | Tensor]
@@ -177,58 +198,20 @@ class Bounded:
     def probe(self) -> float | Tensor | None:
         return self.schedule.probe
 
+    @property
+    def rows(self) -> int | None:
+        """How many rows the other schedule is made for, None for any number."""
+        return rows_of(self.schedule)
+
     def __call__(self, step: int, steps: int, seen: Seen | None) -> Tensor:
         wanted = torch.as_tensor(self.schedule(step, steps, seen))
         most = torch.as_tensor(self.bound(step), dtype=wanted.dtype)
+        if wanted.ndim and most.ndim and len(wanted) != len(most):
+            raise ValueError(
+                f"the bound of step {step} is for {len(most)} rows, the coefficients are for "
+                f"{len(wanted)}: give one number, or one for each"
+            )
         return torch.minimum(wanted, most)
-
-
-def kl(first: Tensor, second: Tensor) -> Tensor:
-    """KL(first || second) (B,) of log-probabilities (B, V), in nats."""
-    return (first.exp() * (first - second)).nan_to_num(0.0).sum(dim=-1).clamp_min(0)
-
-
-def likely_kl(clean: Tensor, steered: Tensor, top_p: float, *, per_token: bool = True) -> Tensor:
-    """KL(clean || steered) (B,) of log-probabilities (B, V), both renormalised over the tokens that
-    either holds among its most likely ones up to and with the one that passes top_p; divided by
-    their number, or not."""
-    (own, held), (other, held_too) = (_leading(each, top_p) for each in (clean, steered))
-    # What both hold counts once.
-    again = _marked(clean, own, held).gather(1, other)
-    tokens, counted = torch.cat([own, other], dim=1), torch.cat([held, held_too & ~again], dim=1)
-    one, two = (
-        each.gather(1, tokens).masked_fill(~counted, -torch.inf).log_softmax(dim=-1)
-        for each in (clean, steered)
-    )
-    found = torch.where(counted, one.exp() * (one - two), 0.0).sum(dim=-1)
-    return found / counted.sum(dim=-1) if per_token else found
-
-
-def most_likely(logprobs: Tensor, top_p: float) -> Tensor:
-    """(B, V) bool: the most likely tokens, up to and with the first whose cumulative probability
-    exceeds top_p."""
-    return _marked(logprobs, *_leading(logprobs, top_p))
-
-
-def _leading(logprobs: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
-    """Ids (B, k) of as many tokens as hold the most likely ones of every row, and which of a row's
-    are among them."""
-    vocabulary = logprobs.shape[-1]
-    count = min(FEW, vocabulary)
-    while True:
-        ordered, order = logprobs.topk(count, dim=-1)
-        total = ordered.exp().cumsum(dim=-1)
-        if count == vocabulary or bool((total[:, -1] > top_p).all()):
-            break
-        count = min(MORE * count, vocabulary)
-    before = total.roll(1, dims=-1)
-    before[:, 0] = 0
-    return order, before <= top_p
-
-
-def _marked(logprobs: Tensor, tokens: Tensor, held: Tensor) -> Tensor:
-    """(B, V) bool: a row's tokens (B, k) that are held."""
-    return torch.zeros_like(logprobs, dtype=torch.bool).scatter(1, tokens, held)
 
 
 def _check(name: str, value: float, *, least: float = -math.inf) -> None:

@@ -65,7 +65,7 @@ def composed(session: Session) -> composing.Composition:
 def test_a_part_says_its_schedule() -> None:
     assert {Part(schedule=name, strength=0.75).made() for name in SCHEDULES} == {
         Fixed(0.75), Start(0.75), Diminishing(0.75), Budget(10.0, most=0.75, probe=0.75),
-        Dynamic(0.7, clip=(0.0, 0.75), per_token=False, probe=0.75),
+        Dynamic(0.7, clip=(0.0, 0.75), probe=0.75),
     }  # fmt: skip
     assert type(Part(schedule="start").made()) is Start
 

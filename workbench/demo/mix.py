@@ -74,9 +74,7 @@ SCHEDULES: Mapping[str, Callable[[Part], Schedule]] = {
     "fixed": lambda part: Fixed(part.strength),
     "start": lambda part: Start(part.strength),
     "diminishing": lambda part: Diminishing(part.strength),
-    "dynamic": lambda part: Dynamic(
-        part.top_p, clip=(0.0, part.strength), per_token=False, probe=part.strength
-    ),
+    "dynamic": lambda part: Dynamic(part.top_p, clip=(0.0, part.strength), probe=part.strength),
     "budget": lambda part: Budget(part.nats, most=part.strength, probe=part.strength),
 }
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import torch
 import typer
 
-from workbench.composition_prompts import Contrast, Settings, arrange, check
 from workbench.composition_saving import complete, kept, progress
+from workbench.composition_study_prompts import Contrast, Settings, arrange, check
 from workbench.in_context import find_examples
 from workbench.runs.command import ManyNumbers
 from workbench.runs.devices import check_device

@@ -45,8 +45,8 @@ class Settings:
     max_new_tokens   steps of a delta, and the most tokens of an answer
     alphas, top_p    what strategies are tried at; the published values by default
     seed             deals examples out to prompts; 0, with compat the published 32
-    compat           prompts, draws and KL as the published code has them: see
-                     `in_context_reference`; its KL is divided by the number of likely tokens
+    compat           prompts, draws, ends of answers and KL as the published code has them: see
+                     `in_context_reference`, `answers`, and `divided` of `schedules.Dynamic`
 
     Raises ValueError for numbers out of range.
     """

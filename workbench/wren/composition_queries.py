@@ -10,11 +10,13 @@ models. Scalena et al. 2024, https://arxiv.org/abs/2406.17563.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from random import Random
 from typing import Literal
 
+from workbench.in_context import Example, Examples, contrast, in_context
 from workbench.wren.asking import instructions_for
 from workbench.wren.grammar import Document, render, render_turns
 from workbench.wren.lexicon import LANGUAGES
@@ -49,8 +51,20 @@ class Query:
 
     def prompt(self, before: tuple[tuple[str, str], ...] = ()) -> str:
         """Up to the answer, with turns before the user's."""
-        turns = (*before, self.document.turns[0], ("assistant", ""))
-        return plain(render_turns(turns, open_end=True))
+        return _open((*before, self.document.turns[0]))
+
+    def answered(self, values: Mapping[str, str]) -> Example:
+        """With an answer that has these values of traits."""
+        (_, line), (_, answer) = render(with_values(self.made, **values)).turns
+        return Example(line, answer)
+
+
+def as_turns(answered: Sequence[Example], question: str) -> str:
+    """A `Form` of `in_context`: what user and assistant say."""
+    turns = [
+        turn for each in answered for turn in (("user", each.input), ("assistant", each.output))
+    ]
+    return _open((*turns, ("user", question)))
 
 
 def queries(
@@ -76,12 +90,6 @@ def queries(
     )
 
 
-def shown(query: Query, values: Mapping[str, str], shots: list[Query]) -> str:
-    """A query behind others that are answered with these values of traits."""
-    answered = [render(with_values(shot.made, **values)).turns for shot in shots]
-    return query.prompt(tuple(turn for turns in answered for turn in turns))
-
-
 def asked(query: Query, values: Mapping[str, str], rng: Random) -> str:
     """A query behind an instruction that asks for these values of traits."""
     said, _ = instructions_for(Chance(rng), values, query.language, rng)
@@ -99,11 +107,11 @@ def showing(
     """A query with what shows these values of traits. The same stream draws the same examples."""
     if source == "instructions":
         return asked(query, values, rng)
-    shots = queries(second, query.language, SHOTS[second], rng, without)
-    return shown(query, values, shots)
+    rows, (examples,) = _answered([_behind(second, query, rng, without)], values)
+    return in_context(rows, examples, form=as_turns)[0]
 
 
-def contrast(
+def sides(
     second: str,
     name: str,
     value: str,
@@ -120,19 +128,28 @@ def contrast(
 
     Raises ValueError where there are not so many queries.
     """
-    sides: tuple[list[str], list[str]] = ([], [])
+    found: tuple[list[str], list[str]] = ([], [])
     for language in LANGUAGES:
         if name == "language" and language == value:
             continue
         rng = Random(f"composition {second} {name} {value} {language} {seed}")
         opposite = language if name == "language" else _other(name, value)
-        drawn = _drawn(second, language, count, rng, without)
-        for number, query in enumerate(drawn):
-            key = f"{second} {name} {value} {language} {seed} {number}"
-            for side, each in zip(sides, (value, opposite), strict=True):
-                values = {name: each}
-                side.append(showing(second, query, values, source, Random(key), without))
-    return sides
+        drawn = {
+            f"{second} {name} {value} {language} {seed} {number}": query
+            for number, query in enumerate(_drawn(second, language, count, rng, without))
+        }
+        values = [{name: each} for each in (value, opposite)]
+        if source == "instructions":
+            both = [
+                [asked(query, each, Random(key)) for key, query in drawn.items()] for each in values
+            ]
+        else:
+            groups = [_behind(second, query, Random(key), without) for key, query in drawn.items()]
+            rows, examples = _answered(groups, *values)
+            both = contrast(rows, *examples, form=as_turns)
+        for side, prompts in zip(found, both, strict=True):
+            side += prompts
+    return found
 
 
 def judging(second: str, language: str, count: int, seed: int) -> list[Query]:
@@ -153,6 +170,28 @@ def judging(second: str, language: str, count: int, seed: int) -> list[Query]:
 def lines(second: str, count: int, seed: int) -> set[str]:
     """What the users of `judging` say, of all languages."""
     return {query.line for each in LANGUAGES for query in judging(second, each, count, seed)}
+
+
+def _behind(second: str, query: Query, rng: Random, without: Collection[str]) -> list[Query]:
+    """Queries that may be answered before this one, and this one."""
+    return [*queries(second, query.language, SHOTS[second], rng, without), query]
+
+
+def _answered(
+    groups: Sequence[Sequence[Query]], *values: Mapping[str, str]
+) -> tuple[list[range], list[Examples]]:
+    """Prompts of queries as rows of data sets, one for each of the values of traits."""
+    every = [query for group in groups for query in group]
+    starts = [0, *accumulate(map(len, groups))]
+    rows = [range(start, end) for start, end in pairwise(starts)]
+    return rows, [
+        Examples(tuple(query.answered(each) for query in every), name=f"answers {dict(each)}")
+        for each in values
+    ]
+
+
+def _open(turns: tuple[tuple[str, str], ...]) -> str:
+    return plain(render_turns((*turns, ("assistant", "")), open_end=True))
 
 
 def _other(name: str, value: str) -> str:
