@@ -15,8 +15,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from workbench import models, positions
 from workbench.bake import bake
-from workbench.edit import Put, edit
+from workbench.edit import edit
 from workbench.generate import generate
+from workbench.maps import Replace
 from workbench.models import LM, load
 from workbench.tokens import encode
 from workbench.updates import Add, Intervention
@@ -225,8 +226,11 @@ def test_baking_the_same_again_is_refused_and_another_is_not(tiny, tmp_path):
         (lambda lm: vector(lm).at(1.0, positions=positions.generated), "keep the model edited"),
         (lambda lm: vector(lm).at(torch.ones(2)), "one batch or step"),
         (lambda lm: vector(lm).at(lambda step: 1.0), "one batch or step"),
-        (lambda lm: [Intervention(1, lambda h, s: h)], "is a function"),
-        (lambda lm: [Intervention(1, Put(draw(lm, 0)))], "Put at the site 'residual' is no change"),
+        (lambda lm: [Intervention(1, lambda h, s: h)], "is or holds a function"),
+        (
+            lambda lm: [Intervention(1, Replace(draw(lm, 0)))],
+            "Replace at the site 'residual' is no change",
+        ),
         (
             lambda lm: [Intervention(1, Add(torch.ones(lm.heads_width(1))), site="heads")],
             "at the site 'heads' is no change",

@@ -11,11 +11,14 @@ from test_odds import PAIRS
 
 from workbench import positions, tracing
 from workbench.composition import Same, compose
-from workbench.edit import Edited, Put, captured, edit, steered
+from workbench.edit import Edited, edit, steered, written_in
 from workbench.extract import extract
 from workbench.generate import generate
+from workbench.keep_norm import KeepNorm, keep_norm
+from workbench.maps import RemoveDirection, Replace, Turn
 from workbench.models import LM
 from workbench.odds import odds
+from workbench.reading import read_pairs
 from workbench.schedules import Dynamic
 from workbench.tokens import encode
 from workbench.updates import Add, Intervention
@@ -34,7 +37,7 @@ def edits(lm: LM) -> list[Intervention]:
     return [
         Intervention(1, Add(draw(lm, 0)), 0.7),
         Intervention(0, Add(draw(lm, 1)), -0.5, positions.generated),
-        Intervention(1, Put(draw(lm, 2)), 0.5, positions.last),
+        Intervention(1, Replace(draw(lm, 2)), 0.5, positions.last),
     ]
 
 
@@ -154,10 +157,10 @@ def test_within_a_block(tiny):
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "gemma2", "mixtral"])
-def test_a_captured_stream_is_written_in(name):
+def test_a_stream_is_written_in(name):
     lm = build(name)
     source = SENTENCES[0]
-    changed = edit(lm, captured(lm, source, 1))
+    changed = edit(lm, written_in(lm, source, 1))
     there = tracing.read(lm, [source], [1])
     for prompt in PROMPTS:
         assert torch.equal(tracing.read(changed, [prompt], [1]), there)
@@ -165,9 +168,55 @@ def test_a_captured_stream_is_written_in(name):
     # Into its own place it changes nothing.
     batch = encode(lm, [source])
     torch.testing.assert_close(steered_logits(changed, batch), steered_logits(lm, batch))
-    half = edit(lm, captured(lm, source, 1, coefficient=0.5))
+    half = edit(lm, written_in(lm, source, 1, coefficient=0.5))
     middle = (there + tracing.read(lm, [PROMPTS[0]], [1])) / 2
     torch.testing.assert_close(tracing.read(half, [PROMPTS[0]], [1]), middle)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_what_is_made_of_an_update_lasts_as_it_does(name):
+    lm = build(name)
+    own = keep_norm(vector(lm).at(0.8))
+    changed, batch = edit(lm, own), encode(lm, PROMPTS)
+    assert torch.equal(steered_logits(changed, batch), steered_logits(lm, batch, own))
+    assert not torch.equal(steered_logits(changed, batch), steered_logits(lm, batch))
+    # All of it tells two edits apart: what it is made of, the kind of that, and how it is kept.
+    inner = own[0].update.update
+    updates = [
+        inner,
+        KeepNorm(inner),
+        KeepNorm(Turn(inner.direction)),
+        KeepNorm(Add(2 * inner.direction)),
+        KeepNorm(inner, per="pass"),
+    ]
+    prints = {edit(lm, [replace(own[0], update=each)]).fingerprint for each in updates}
+    assert len(prints) == len(updates)
+    assert edit(lm, keep_norm(vector(lm).at(0.8))).fingerprint == changed.fingerprint
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma2", "opt"])
+def test_the_stream_after_the_final_norm_is_the_edited_models(name):
+    """What compat reads at the last layer, against a plain hook on the blocks."""
+    lm = build(name)
+    direction = draw(lm, 5)
+    changed = edit(lm, [Intervention(0, Add(direction))])
+    found = read_pairs(changed, PAIRS, compat=True, cache=False)
+    assert not torch.allclose(found.positive, read_pairs(lm, PAIRS, compat=True).positive)
+    block = lm.model.get_submodule(lm.layer_path)[0]
+
+    def add(_module, _inputs, output):
+        plain = not isinstance(output, tuple)
+        return output + direction if plain else (output[0] + direction, *output[1:])
+
+    handle = block.register_forward_hook(add)
+    try:
+        with torch.no_grad():
+            for row, pair in enumerate(PAIRS):
+                ids = lm.tokenizer(pair.full[0], return_tensors="pt")["input_ids"]
+                last = lm.model(input_ids=ids, output_hidden_states=True).hidden_states[-1][0, -1]
+                torch.testing.assert_close(found.positive[row, -1], last, atol=1e-5, rtol=1e-4)
+    finally:
+        handle.remove()
 
 
 def test_it_runs_as_on_a_remote_server(tiny):
@@ -217,7 +266,20 @@ def test_what_is_made_on_an_edited_model_is_not_the_originals(tiny):
             lambda lm: [Intervention(1, Add(draw(lm, 0)), 1.0, positions.mask(torch.ones(1, 4)))],
             "belongs to one batch",
         ),
-        (lambda lm: [Intervention(1, lambda h, s: h)], "is a function"),
+        (lambda lm: [Intervention(1, lambda h, s: h)], "is or holds a function"),
+        (lambda lm: [Intervention(1, KeepNorm(lambda h, s: h))], "is or holds a function"),
+        (
+            lambda lm: written_in(lm, SENTENCES[0], 1, coefficient=torch.ones(2)),
+            "one batch or step",
+        ),
+        (
+            lambda lm: [Intervention(1, Replace(draw(lm, 0), torch.ones(2, lm.width)))],
+            "the share of Replace has shape (2, 32): it belongs to the rows of one batch",
+        ),
+        (
+            lambda lm: [Intervention(1, KeepNorm(RemoveDirection(torch.ones(2, lm.width))))],
+            "the direction of KeepNorm has shape (2, 32): it belongs to the rows of one batch",
+        ),
         (lambda lm: vector(build("gpt2")).at(1.0), "made on"),
     ],
 )

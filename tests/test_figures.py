@@ -223,6 +223,8 @@ def test_token_bars_show_both_ends() -> None:
     assert not figure.layout.shapes
     (shade,) = figures.token_bars(frame, count=2, chance=1.5).layout.shapes
     assert (shade.x0, shade.x1) == (-1.5, 1.5)
+    assert shade.showlegend
+    assert "95 %" in shade.name
 
 
 def test_the_mean_of_a_few_survivors_is_not_drawn() -> None:

@@ -82,15 +82,53 @@ def test_what_is_greedy_is_told():
     assert [greedy for _, greedy in own._loglikelihood_tokens(best)] == [True, False]
 
 
-def test_long_texts_go_in_windows_and_long_contexts_lose_their_beginning():
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_what_is_longer_than_the_context_is_cut_as_the_harness_cuts_it(name):
+    """gpt2 has a learned embedding for each position and none beyond: no row may be longer."""
+    lm = build(name)
+    own, theirs = Harness(edit(lm, steer(lm))), reference(lm, steer(lm))
+    assert own.most == theirs.max_length == lm.context
+    ids = tokenizer().encode(" ".join(SENTENCES * 6))
+    assert len(ids) > 2 * lm.context
+    # Below the context, filling it, one over, and two windows and a token.
+    lengths = (lm.context - 1, lm.context, lm.context + 1, 2 * lm.context, len(ids))
+    texts = [tokenizer().decode(ids[:n]) for n in lengths]
+    rolling = asked("loglikelihood_rolling", [(text,) for text in texts])
+    found, expected = own.loglikelihood_rolling(rolling), theirs.loglikelihood_rolling(rolling)
+    assert found == pytest.approx(expected, abs=1e-3)
+    # Their whole texts differ: the harness scores those that are the same only once.
+    places = ((lm.context, 1), (lm.context - 1, 3), (200, 5), (9, lm.context))
+    pairs = [(None, ids[:n], ids[n : n + k]) for n, k in places]
+    scores, known = own._loglikelihood_tokens(pairs), theirs._loglikelihood_tokens(pairs)
+    assert [s for s, _ in scores] == pytest.approx([s for s, _ in known], abs=1e-3)
+    how = {"until": [], "max_gen_toks": 9, "do_sample": False}
+    for text in texts:
+        request = asked("generate_until", [(text, dict(how))])
+        assert own.generate_until(request) == theirs.generate_until(request)
+
+
+def test_whole_texts_are_not_steered_at_a_prompt():
     lm = build("llama")
-    own = Harness(lm)
-    long = " ".join(SENTENCES * 3)
-    assert len(tokenizer().encode(long)) > lm.context
-    (total,) = own.loglikelihood_rolling(asked("loglikelihood_rolling", [(long,)]))
-    assert total < -len(tokenizer().encode(long))  # each token is counted once
-    ((score, _),) = own.loglikelihood(asked("loglikelihood", [(long, " yes")]))
-    assert score < 0
+    text = asked("loglikelihood_rolling", [(SENTENCES[0],)])
+    for rule in (positions.prompt, positions.last, positions.token(-1), positions.nth(0)):
+        own = Harness(edit(lm, steer(lm, rule)))
+        with pytest.raises(ValueError, match=r"whole texts have no prompt"):
+            own.loglikelihood_rolling(text)
+    steered, plain = Harness(edit(lm, steer(lm, positions.generated))), Harness(lm)
+    (one,), (two,) = steered.loglikelihood_rolling(text), plain.loglikelihood_rolling(text)
+    assert abs(one - two) > 0.1
+
+
+def test_positions_are_counted_in_the_tokens_that_the_harness_gives():
+    lm = build("llama")
+    requests = asked("loglikelihood", PAIRS[:2])
+    last, counted = (
+        Harness(edit(lm, steer(lm, rule))).loglikelihood(requests)
+        for rule in (positions.last, positions.token(-1))
+    )
+    assert counted == last
+    first = Harness(edit(lm, steer(lm, positions.nth(0)))).loglikelihood(requests)
+    assert first != last
 
 
 def test_sampled_texts_follow_the_seed():
@@ -132,9 +170,12 @@ def test_a_task_made_here_runs_from_end_to_end(tmp_path, monkeypatch):
 
 def test_what_the_harness_cannot_say_is_refused():
     lm = build("llama")
-    with pytest.raises(ValueError, match=r"look at texts"):
+    with pytest.raises(ValueError, match=r"may look at the text"):
         Harness(edit(lm, steer(lm, positions.after("x"))))
+    how = {"until": [], "max_gen_toks": lm.context}
+    with pytest.raises(ValueError, match=r"leaves no room for a prompt"):
+        Harness(lm).generate_until(asked("generate_until", [("a", how)]))
     with pytest.raises(ValueError, match=r"\['top_k'\] are not known"):
         Harness(lm).generate_until(asked("generate_until", [("a", {"until": [], "top_k": 3})]))
-    with pytest.raises(ValueError, match=r"does not fit the context"):
+    with pytest.raises(ValueError, match=r"200 tokens; it has 1 at least, and at most"):
         Harness(lm)._loglikelihood_tokens([(None, [1], [2] * 200)])

@@ -232,3 +232,18 @@ def test_last_k_counts_from_the_end_of_each_text_not_of_the_batch(tiny):
             ends = real.nonzero()[:, 0].tolist()[-count:]
             assert row.nonzero()[:, 0].tolist() == ends
     assert written.positions[0, -5:].tolist() == [written.positions[0, batch.width + 1]] * 5
+
+
+def test_nth_counts_from_where_a_prompt_begins(tiny):
+    batch = encode(tiny, ["A girl and her dog went out", "I am"], [" for", " a very long while"])
+    for place in (0, 1):
+        touched = where.select(tiny, batch, where.nth(place))
+        assert touched.sum(dim=1).tolist() == [1, 1]
+        assert batch.positions[touched].tolist() == [place, place]
+        assert not (touched & batch.completion).any()
+    short = len(batch.prompts[1].ids)
+    with pytest.raises(ValueError, match=rf"prompt 1 has {short} tokens, none at position {short}"):
+        where.select(tiny, batch, where.nth(short))
+    for wrong in (-1, 1.0, True):
+        with pytest.raises(ValueError, match=r"whole number of at least 0"):
+            where.nth(wrong)  # type: ignore[arg-type]

@@ -5,7 +5,7 @@
 An edited model shares its weights with the model that it was made of, which stays as it was; all
 that takes a model takes an edited one. Its edits come before the interventions of a call, and it is
 what such a call compares with: unsteered means edited, and no more. An edit may be a vector, a
-change of weights, or the stream of another prompt written in for good (`captured`).
+change of weights, or the stream of another prompt written in for good (`written_in`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, is_dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +21,18 @@ from torch import Tensor
 
 from workbench import positions as rules
 from workbench import tracing
+from workbench.maps import Replace
 from workbench.models import LM
 from workbench.positions import Mask, Positions
 from workbench.steering import check_fits, check_interventions, check_layer
 from workbench.store import tensors_hash
-from workbench.updates import Intervention, Origin, Place, per_row
+from workbench.updates import Intervention, Origin, Place, held, per_row
 
 if TYPE_CHECKING:
     from workbench.tokens import Prompt
+
+# What an update has of one row, (W,), or of each row of one batch: see maps.py.
+_ONE_ROW = ("target", "share", "direction")
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +82,9 @@ def edit(lm: LM, interventions: Sequence[Intervention]) -> Edited:
 
     `lm` may be edited already: edits are stacked, and `undo` takes the last one off again.
 
-    Raises ValueError for what no batch to come could be steered by (coefficients per row, a mask,
-    a coefficient that follows the step), an update that is a plain function, whose content no
-    fingerprint could tell, for no interventions, and as `steering.plan`.
+    Raises ValueError for what no batch to come could be steered by (coefficients or directions per
+    row, a mask, a coefficient that follows the step), an update that is or holds a plain function,
+    whose content no fingerprint could tell, for no interventions, and as `steering.plan`.
     """
     check_interventions(interventions)
     if not interventions:
@@ -100,23 +104,7 @@ def steered(lm: LM, interventions: Sequence[Intervention]) -> Iterator[Edited]:
     yield edit(lm, interventions)
 
 
-@dataclass(frozen=True, eq=False)
-class Put:
-    """(1 - m) h + m a: a stream that was read elsewhere, a (D,), in the place of what is there."""
-
-    stream: Tensor
-    origin: Origin | None = None
-
-    @property
-    def width(self) -> int:
-        return self.stream.shape[0]
-
-    def __call__(self, hidden: Tensor, scale: Tensor) -> Tensor:
-        stream = self.stream.to(hidden.device, scale.dtype).expand(hidden.shape)
-        return hidden.to(scale.dtype).lerp(stream, scale).to(hidden.dtype)
-
-
-def captured(
+def written_in(
     lm: LM,
     prompt: Prompt,
     layer: int,
@@ -127,7 +115,7 @@ def captured(
 ) -> tuple[Intervention]:
     """The stream of a prompt after block `layer`, to be written into other texts: for `edit`.
 
-    read  the tokens of the prompt whose mean stream is captured
+    read  the tokens of the prompt whose mean stream it is
     at    the tokens of the other texts that get it
     coefficient  1 puts it in the place of what is there, less goes part of the way
 
@@ -136,12 +124,12 @@ def captured(
     stream = tracing.read(lm, [prompt], [layer], read)
     assert isinstance(stream, Tensor)
     origin = Origin(lm.name, lm.fingerprint, "stream") if lm.in_memory else None
-    return (Intervention(layer, Put(stream[0, 0], origin), coefficient, at),)
+    return (Intervention(layer, Replace(stream[0, 0], None, origin), coefficient, at),)
 
 
 def check_lasting(intervention: Intervention) -> None:
-    """Raise ValueError for an intervention that belongs to one batch or step, or whose update is a
-    plain function."""
+    """Raise ValueError for an intervention that belongs to one batch or step, by its coefficient,
+    positions or update, and for an update that is or holds a plain function."""
     given = intervention.coefficient
     if callable(given) or per_row(given).numel() != 1:
         raise ValueError(
@@ -153,18 +141,25 @@ def check_lasting(intervention: Intervention) -> None:
             "`everything` or `last`"
         )
     update: Any = intervention.update
-    values = [getattr(update, f.name) for f in fields(update)] if is_dataclass(update) else [update]
-    if any(not isinstance(v, Tensor | Origin | int | float | str | None) for v in values):
+    values = held(update) if is_dataclass(update) else {"": update}
+    if any(not isinstance(each, Tensor | int | float | str | None) for each in values.values()):
         raise ValueError(
-            f"the update {update!r} is a function, whose content cannot be told from another's; "
-            "give one that is made of tensors, such as Add or Put"
+            f"the update {update!r} is or holds a function, whose content cannot be told from "
+            "another's; give one that is made of tensors, such as Add or Replace"
         )
+    for name, each in values.items():
+        last = name.rpartition(".")[2]
+        if isinstance(each, Tensor) and last in _ONE_ROW and each.ndim > 1:
+            raise ValueError(
+                f"the {last} of {type(update).__name__} has shape {tuple(each.shape)}: it belongs "
+                "to the rows of one batch; what lasts has one for all"
+            )
 
 
 def _content(intervention: Intervention) -> str:
     """All that an intervention that lasts does, in words and hashes."""
     update: Any = intervention.update
-    own = {f.name: getattr(update, f.name) for f in fields(update) if f.name != "origin"}
+    own = held(update)
     tensors = {name: value for name, value in own.items() if isinstance(value, Tensor)}
     plain = {name: value for name, value in own.items() if name not in tensors}
     coefficient = float(per_row(intervention.coefficient))  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ from workbench import positions, tracing
 from workbench.distributions import chosen_logprobs
 from workbench.generate import generate
 from workbench.steering import place
-from workbench.tokens import Batch, from_ids
+from workbench.tokens import from_ids
 
 try:
     from lm_eval import utils  # pyright: ignore[reportMissingImports]
@@ -39,22 +39,25 @@ if TYPE_CHECKING:
     from workbench.models import LM
 
 _BY_NUMBER = (positions.everything, positions.prompt, positions.generated, positions.last)
+_COUNTED = (positions.Token, positions.Nth)
 _KNOWN = {"do_sample", "temperature", "top_p", "until", "max_gen_toks"}
 
 
 class Harness(TemplateLM):
     """A model as the harness sees it; `seed` is of texts that a task wants sampled.
 
-    Raises ValueError for edits at positions that look at the text, which the harness has cut.
+    Raises ValueError for edits at positions that may look at the text, of which the harness gives
+    tokens, cut already; and, when it is asked for the likelihood of whole texts (perplexity), for
+    edits of the prompt alone, as such texts have none.
     """
 
     def __init__(self, lm: LM, *, seed: int = 0) -> None:
         super().__init__()
         for each in lm.edits:
-            if each.positions not in _BY_NUMBER:
+            if each.positions not in _BY_NUMBER and not isinstance(each.positions, _COUNTED):
                 raise ValueError(
-                    f"positions {each.positions!r} look at texts, the harness gives tokens; edit "
-                    "at everything, prompt, generated or last"
+                    f"positions {each.positions!r} may look at the text, the harness gives tokens; "
+                    "edit at everything, prompt, generated, last, token(-k) or nth(k)"
                 )
         self.lm, self.seed = lm, seed
         self.tokenizer: Any = lm.tokenizer
@@ -74,8 +77,10 @@ class Harness(TemplateLM):
 
     @property
     def most(self) -> int:
-        """Tokens that a row may have."""
-        return self.lm.context or 2048
+        """Tokens that a model reads at once, as the harness has it for the same model."""
+        limit = self.lm.context or self.tokenizer.model_max_length
+        # A tokenizer that knows no limit has a number beyond all texts.
+        return limit if limit < 1 << 30 else 2048
 
     def tok_encode(
         self, string: str, add_special_tokens: bool | None = None, **kwargs: Any
@@ -102,19 +107,17 @@ class Harness(TemplateLM):
         """log P of each continuation in nats, and whether greedy decoding would write it."""
         rows = []
         for _, context, continuation in requests:
-            left = self.most - len(continuation)
-            if left < 1:
+            if not 1 <= len(continuation) <= self.most:
                 raise ValueError(
-                    f"a continuation of {len(continuation)} tokens does not fit the context of "
-                    f"{self.most} with one before it"
+                    f"a continuation of {len(continuation)} tokens; it has 1 at least, and at most "
+                    f"the context of {self.most}"
                 )
-            rows.append((context[-left:], continuation))
+            # The last token is not read: a row may be as long as the context without it.
+            rows.append((context[-(self.most + 1 - len(continuation)) :], continuation))
         found: list[tuple[float, bool]] = [(0.0, True)] * len(rows)
         for chosen in _chunks([len(a) + len(b) for a, b in rows]):
             contexts, answers = zip(*(rows[i] for i in chosen), strict=True)
-            for i, each in zip(
-                chosen, self._score(from_ids(self.lm, contexts, answers)), strict=True
-            ):
+            for i, each in zip(chosen, self._score(contexts, answers), strict=True):
                 found[i] = each
         for request, each in zip(requests, found, strict=True):
             if request[0] is not None:
@@ -122,30 +125,44 @@ class Harness(TemplateLM):
         return found
 
     @torch.no_grad()
-    def _score(self, batch: Batch) -> Iterator[tuple[float, bool]]:
-        first = max(int(batch.starts.min()), 1)
-        targets = place(self.lm, batch.ids[:, first:])
-        own = batch.completion[:, first:]
+    def _score(
+        self, contexts: Sequence[list[int]], answers: Sequence[list[int]]
+    ) -> Iterator[tuple[float, bool]]:
+        batch = from_ids(self.lm, contexts, [answer[:-1] for answer in answers])
+        # The columns before each token of a row's answer: from its context's last one on.
+        first = int(batch.starts.min()) - 1
+        own = torch.arange(first, batch.width) >= batch.starts[:, None] - 1
+        wanted = torch.zeros_like(own, dtype=torch.long)
+        wanted[own] = torch.tensor([token for answer in answers for token in answer])
+        targets = place(self.lm, wanted)
 
         def finish(logits: Tensor) -> Tensor:
-            logits, wanted = logits[:, :-1], targets.to(logits.device)
-            best = logits.argmax(dim=-1) == wanted
-            return torch.stack([chosen_logprobs(logits, wanted), best.float()])
+            there = targets.to(logits.device)
+            best = logits.argmax(dim=-1) == there
+            return torch.stack([chosen_logprobs(logits, there), best.float()])
 
-        keep = batch.width - first + 1
-        scores, greedy = tracing.forward(self.lm, batch, (), finish, keep=keep, scoring=True).cpu()
+        keep = batch.width - first
+        scores, greedy = tracing.forward(self.lm, batch, (), finish, keep=keep).cpu()
         totals = scores.double().masked_fill(~own, 0).sum(dim=1)
         yield from zip(totals.tolist(), (greedy.bool() | ~own).all(dim=1).tolist(), strict=True)
 
     def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = False) -> list[float]:
-        """log P of whole texts, in windows of the context where they are longer."""
+        """log P of whole texts, in windows of the context where they are longer.
+
+        Raises ValueError for edits of a prompt alone: a window's is one token.
+        """
+        for each in self.lm.edits:
+            if not each.positions.generated:
+                raise ValueError(
+                    f"whole texts have no prompt: an edit at {each.positions!r} would steer one "
+                    "token of each window; edit at everything or generated"
+                )
         totals = []
         for (text,) in (each.args for each in requests):
             windows = utils.get_rolling_token_windows(
                 token_list=self.tok_encode(text),
                 prefix_token=self.prefix_token_id,
-                # A window's last token is a row's too here.
-                max_seq_len=self.most - 1,
+                max_seq_len=self.most,
                 context_len=1,
             )
             pairs: Any = [(None, *utils.make_disjoint_window(each)) for each in windows]
@@ -156,13 +173,19 @@ class Harness(TemplateLM):
     def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
         """Continuations, each cut at the first of its request's stop strings.
 
-        Raises ValueError for settings that are not known here.
+        Raises ValueError for settings that are not known here, and where what is to be written
+        fills the context.
         """
         asked = [(each.args[0], normalize_gen_kwargs(each.args[1])) for each in requests]
         for _, how in asked:
             if set(how) - _KNOWN:
                 raise ValueError(
                     f"{sorted(set(how) - _KNOWN)} are not known; only {sorted(_KNOWN)}"
+                )
+            if how["max_gen_toks"] >= self.most:
+                raise ValueError(
+                    f"max_gen_toks={how['max_gen_toks']} leaves no room for a prompt in a context "
+                    f"of {self.most}; ask for fewer"
                 )
         made = [""] * len(asked)
         alike: dict[str, list[int]] = {}

@@ -14,11 +14,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from workbench.captures import capture
 from workbench.maps import Replace
-from workbench.positions import Rule, mask
+from workbench.positions import mask, nth
 from workbench.steering import check_layer
 from workbench.tokens import Batch, EncodedPrompt, Prompt, encode
 from workbench.tracing import Remote
@@ -26,24 +25,6 @@ from workbench.updates import Add, Coefficient, Intervention, Origin, Place
 
 if TYPE_CHECKING:
     from workbench.models import LM
-
-
-def nth(position: int) -> Rule:
-    """The token at a position of each text, 0 the first. When used, raises ValueError for a prompt
-    that is too short to have it."""
-
-    def choose(batch: Batch) -> Tensor:
-        chosen = batch.prompt & (batch.positions == position)
-        lacking = (~chosen.any(dim=1)).nonzero()
-        if len(lacking):
-            row = int(lacking[0])
-            raise ValueError(
-                f"prompt {row} has {len(batch.prompts[row].ids)} tokens, none at position "
-                f"{position}; give a longer prompt, or start further left"
-            )
-        return chosen
-
-    return Rule(f"nth({position})", choose, generated=False)
 
 
 def act_add(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from workbench.splits import PromptSet, as_text, text_hashes
 from workbench.steerable import Steerable
 from workbench.store import tensors_hash
 from workbench.tokens import Batch, Prompt
-from workbench.updates import Intervention
+from workbench.updates import Intervention, held
 from workbench.versions import versions
 
 if TYPE_CHECKING:
@@ -286,23 +286,14 @@ def added_hash(interventions: tuple[Intervention, ...]) -> str:
     tensors: dict[str, torch.Tensor] = {}
     layers = [each.layer for each in interventions]
     for index, each in enumerate(interventions):
-        own = _held(each.update)
+        own = {
+            name: value if isinstance(value, torch.Tensor) else torch.tensor(value)
+            for name, value in held(each.update).items()
+            if isinstance(value, torch.Tensor | int | float)
+        }
         place = f"{each.layer}.{index}" if layers.count(each.layer) > 1 else str(each.layer)
         tensors |= {f"{place}.{k}" if len(own) > 1 else place: own[k] for k in own}
     return tensors_hash(tensors)
-
-
-def _held(update: Any) -> dict[str, torch.Tensor]:
-    """The tensors and numbers that an update holds, those of what it is made of by their path."""
-    found: dict[str, torch.Tensor] = {}
-    for name, value in vars(update).items():
-        if isinstance(value, torch.Tensor):
-            found[name] = value
-        elif isinstance(value, int | float):
-            found[name] = torch.tensor(value)
-        elif is_dataclass(value) and not isinstance(value, type):
-            found |= {f"{name}.{k}": each for k, each in _held(value).items()}
-    return found
 
 
 def _token_hash(batch: Batch) -> str:

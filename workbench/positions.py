@@ -4,7 +4,8 @@ A position rule is a callable `(lm, batch) -> (B, T) bool` over the tokens of a 
 attribute `generated`: whether tokens made later are touched too. A completion counts as generated,
 so a text is steered alike while it is written and while it is read back. Padding is never
 touched, whatever a rule says: `select` sees to both. `last` is the end of the prompt, `last_k(k)`
-the end of the text, `token(i)` one token counted from where the prompt ends.
+the end of the text, `token(i)` one token counted from where the prompt ends, `nth(i)` one counted
+from where it begins.
 """
 
 from __future__ import annotations
@@ -95,6 +96,28 @@ class Token:
         return f"token({self.offset})"
 
 
+@dataclass(frozen=True)
+class Nth:
+    """A position rule for one token of a prompt; see `nth`."""
+
+    position: int
+    generated: bool = field(default=False, init=False)
+
+    def __call__(self, lm: LM, batch: Batch) -> Tensor:
+        chosen = batch.prompt & (batch.positions == self.position)
+        lacking = (~chosen.any(dim=1)).nonzero()
+        if len(lacking):
+            row = int(lacking[0])
+            raise ValueError(
+                f"prompt {row} has {len(batch.prompts[row].ids)} tokens, none at position "
+                f"{self.position}; give a longer prompt, or start further left"
+            )
+        return chosen
+
+    def __repr__(self) -> str:
+        return f"nth({self.position})"
+
+
 def select(lm: LM, batch: Batch, positions: Positions) -> Tensor:
     """The (B, T) bool mask of the tokens that a rule touches: never padding, and on completions
     what the rule says of generated tokens (`mask`, `last_k` and `token` speak for every column)."""
@@ -149,6 +172,17 @@ def token(offset: int) -> Token:
     if isinstance(offset, bool) or not isinstance(offset, int):
         raise ValueError(f"token({offset!r}): give a whole number, -1 for the prompt's last token")
     return Token(offset)
+
+
+def nth(position: int) -> Nth:
+    """The token at a position of each prompt, 0 the first.
+
+    Raises ValueError for a position that is not a whole number of at least 0 and, when used, for a
+    prompt that is too short to have it.
+    """
+    if isinstance(position, bool) or not isinstance(position, int) or position < 0:
+        raise ValueError(f"nth({position!r}): give a whole number of at least 0, 0 for the first")
+    return Nth(position)
 
 
 def _by_prompt(batch: Batch, touches: Callable[[EncodedPrompt], list[bool]]) -> Tensor:

@@ -17,12 +17,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from workbench import tracing
-from workbench.layers import evaluating
 from workbench.pairs import Pairs
 from workbench.positions import Mask, Positions, last_k, mask, only_read, select
 from workbench.steering import check_layer
 from workbench.store import cache_path, cached, tensors_hash
-from workbench.streams import model_inputs
 from workbench.tokens import Batch, Prompt, encode, to_batch
 from workbench.tracing import TOKENS
 
@@ -208,17 +206,11 @@ def _read(
     return {"values": values, "residual_norm": median_norms(norms)}
 
 
-@torch.no_grad()
 def _after_norm(lm: LM, batch: Batch, touched: Mask) -> Tensor:
-    """(B, D): mean over the touched tokens of the stream after the final norm, which is what
-    transformers calls the last hidden state."""
-    model, device = lm.model.base_model, lm.device
-    inputs = model_inputs(model, batch)
-    with evaluating(lm.model):
-        found = model(**{name: value.to(device) for name, value in inputs.items()}, use_cache=False)
-    hidden = found.last_hidden_state
-    weight = touched.touched.to(hidden.device)[..., None]
-    return ((hidden.float() * weight).sum(1) / weight.sum(1)).cpu()
+    """(B, D): mean over the touched tokens of the stream after the final norm."""
+    hidden = tracing.last_hidden(lm, batch).float()
+    weight = touched.touched[..., None]
+    return (hidden * weight).sum(1) / weight.sum(1)
 
 
 def later_norms(batch: Batch, norms: Tensor) -> Tensor:

@@ -47,8 +47,9 @@ def token_bars(
         count: how many of either kind at most.
         value: the column.
         unit: of logits, in words.
-        chance: how large the largest is under a random direction (`lens.largest_by_chance`,
-            `lens.nearest_by_chance`); shaded, as nothing within it is told by the vector.
+        chance: what the largest stays within under 95 % of random directions
+            (`lens.largest_by_chance`, `lens.nearest_by_chance`); shaded. A bar that ends within it
+            is one that a random direction may well have, and no sign of what the vector says.
         title: above the figure.
     """
     if value not in _SAID:
@@ -88,7 +89,14 @@ def token_bars(
     )
     if chance is not None:
         figure.add_vrect(
-            x0=-chance, x1=chance, fillcolor=GREY, opacity=0.25, line_width=0, layer="below"
+            x0=-chance,
+            x1=chance,
+            fillcolor=GREY,
+            opacity=0.25,
+            line_width=0,
+            layer="below",
+            name="all tokens of 95 % of random directions",
+            showlegend=True,
         )
     figure.update_yaxes(
         tickmode="array",

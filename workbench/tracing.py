@@ -288,3 +288,19 @@ def norms(lm: LM, batch: Batch, layers: Sequence[int], *, remote: Remote = False
     lengths = activations(lm, batch, layers, last, norms=True, remote=remote).norms
     assert lengths is not None
     return lengths
+
+
+@torch.no_grad()
+def last_hidden(lm: LM, batch: Batch, *, remote: Remote = False) -> Tensor:
+    """What the unembedding reads, the stream after the final norm, which transformers calls the
+    last hidden state: (B, T, D) float32 (float64 for a float64 model), on the CPU."""
+    steered = whole_plan(lm, batch, ())
+    found, width = modules(lm, steered), batch.width
+    own = lm.model.get_output_embeddings()
+    head = lm.traced.get(next(name for name, each in lm.model.named_modules() if each is own))
+    inputs = {**model_inputs(lm.model, batch), "use_cache": False}
+    with evaluating(lm.model), lm.traced.trace(**inputs, remote=remote) as tracer:
+        visit_all(found, steered, width)
+        hidden = save(precise(head.input))
+        tracer.stop()
+    return hidden.cpu()

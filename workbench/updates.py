@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import torch
@@ -96,6 +96,24 @@ class ReadingUpdate(Protocol):
 
 
 AnyUpdate: TypeAlias = Update | ReadingUpdate
+
+
+def held(update: Any) -> dict[str, Any]:
+    """All that an update is made of, but for its origin: values by name, such as "direction".
+
+    A dataclass in it is walked as well: its class's name by its own name, its values by their path,
+    such as "update" and "update.direction" (`keep_norm.KeepNorm`).
+    """
+    found: dict[str, Any] = {}
+    for name, value in vars(update).items():
+        if isinstance(value, Origin):
+            continue
+        if is_dataclass(value) and not isinstance(value, type):
+            found[name] = type(value).__name__
+            found |= {f"{name}.{path}": each for path, each in held(value).items()}
+        else:
+            found[name] = value
+    return found
 
 
 @dataclass(frozen=True, eq=False)
