@@ -26,7 +26,8 @@ def normal(name: str) -> str:
 
 
 def requirements() -> list[Requirement]:
-    extras = PROJECT["optional-dependencies"].values()
+    # The harness needs other versions of what is pinned: an environment of its own.
+    extras = [own for name, own in PROJECT["optional-dependencies"].items() if name != "harness"]
     return [
         Requirement(text)
         for text in [*PROJECT["dependencies"], *(text for extra in extras for text in extra)]

@@ -32,7 +32,8 @@ try:
     )
 except ImportError as error:
     raise ImportError(
-        "lm-evaluation-harness is not installed: pip install -e '.[harness]'"
+        "lm-evaluation-harness is not installed: pip install -e '.[harness]' (in an environment "
+        "of its own: it needs other versions than constraints.txt has)"
     ) from error
 
 if TYPE_CHECKING:
