@@ -17,6 +17,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from test_bake import SHORT, vector
 
 from workbench import baked as module
+from workbench import hub, store
 from workbench.bake import bake
 from workbench.baked import Baked
 from workbench.formats import load_gguf
@@ -89,7 +90,7 @@ def test_what_is_there_stays(done, tmp_path):
 
 
 def test_a_disk_that_is_too_small_is_told_before(done, tmp_path, monkeypatch):
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(store.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(OSError, match=r"0\.00 GB are free; nothing was written"):
         done.save(tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
@@ -157,7 +158,7 @@ class Hub:
 
 
 def test_an_upload_is_the_saved_folder(done, monkeypatch):
-    monkeypatch.setattr(module, "HfApi", Hub)
+    monkeypatch.setattr(hub, "HfApi", Hub)
     assert done.push_to_hub("steered", token="secret") == "https://hub/me/steered/commit/1"
     repo, token, names = Hub.calls
     assert (repo, token) == ("me/steered", "secret")
@@ -181,7 +182,7 @@ def test_the_hubs_own_client_asks_for_a_private_repository(done, monkeypatch):
     server = HTTPServer(("127.0.0.1", 0), Refusing)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     endpoint = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr(module, "HfApi", partial(HfApi, endpoint=endpoint))
+    monkeypatch.setattr(hub, "HfApi", partial(HfApi, endpoint=endpoint))
     try:
         with pytest.raises(HfHubHTTPError, match=r"403"):
             done.push_to_hub("me/steered", token="secret")

@@ -12,7 +12,7 @@ from architectures import build, tokenizer
 from test_baked import Hub
 from test_ceiling import made as made_sweep
 
-from workbench import baked, positions, sharing
+from workbench import hub, positions, sharing
 from workbench.ceiling import find_ceiling
 from workbench.edit import edit
 from workbench.formats import load_gguf
@@ -320,7 +320,7 @@ def test_missing_files_are_named(shared, tmp_path):
 
 
 def test_to_the_hub_and_back(shared, tmp_path, monkeypatch):
-    monkeypatch.setattr(baked, "HfApi", Hub)
+    monkeypatch.setattr(hub, "HfApi", Hub)
     assert shared.push_to_hub("mood") == "https://hub/me/mood/commit/1"
     assert Hub.calls[2] == ["README.md", "card.json", "vector.safetensors"]
     folder, asked = shared.save_pretrained(tmp_path / "there"), []

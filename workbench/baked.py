@@ -8,25 +8,22 @@ from __future__ import annotations
 import copy
 import json
 import os
-import secrets
-import shutil
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from huggingface_hub import HfApi
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from workbench.baked_card import card
 from workbench.formats import save_gguf
 from workbench.generate import generate
+from workbench.hub import push_folder
 from workbench.layers import evaluating, text_config
 from workbench.quiet import without_bars
+from workbench.store import write_folder
 from workbench.streams import model_inputs
 from workbench.tokens import Batch, Prompt, encode
 from workbench.updates import Intervention
@@ -244,49 +241,3 @@ def _kl(one: Tensor, two: Tensor) -> float:
     """Mean KL(one || two) over tokens, nats, of logits (n, V)."""
     p, q = one.log_softmax(dim=-1), two.log_softmax(dim=-1)
     return float((p.exp() * (p - q)).sum(dim=-1).clamp_min(0).mean())
-
-
-def write_folder(folder: Path, write: Callable[[Path], object], need: int = 0) -> Path:
-    """Make a folder, whole or not at all: `write` fills one beside it, which is moved into place.
-
-    `need` is how many bytes there must be room for. Raises FileExistsError for a folder that holds
-    something already, and OSError that names the folder.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{str(folder)!r} holds something already; choose another folder")
-    parent = folder.absolute().parent
-    parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(parent).free
-    if free < need:
-        raise OSError(
-            f"{str(folder)!r} takes {need / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; nothing "
-            "was written: free some space or choose another place"
-        )
-    beside = parent / f".{folder.name}.{secrets.token_hex(8)}.part"
-    try:
-        beside.mkdir()
-        write(beside)
-        os.replace(beside, folder)
-    except (OSError, SafetensorError) as error:
-        raise OSError(
-            f"could not write {str(folder)!r} ({error}); nothing of it is left: free some space or "
-            "choose another place"
-        ) from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-    return folder
-
-
-def push_folder(
-    save: Callable[[Path], object], repo_id: str, private: bool, token: str | None
-) -> str:
-    """Upload what `save` writes into a folder as a model repository; the address of the commit."""
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "checkpoint"
-        save(folder)
-        api = HfApi(token=token)
-        made = api.create_repo(repo_id, private=private, exist_ok=True)
-        done = api.upload_folder(
-            repo_id=made.repo_id, folder_path=folder, commit_message="Upload by workbench"
-        )
-    return str(done.commit_url)

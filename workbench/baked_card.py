@@ -7,6 +7,8 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
+from workbench.wording import cell
+
 
 def card(facts: Mapping[str, Any], control_vector: bool) -> str:
     """README.md, from `Baked.facts()`."""
@@ -77,10 +79,3 @@ def _provenance(facts: Mapping[str, Any]) -> str:
     ]
     lines += [f"- {name} {version}" for name, version in facts["versions"].items()]
     return "\n".join(lines) + "\n\nAll of it is in `provenance.json`."
-
-
-def cell(value: Any) -> str:
-    """As text within a line or one cell of a table: what others wrote must not become markup."""
-    text = "".join(letter if letter.isprintable() else " " for letter in str(value))
-    marks = {"&": "&amp;", "<": "&lt;", "|": "&#124;", "`": "&#96;", "[": "&#91;", "!": "&#33;"}
-    return text.translate(str.maketrans(marks))

@@ -9,6 +9,7 @@ the hub's own timeouts allow. Knows nothing of models.
 import difflib
 import queue
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub import HfApi, constants, try_to_load_from_cache
 
 T = TypeVar("T")
 
@@ -137,3 +138,18 @@ def _not_found(name: str, reason: str) -> str:
         "  - no network: check the connection, the proxy, HF_ENDPOINT and HF_HUB_OFFLINE\n"
         "The bundled model 'wren' needs no network."
     )
+
+
+def push_folder(
+    save: Callable[[Path], object], repo_id: str, private: bool, token: str | None
+) -> str:
+    """Upload what `save` writes into a folder as a model repository; the address of the commit."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "checkpoint"
+        save(folder)
+        api = HfApi(token=token)
+        made = api.create_repo(repo_id, private=private, exist_ok=True)
+        done = api.upload_folder(
+            repo_id=made.repo_id, folder_path=folder, commit_message="Upload by workbench"
+        )
+    return str(done.commit_url)

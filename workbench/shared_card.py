@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelCardData
 
-from workbench.baked_card import cell
+from workbench.wording import cell
 
 if TYPE_CHECKING:
     from workbench.marks import Ceiling

@@ -23,15 +23,16 @@ from huggingface_hub import snapshot_download
 
 from workbench import files, hub
 from workbench import positions as rules
-from workbench.baked import push_folder, write_folder
 from workbench.card_check import FORMAT, TEXTS, check_card, vector_hash
 from workbench.checks import number
 from workbench.formats import save_gguf
 from workbench.generate import generate
+from workbench.hub import push_folder
 from workbench.planning import added_hash
 from workbench.positions import Positions, everything
 from workbench.replay import Replay, attention_kernel, template_hash, tokenizer_hash, verify_card
 from workbench.shared_card import found, readme
+from workbench.store import write_folder
 from workbench.tokens import Prompt
 from workbench.updates import Intervention
 from workbench.vectors import SteeringVector

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import secrets
+import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -55,6 +56,37 @@ def write_atomically(path: Path, content: bytes | Callable[[Path], object]) -> N
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def write_folder(folder: Path, write: Callable[[Path], object], need: int = 0) -> Path:
+    """Make a folder, whole or not at all: `write` fills one beside it, which is moved into place.
+
+    `need` is how many bytes there must be room for. Raises FileExistsError for a folder that holds
+    something already, and OSError that names the folder.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{str(folder)!r} holds something already; choose another folder")
+    parent = folder.absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(parent).free
+    if free < need:
+        raise OSError(
+            f"{str(folder)!r} takes {need / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; nothing "
+            "was written: free some space or choose another place"
+        )
+    beside = parent / f".{folder.name}.{secrets.token_hex(8)}.part"
+    try:
+        beside.mkdir()
+        write(beside)
+        os.replace(beside, folder)
+    except (OSError, SafetensorError) as error:
+        raise OSError(
+            f"could not write {str(folder)!r} ({error}); nothing of it is left: free some space or "
+            "choose another place"
+        ) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return folder
 
 
 def cache_directory() -> Path:

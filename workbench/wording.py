@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -64,3 +65,10 @@ def p_value(value: float) -> str:
 def listed(words: Sequence[str]) -> str:
     """One, one and two, or one, two and three."""
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+def cell(value: Any) -> str:
+    """As text within a line or one cell of a table: what others wrote must not become markup."""
+    text = "".join(letter if letter.isprintable() else " " for letter in str(value))
+    marks = {"&": "&amp;", "<": "&lt;", "|": "&#124;", "`": "&#96;", "[": "&#91;", "!": "&#33;"}
+    return text.translate(str.maketrans(marks))
