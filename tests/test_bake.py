@@ -1,5 +1,6 @@
 """A baked checkpoint, loaded by transformers alone, is the traced intervention."""
 
+import copy
 import re
 import subprocess
 import sys
@@ -11,17 +12,21 @@ import torch
 import transformers
 from architectures import MIXTURES_OF_EXPERTS, NAMES, build, config, steered_logits, tokenizer
 from edited import make
+from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from workbench import models, positions
 from workbench.bake import bake
+from workbench.baked_changes import described, refuse_twice
 from workbench.edit import edit
 from workbench.generate import generate
 from workbench.maps import Replace
 from workbench.models import LM, load
+from workbench.orthogonalise import orthogonalise
 from workbench.tokens import encode
 from workbench.updates import Add, Intervention
 from workbench.vectors import SteeringVector
+from workbench.weight_updates import AddLinear, AddLowRank
 
 PROMPTS = ("A girl and her dog", "The old fox walked slowly through the snow", "I am")
 # As which architecture a vector is baked; the others have no place for one.
@@ -129,6 +134,55 @@ def test_a_local_weight_with_its_bias(name, tmp_path):
     require_same(lm, reloaded(bake(lm, change, **SHORT), tmp_path / "baked"), change)
 
 
+@pytest.mark.parametrize("name", ["gpt2", "gpt_neox", "phi3", "falcon"])
+def test_the_attentions_output_has_weights_of_its_own(name, tmp_path):
+    lm = build(name)
+    noise = torch.Generator().manual_seed(4)
+    into = lm.heads_width(1)
+    low = AddLowRank(
+        torch.randn(into, 2, generator=noise) / into**0.5, torch.randn(2, lm.width, generator=noise)
+    )
+    given = [Intervention(1, low, 0.5, site="attention")]
+    if name in ("gpt2", "gpt_neox"):  # they have a bias there
+        given.append(Intervention(2, Add(draw(lm, 6)), 0.7, site="attention"))
+    baked = bake(lm, given, **SHORT)
+    own = f"{lm.layer_path}.1.{lm.attention_name(1)}.weight"
+    assert own in baked.weights
+    assert not any(lm.projection_name(1) in each for each in baked.weights)
+    require_same(lm, reloaded(baked, tmp_path / "baked"), given)
+
+
+def test_a_constant_of_the_attention_takes_the_attentions_bias_or_none(tmp_path):
+    lm = build("llama")
+    given = [Intervention(1, Add(draw(lm, 0)), 2.0, site="attention")]
+    baked = bake(lm, given, **SHORT)
+    assert baked.rewritten == "LlamaForCausalLM with attention_bias=True"
+    assert baked.weights == ("model.layers.1.self_attn.o_proj.bias",)
+    require_same(lm, reloaded(baked, tmp_path / "baked"), given)
+    lm = build("gemma3")
+    given = [Intervention(1, Add(draw(lm, 0)), 2.0, site="heads")]
+    with pytest.raises(ValueError, match=r"at the site 'heads' is no change"):
+        bake(lm, given, **SHORT)
+    lm = build("olmo2")
+    given = [Intervention(1, Add(draw(lm, 0)), 2.0, site="attention")]
+    try:
+        require_same(lm, reloaded(bake(lm, given, **SHORT), tmp_path / "other"), given)
+    except ValueError as error:
+        assert "adds a constant to the attention output of layer 1" in str(error)  # noqa: PT017
+
+
+def test_what_was_made_on_an_edited_model_is_baked_with_its_edits(tmp_path):
+    lm = build("gpt2")
+    lasting = vector(lm).at(0.3)
+    edited = edit(lm, lasting)
+    on_it = replace(vector(lm, 2), model=edited.name, fingerprint=edited.fingerprint)
+    baked = bake(edited, on_it.at(0.5), **SHORT)
+    both = [*lasting, *vector(lm, 2).at(0.5)]
+    require_same(lm, reloaded(baked, tmp_path / "baked"), both)
+    with pytest.raises(ValueError, match=r"made on"):
+        bake(lm, on_it.at(0.5), **SHORT)
+
+
 def test_several_kinds_together_and_what_the_model_is_edited_by(tmp_path):
     lm = build("gpt2")
     lasting = vector(lm).at(0.3)
@@ -205,7 +259,7 @@ def test_baking_the_same_again_is_refused_and_another_is_not(tiny, tmp_path):
     unknown = vector(tiny, fingerprint="")
     folder = bake(tiny, unknown.at(0.5), **SHORT).save(tmp_path / "once")
     once = load(folder)
-    for twice in (unknown.at(0.5), unknown.at(-0.1)):
+    for twice in (unknown.at(0.5), unknown.at(-0.1), unknown.at(0.7, unit="raw")):
         with pytest.raises(ValueError, match=r"baked into 'once' already .* coefficient 0.5"):
             bake(once, twice, **SHORT)
     with pytest.raises(ValueError, match=r"made on 'LlamaForCausalLM'.* not on 'once'"):
@@ -217,9 +271,41 @@ def test_baking_the_same_again_is_refused_and_another_is_not(tiny, tmp_path):
     require_same(tiny, load(again.save(tmp_path / "twice")), both)
 
 
+def test_twice_is_the_same_direction_at_the_same_place(tiny):
+    """Whatever its size, its sign, and how it is factored; told from a direction 1 % away."""
+    lora = make(tiny, "lora").at(1.0)[0]
+    update = lora.update
+    assert isinstance(update, AddLowRank)
+    turned = replace(lora, update=AddLowRank(update.a * 2, update.b / -2), coefficient=0.1)
+    whole = replace(lora, update=AddLinear(update.matrix(), torch.zeros(tiny.width)))
+    for other in (turned, whole):
+        with pytest.raises(ValueError, match=r"of layer 1 is given twice \(coefficients 1 and"):
+            bake(tiny, [lora, other], **SHORT)
+    direction, noise = draw(tiny, 0), draw(tiny, 1)
+    near = direction + 0.01 * noise * direction.norm() / noise.norm()
+    one, other = Intervention(1, Add(direction)), Intervention(1, Add(near))
+    for twice in (one, Intervention(1, Add(-3.7 * direction), 0.2)):
+        with pytest.raises(ValueError, match=r"the vector of layer 1 is given twice"):
+            bake(edit(tiny, [one]), [twice], **SHORT)
+    for new in (other, Intervention(2, Add(direction)), replace(one, site="mlp")):
+        refuse_twice(tiny, [described(one), described(new)])
+
+
+def test_single_neurons_are_told_apart():
+    """Directions of one entry each, in a wide stream."""
+    every = torch.eye(4096)[:200]
+    sketches = [described(Intervention(1, Add(row))).sketch for row in every]
+    table = torch.tensor(sketches)
+    apart = torch.minimum(
+        (table[:, None] - table).abs().amax(-1), (table[:, None] + table).abs().amax(-1)
+    )
+    assert apart.fill_diagonal_(9).min() > 0.01
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
+        (lambda lm: [Intervention(1, Add(torch.zeros(lm.width)))], "nothing to bake"),
         (lambda lm: vector(lm).at(0.0), "nothing to bake"),
         (lambda lm: [], "nothing to bake"),
         (lambda lm: vector(lm).at(1.0, positions=positions.last), "a weight acts on every token"),
@@ -257,11 +343,80 @@ def test_quantised_and_unloaded_models_are_refused(tiny, monkeypatch):
     with pytest.raises(ValueError, match=r"is quantised: .* bfloat16, bake, and quantise"):
         bake(tiny, given, **SHORT)
     monkeypatch.undo()
+    monkeypatch.setattr(
+        tiny.model, "hf_device_map", {"model.layers.0": 0, "model.layers.1": 1}, raising=False
+    )
+    with pytest.raises(ValueError, match=r"is spread over 0, 1 by a device_map"):
+        bake(tiny, given, **SHORT)
+    monkeypatch.undo()
     with torch.device("meta"):
         away = transformers.LlamaForCausalLM(config("llama"))
     described = LM(SimpleNamespace(_module=away, tokenizer=tokenizer()), "away", "model.layers")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"not all in memory"):
         bake(described, given, **SHORT)
+
+
+class Int8(nn.Module):
+    """A linear map that keeps its matrix as whole numbers, as quantised models do."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.scale = float(linear.weight.detach().abs().max()) / 127
+        whole = (linear.weight.detach() / self.scale).round().to(torch.int8)
+        self.weight = nn.Parameter(whole, requires_grad=False)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden @ (self.weight.float() * self.scale).T
+
+
+def test_weights_that_are_whole_numbers_are_refused():
+    model = copy.deepcopy(build("llama").model)
+    model.model.layers[2].mlp.up_proj = Int8(model.model.layers[2].mlp.up_proj)
+    lm = load(model, tokenizer=tokenizer())
+    with pytest.raises(ValueError, match=r"is quantised: a change would be rounded away"):
+        bake(lm, [Intervention(1, Add(draw(lm, 0)))], **SHORT)
+
+
+class Adapted(nn.Module):
+    """A linear map beside which an adapter stands, named as peft names it."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.base_layer = linear
+        self.lora_A = nn.Linear(linear.in_features, 2, bias=False)
+        self.lora_B = nn.Linear(2, linear.out_features, bias=False)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return self.base_layer(hidden) + self.lora_B(self.lora_A(hidden))
+
+
+@pytest.mark.parametrize("kind", ["bias", "adapter"])
+def test_weights_that_the_architecture_has_not_are_named(kind):
+    model = copy.deepcopy(build("llama").model)
+    mlp = model.model.layers[1].mlp
+    if kind == "bias":
+        mlp.down_proj.bias = nn.Parameter(torch.ones(32))
+    else:
+        mlp.up_proj = Adapted(mlp.up_proj)
+    lm = load(model, tokenizer=tokenizer())
+    name = "down_proj.bias" if kind == "bias" else "up_proj.base_layer.weight"
+    for work in (
+        lambda: bake(lm, [Intervention(1, Add(draw(lm, 0)))], **SHORT),
+        lambda: orthogonalise(lm, draw(lm, 0), **SHORT),
+    ):
+        with pytest.raises(ValueError, match=rf"has not, or lacks .*layers\.1\.mlp\.{name}"):
+            work()
+
+
+def test_a_lora_is_offered_where_the_layer_itself_has_room_for_one():
+    """A dense first block says nothing of the mixtures of experts above it."""
+    settings = config("qwen3_moe")
+    settings.mlp_only_layers = [0]
+    lm = load(AutoModelForCausalLM.from_config(settings), tokenizer=tokenizer())
+    for layer, offered in ((0, True), (1, False)):
+        with pytest.raises(ValueError, match=rf"stream after layer {layer}") as e:
+            bake(lm, [Intervention(layer, Add(draw(lm, 0)))], **SHORT)
+        assert ("form='lora'" in str(e.value)) == offered
 
 
 def test_code_of_others_is_refused():

@@ -10,6 +10,8 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from workbench import models, tracing
+from workbench.baked_card import card
+from workbench.baked_check import logits_of
 from workbench.edit import edit
 from workbench.generate import generate
 from workbench.models import LM, load
@@ -92,16 +94,45 @@ def test_experts_are_refused(name):
         orthogonalise(lm, draw(lm)[0], **SHORT)
 
 
-def test_half_precision_is_no_reason_to_refuse():
+def test_half_precision_is_no_reason_to_refuse_but_for_a_second_time(tmp_path):
     lm = load(copy.deepcopy(build("llama").model).to(torch.bfloat16), tokenizer=tokenizer())
-    assert orthogonalise(lm, draw(lm)[0], **SHORT).check.kl < 0.01
+    baked = orthogonalise(lm, draw(lm)[0], **SHORT)
+    assert baked.check.kl < 0.01
+    again = load(baked.save(tmp_path / "without"), dtype=torch.bfloat16)
+    with pytest.raises(ValueError, match=r"removed from its weights already"):
+        orthogonalise(again, draw(lm)[0], **SHORT)
+
+
+def test_the_texts_are_written_under_the_removal():
+    """By plain hooks, as the model that the checkpoint is compared with writes them."""
+    lm, rows = build("gpt2"), draw(build("gpt2"))
+    hooks = removed(lm, rows)
+    try:
+        made = generate(lm, ["The"], new_tokens=64, score=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    plain = generate(lm, ["The"], new_tokens=64, score=False)
+    assert not torch.equal(made.ids, plain.ids)
+    baked = orthogonalise(lm, rows[0], **SHORT)
+    assert (baked.check.same, baked.check.parted) == (int(made.lengths[0]), None)
+    batch = encode(lm, ["The"]).extend(made.ids, made.lengths)
+    largest = float(logits_of(baked.model, batch)[batch.attention].abs().max())
+    assert baked.check.largest == pytest.approx(largest, rel=1e-4)
 
 
 def test_tied_output_embeddings_stay_as_they_are(tmp_path):
     lm = build("gpt2")
     head = lm.model.get_output_embeddings().weight  # type: ignore[union-attr]
     assert head is lm.model.get_input_embeddings().weight
-    folder = orthogonalise(lm, draw(lm)[0], **SHORT).save(tmp_path / "without")
+    baked = orthogonalise(lm, draw(lm)[0], **SHORT)
+    folder = baked.save(tmp_path / "without")
+    assert "were tied to the input's and are weights of their own here" in card(
+        baked.facts(), False
+    )
+    other = orthogonalise(build("llama"), draw(lm)[0], **SHORT)
+    assert "were tied" not in card(other.facts(), False)
+    assert "| removed direction | all | every write | – |" in card(other.facts(), False)
     model = AutoModelForCausalLM.from_pretrained(folder)
     assert torch.equal(model.get_output_embeddings().weight, head)
     assert not torch.equal(model.get_input_embeddings().weight, head)
@@ -114,8 +145,9 @@ def test_a_vector_says_its_direction_and_its_model(tiny, tmp_path):
     (change,) = baked.changes
     assert (change.kind, change.made_on) == ("removed direction", "LlamaForCausalLM")
     again = load(baked.save(tmp_path / "without"))
-    with pytest.raises(ValueError, match=r"removed direction is baked into 'without' already"):
-        orthogonalise(again, -2 * row, **SHORT)
+    with pytest.raises(ValueError, match=r"nothing in 'without' writes along .* already"):
+        orthogonalise(again, -2.7 * row, **SHORT)
+    assert orthogonalise(again, draw(tiny, 2)[1], **SHORT).check.equal
     with pytest.raises(ValueError, match=r"made on"):
         orthogonalise(build("qwen2"), vector, **SHORT)
 

@@ -1,7 +1,7 @@
 """A steered model as a plain checkpoint: interventions written into the weights for good.
 
     vector        h + c v         a bias of block l, b' = b + c v / s     (biases.py, relatives.py)
-    LoRA          x (W + m A B)   the down-projection's weight
+    LoRA          x (W + m A B)   the weight of the MLP's or the attention's output projection
     local weight  x (W + m dW) + b + m db
 
 A weight knows no positions: what is baked acts on every token, the first included. The result is
@@ -10,25 +10,27 @@ compared with the traced interventions before anybody gets it, and needs transfo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from workbench import tracing
-from workbench.baked import CONFIG_KEY, Baked, Change, Check, compare, written
+from workbench.baked import Baked
+from workbench.baked_changes import Change, described, matrices, record, refuse_twice, size_of
+from workbench.baked_check import compare, require_equal, written
 from workbench.biases import Room, find_room
 from workbench.edit import check_lasting
 from workbench.layers import find_layers
 from workbench.positions import everything
-from workbench.projections import find_down_projections
-from workbench.relatives import relatives
+from workbench.projections import find_attention_outputs, find_down_projections
+from workbench.reading import residual_norms
+from workbench.relatives import misplaced, relatives
 from workbench.steering import check_fits, check_interventions, check_layer
-from workbench.store import tensors_hash
-from workbench.tokens import Prompt
-from workbench.updates import Add, Intervention, Place, per_row
+from workbench.tokens import Batch, Prompt
+from workbench.updates import Add, Intervention, Place
 from workbench.weight_updates import AddLinear, AddLowRank
 
 if TYPE_CHECKING:
@@ -37,6 +39,13 @@ if TYPE_CHECKING:
     from workbench.models import LM
 
 PROMPTS: tuple[Prompt, ...] = ("The", "Once upon a time", "I think that you")
+# Of the sites that are the output of a linear map, what finds it.
+_MAPS = {"mlp": find_down_projections, "attention": find_attention_outputs}
+_SITES = {
+    "residual": "to the stream after layer",
+    "mlp": "to the MLP output of layer",
+    "attention": "to the attention output of layer",
+}
 
 
 def bake(
@@ -58,27 +67,34 @@ def bake(
 
     Raises ValueError before any work for interventions that no weight can hold (positions, per-row
     or changing coefficients, other updates or sites), for a quantised model, one that is not in
-    memory, one into which the same is baked already, and as `steering.plan`; where no place for a
-    constant exists, saying what would work; and where the result does not compute the same.
+    memory on one device, one with weights that its architecture lacks, and as `steering.plan`; for
+    baking twice, which is the same direction at the same place (layer and site), whatever its
+    coefficient, unit or sign, in the weights already or two times among what is given; where no
+    place for a constant exists, saying what would work; and where the result does not compute the
+    same, or so little is changed that its precision cannot tell.
     """
     check_interventions(interventions)
-    given = [*lm.edits, *interventions]
-    for each in given:
+    everything_given = [*lm.edits, *interventions]
+    for each in everything_given:
         _check(lm, each)
     check_bakeable(lm)
-    changes = [_described(each) for each in given if _size(each)]
-    if not changes:
+    given = [each for each in everything_given if _acts(each)]
+    if not given:
         raise ValueError("nothing to bake: give interventions whose coefficient is not 0")
+    changes = [described(each) for each in given]
     refuse_twice(lm, changes)
-    wanted = _wanted(lm, [each for each in given if _size(each)])
+    wanted = _wanted(lm, given)
     model, rooms, how = _with_rooms(lm, wanted)
     _write(model, wanted, rooms)
-    original = getattr(lm, "original", lm)
-    batch = written(original, prompts, given)
+    batch = written(lm, prompts, interventions)
     with torch.no_grad():
-        reference = tracing.forward(original, batch, given, lambda logits: logits)
-    check = compare(original, reference, model, batch)
+        reference = tracing.forward(lm, batch, interventions, lambda logits: logits)
+    check = compare(lm, reference, model, batch)
     require_equal(check, "the traced interventions")
+    original = getattr(lm, "original", lm)
+    changes = _with_shares(original, changes, batch)
+    record(lm, model.config, changes)
+    only_streams = all(each.site == "residual" for each in given)
     return Baked(
         model=model,
         tokenizer=lm.tokenizer,
@@ -89,26 +105,26 @@ def bake(
         rewritten=how,
         check=check,
         about=dict(about or {}),
-        constants=dict(wanted.constants),
+        constants={at.layer: v for at, v in wanted.constants.items()} if only_streams else {},
     )
 
 
 @dataclass
 class _Wanted:
-    """What is to be added: to the stream after a layer (D,), and to a layer's down-projection
-    dW (I, D) and db (D,), all float32 and times their coefficients."""
+    """What is to be added: to the stream after a layer (D,), and to an output projection dW (I, D)
+    and db (D,), all float32 and times their coefficients, by place."""
 
-    constants: dict[int, Tensor] = field(default_factory=dict)
-    weights: dict[int, Tensor] = field(default_factory=dict)
-    biases: dict[int, Tensor] = field(default_factory=dict)
+    constants: dict[Place, Tensor] = field(default_factory=dict)
+    weights: dict[Place, Tensor] = field(default_factory=dict)
+    biases: dict[Place, Tensor] = field(default_factory=dict)
 
     def weight_names(self, model: PreTrainedModel) -> list[str]:
-        return [f"{name}.weight" for name in _down_names(model, self.weights).values()]
+        return [f"{name}.weight" for name in _map_names(model, self.weights).values()]
 
 
 def check_bakeable(lm: LM) -> None:
-    """Raise ValueError for weights that cannot be changed (quantised, not in memory), and for an
-    architecture that transformers alone would not load."""
+    """Raise ValueError for weights that cannot be changed (quantised, not in memory, on several
+    devices), and for what transformers alone would not load (code or weights of its own)."""
     if not type(lm.model).__module__.startswith("transformers."):
         raise ValueError(
             f"{lm.name!r} runs code of its own ({type(lm.model).__name__} of "
@@ -128,19 +144,21 @@ def check_bakeable(lm: LM) -> None:
             f"the weights of {lm.name!r} are not all in memory (offloaded, or on a server); load "
             "the model whole to bake"
         )
-
-
-def refuse_twice(lm: LM, changes: Sequence[Change]) -> None:
-    """Raise ValueError where one of the changes is in the model's weights already."""
-    known = {each["sha256"]: each for each in getattr(lm.model.config, CONFIG_KEY, None) or ()}
-    for change in changes:
-        old = known.get(change.sha256)
-        if old is not None:
-            raise ValueError(
-                f"this {change.kind} is baked into {lm.name!r} already (layer {old['layer']}, "
-                f"coefficient {old['coefficient']:g}): baked twice it would act twice. Load the "
-                f"model that it was baked onto, {old['base']!r}, and bake that"
-            )
+    spread = getattr(lm.model, "hf_device_map", None) or {}
+    devices = {*map(str, spread.values())} or {str(p.device) for p in lm.model.parameters()}
+    if len(devices) > 1:
+        raise ValueError(
+            f"{lm.name!r} is spread over {', '.join(sorted(devices))} by a device_map; load it on "
+            "one device to bake (device='cpu' will do)"
+        )
+    names = misplaced(lm.model)
+    if names:
+        raise ValueError(
+            f"{lm.name!r} has weights that a plain {type(lm.model).__name__} of its config has "
+            f"not, or lacks some of its: {', '.join(names[:4])}{' …' if len(names) > 4 else ''}. A "
+            "checkpoint of it would not load as it is: merge adapters into the weights first (of "
+            "peft: merge_and_unload), and say biases in the config"
+        )
 
 
 def _check(lm: LM, each: Intervention) -> None:
@@ -153,93 +171,95 @@ def _check(lm: LM, each: Intervention) -> None:
             "bake with positions=everything, or keep the model edited: "
             "from workbench.edit import edit"
         )
-    allowed = (Add,) if each.site == "residual" else (Add, AddLowRank, AddLinear)
-    if each.site == "heads" or not isinstance(each.update, allowed):
+    allowed = {"residual": (Add,), **dict.fromkeys(_MAPS, (Add, AddLowRank, AddLinear))}
+    if not isinstance(each.update, allowed.get(each.site, ())):
         raise ValueError(
             f"{type(each.update).__name__} at the site {each.site!r} is no change of a weight; "
-            "what can be baked is a vector (Add), and a LoRA or local weight at the site 'mlp'"
+            "what can be baked is a vector (Add) at the site 'residual', 'mlp' or 'attention', and "
+            "a LoRA or local weight at the latter two"
         )
 
 
-def _size(each: Intervention) -> float:
-    return float(per_row(each.coefficient))  # type: ignore[arg-type]
+def _acts(each: Intervention) -> bool:
+    parts = [part for part in matrices(each) if part is not None]
+    return size_of(each) != 0 and any(bool(part.any()) for part in parts)
 
 
-def _described(each: Intervention) -> Change:
-    update: Any = each.update
-    kinds = {Add: "vector", AddLowRank: "LoRA", AddLinear: "local weight"}
-    names = {Add: ("direction",), AddLowRank: ("a", "b"), AddLinear: ("weight", "bias")}
-    tensors = {name: getattr(update, name) for name in names[type(update)]}
-    place = {"layer": torch.tensor(each.layer), each.site: torch.tensor(0)}
-    kind, origin = kinds[type(update)], update.origin
-    made_on = origin.model if origin is not None else ""
-    size = _size(each)
-    return Change(kind, each.layer, each.site, size, tensors_hash(tensors | place), made_on)
+def _with_shares(lm: LM, changes: Sequence[Change], batch: Batch) -> list[Change]:
+    """The same with their share of the unsteered stream's length, where they have a length."""
+    layers = sorted({each.layer for each in changes if each.layer is not None and each.length})
+    norms = residual_norms(lm, batch, layers) if layers else {}
+    return [
+        replace(each, share=each.length / norms[each.layer])
+        if each.length and each.layer is not None
+        else each
+        for each in changes
+    ]
 
 
 def _wanted(lm: LM, given: Sequence[Intervention]) -> _Wanted:
     found = _Wanted()
 
-    def add(table: dict[int, Tensor], layer: int, value: Tensor) -> None:
-        value = value.detach().to(lm.device, torch.float32)
-        table[layer] = table[layer] + value if layer in table else value
+    def add(table: dict[Place, Tensor], at: Place, value: Tensor) -> None:
+        value = value.to(lm.device)
+        table[at] = table[at] + value if at in table else value
 
     for each in given:
-        update, size = each.update, _size(each)
-        if isinstance(update, Add):
-            table = found.constants if each.site == "residual" else found.biases
-            add(table, each.layer, size * update.direction)
-            continue
-        assert isinstance(update, AddLowRank | AddLinear)
-        add(found.weights, each.layer, size * update.matrix())
-        if isinstance(update, AddLinear) and bool(update.bias.any()):
-            add(found.biases, each.layer, size * update.bias)
+        at, size = Place(each.layer, each.site), size_of(each)
+        weight, bias = matrices(each)
+        if weight is not None:
+            add(found.weights, at, size * weight)
+        if bias is not None:
+            add(found.constants if at.site == "residual" else found.biases, at, size * bias)
     return found
 
 
-def _down_names(model: PreTrainedModel, layers: Any) -> dict[int, str]:
-    """Dotted names of the down-projections at some layers."""
-    if not layers:
+def _map_names(model: PreTrainedModel, places: Collection[Place]) -> dict[Place, str]:
+    """Dotted names of the output projections at some places."""
+    if not places:
         return {}
     path = find_layers(model)
-    found = find_down_projections(model, path)
-    return {layer: f"{path}.{layer}.{own[0]}" for layer in layers if (own := found[layer])}
+    found = {site: _MAPS[site](model, path) for site in {at.site for at in places}}
+    names = {at: found[at.site][at.layer] for at in places}
+    return {at: f"{path}.{at.layer}.{own[0]}" for at, own in names.items() if own is not None}
 
 
-def _with_rooms(lm: LM, wanted: _Wanted) -> tuple[PreTrainedModel, dict[int | str, Room], str]:
-    """The first of the model and its relatives that has a bias for every constant, these biases
-    (by layer, or by the name of a down-projection), and how it is written."""
+def _with_rooms(lm: LM, wanted: _Wanted) -> tuple[PreTrainedModel, dict[Place, Room], str]:
+    """The first of the model and its relatives that has a bias for every constant, these biases by
+    place, and how it is written."""
     tried = []
     for model, how in relatives(lm.model):
         if model is None:
             tried.append(how)
             continue
         path = find_layers(model)
-        rooms: dict[int | str, Room | None] = {
-            layer: find_room(model, path, layer) for layer in wanted.constants
-        }
-        for name in _down_names(model, wanted.biases).values():
-            module = model.get_submodule(name)
-            own = getattr(module, "bias", None)
-            rooms[name] = Room(f"{name}.bias", 1.0) if own is not None else None
+        rooms = {at: find_room(model, path, at.layer) for at in wanted.constants}
+        for at, name in _map_names(model, wanted.biases).items():
+            own = getattr(model.get_submodule(name), "bias", None)
+            rooms[at] = Room(f"{name}.bias", 1.0) if own is not None else None
         found = {at: room for at, room in rooms.items() if room is not None}
-        if len(found) == len(rooms):
+        if len(found) == len({*wanted.constants, *wanted.biases}):
             return model, found, how
         tried.append(how or f"{type(model).__name__} as it is")
-    layers = sorted({*wanted.constants, *wanted.biases})
+    places = sorted({*wanted.constants, *wanted.biases}, key=lambda at: at.order)
+    said = [
+        f"{words} {', '.join(str(at.layer) for at in places if at.site == site)}"
+        for site, words in _SITES.items()
+        if any(at.site == site for at in places)
+    ]
     raise ValueError(
         f"{lm.name!r} ({type(lm.model).__name__}) has no bias that adds a constant "
-        f"{'to the stream after' if wanted.constants else 'to the MLP output of'} layer "
-        f"{', '.join(map(str, layers))}, and no relative that computes the same has one (tried: "
-        f"{'; '.join(tried)}). {_instead(lm)}"
+        f"{' and '.join(said)}, and no relative that computes the same has one (tried: "
+        f"{'; '.join(tried)}). {_instead(lm, sorted({at.layer for at in places}))}"
     )
 
 
-def _instead(lm: LM) -> str:
-    """What would work where a constant has no place."""
+def _instead(lm: LM, layers: Sequence[int]) -> str:
+    """What would work where a constant has no place at some layers."""
     steered = "the model edited while it runs (from workbench.edit import edit)"
     try:
-        lm.projection_name(0)
+        for layer in layers:
+            lm.projection_name(layer)
     except ValueError:
         return f"What would work: {steered}"
     lora = "a LoRA, which changes weights alone (workbench.train(lm, pairs, form='lora'))"
@@ -247,18 +267,15 @@ def _instead(lm: LM) -> str:
 
 
 @torch.no_grad()
-def _write(model: PreTrainedModel, wanted: _Wanted, rooms: Mapping[int | str, Room]) -> None:
+def _write(model: PreTrainedModel, wanted: _Wanted, rooms: Mapping[Place, Room]) -> None:
     """Give the model new weights: those it has are another model's too."""
-    for layer, name in _down_names(model, wanted.weights).items():
-        module = model.get_submodule(name)
-        change = wanted.weights[layer]
+    for at, name in _map_names(model, wanted.weights).items():
+        change = wanted.weights[at]
         # Conv1D (GPT-2) keeps its matrix as (in, out).
-        turned = change.T if isinstance(module, nn.Linear) else change
+        turned = change.T if isinstance(model.get_submodule(name), nn.Linear) else change
         replace_weight(model, f"{name}.weight", turned)
-    for layer, name in _down_names(model, wanted.biases).items():
-        replace_weight(model, rooms[name].name, wanted.biases[layer])
-    for layer, value in wanted.constants.items():
-        replace_weight(model, rooms[layer].name, value / rooms[layer].scale)
+    for at, value in [*wanted.biases.items(), *wanted.constants.items()]:
+        replace_weight(model, rooms[at].name, value / rooms[at].scale)
 
 
 def replace_weight(model: PreTrainedModel, name: str, change: Tensor) -> None:
@@ -269,13 +286,3 @@ def replace_weight(model: PreTrainedModel, name: str, change: Tensor) -> None:
     wide = torch.promote_types(old.dtype, torch.float32)
     new = (old.detach().to(wide) + change.to(old.device, wide)).to(old.dtype)
     module.register_parameter(own, nn.Parameter(new, requires_grad=False))
-
-
-def require_equal(check: Check, other: str) -> None:
-    """Raise ValueError unless the baked model computes the same."""
-    if not check.equal:
-        raise ValueError(
-            f"the baked model does not compute what {other} do: logits differ by "
-            f"{check.difference:.3g} (largest {check.largest:.3g}), KL {check.kl:.3g} nats a "
-            "token; it is not given out. Keep the model edited: from workbench.edit import edit"
-        )

@@ -5,94 +5,49 @@ A folder is written beside its place and moved there whole: a full disk leaves n
 
 from __future__ import annotations
 
-import copy
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from workbench.baked_card import card
+from workbench.baked_changes import CONFIG_KEY, Change
+from workbench.baked_check import Check
 from workbench.formats import save_gguf
-from workbench.generate import generate
 from workbench.hub import push_folder
 from workbench.layers import evaluating, text_config
 from workbench.quiet import without_bars
 from workbench.store import write_folder
-from workbench.streams import model_inputs
-from workbench.tokens import Batch, Prompt, encode
-from workbench.updates import Intervention
 from workbench.vectors import SteeringVector
 from workbench.versions import versions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from workbench.models import LM
-
-# Of a config, what says which changes are in the weights already.
-CONFIG_KEY = "baked"
-TOKENS = 64
-
-
-@dataclass(frozen=True)
-class Change:
-    """One thing that is baked in; `sha256` tells it from others, whatever its coefficient."""
-
-    kind: str
-    layer: int | None
-    site: str
-    coefficient: float
-    sha256: str
-    made_on: str
-
-
-@dataclass(frozen=True)
-class Check:
-    """How a baked model compares with the traced one, on `tokens` tokens of texts that the latter
-    wrote greedily and their prompts.
-
-    difference     of the logits, the largest; `largest` is the largest logit itself
-    kl             KL(traced || baked), mean over tokens, nats
-    written        tokens that were written; `same` of them the baked model would write too
-    kl_bfloat16    KL(traced || baked in bfloat16), mean; `kl_bfloat16_base` is the same of the two
-                   models unsteered: what bfloat16 costs anyway
-    dtype          of the two models
-    """
-
-    tokens: int
-    difference: float
-    largest: float
-    kl: float
-    written: int
-    same: int
-    kl_bfloat16: float
-    kl_bfloat16_base: float
-    dtype: str
-
-    @property
-    def equal(self) -> bool:
-        """Logits to 1e-4, or as near as float32 comes where they are large; in half precision a
-        divergence of at most 0.01 nats."""
-        if self.dtype in ("bfloat16", "float16"):
-            return self.kl <= 0.01
-        return self.difference <= 1e-4 * max(1.0, self.largest / 10)
+CONTROL = "control-vector.gguf"
+# What an upload may have left in a repository that the next one has not: shards or none, and a
+# control vector.
+OWN = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json", CONTROL)
 
 
 @dataclass(frozen=True, eq=False)
 class Baked:
     """A model into which changes are baked.
 
-    model        a plain transformers model
+    model        a plain transformers model, whose config lists all that was ever baked into it
     base         name of the model that it was made of, and `fingerprint` of its weights
+    changes      what was done to that
     weights      names of the weights that differ
     rewritten    the architecture that it is written as, where that is another; else ""
-    constants    layer -> what is added to the stream after it, (D,)
+    untied       whether output embeddings that were tied to the input's are weights of their own
+    constants    layer -> what is added to the stream after it, (D,), times its coefficients, where
+                 nothing else was done; else empty
     """
 
     model: PreTrainedModel
@@ -103,22 +58,21 @@ class Baked:
     weights: tuple[str, ...]
     rewritten: str
     check: Check
+    untied: bool = False
     about: Mapping[str, Any] = field(default_factory=dict)
     constants: Mapping[int, Tensor] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        before = list(getattr(self.model.config, CONFIG_KEY, None) or ())
-        new = [{**asdict(each), "base": self.base} for each in self.changes]
-        setattr(self.model.config, CONFIG_KEY, [*before, *new])
-
     def facts(self) -> dict[str, Any]:
-        """All that the card says, as JSON values."""
+        """All that the card says, as JSON values; `baked` is `changes` and what was baked into the
+        base before."""
         return {
             "base": self.base,
             "fingerprint": self.fingerprint,
             "changes": [asdict(each) for each in self.changes],
+            "baked": list(getattr(self.model.config, CONFIG_KEY, None) or ()),
             "weights": list(self.weights),
             "rewritten": self.rewritten,
+            "untied": self.untied,
             "check": asdict(self.check),
             "about": dict(self.about),
             "versions": versions(),
@@ -126,7 +80,7 @@ class Baked:
 
     def save(self, folder: str | os.PathLike[str], *, max_shard_size: str = "5GB") -> Path:
         """Write what `AutoModelForCausalLM.from_pretrained` loads: safetensors, config, tokenizer,
-        README.md, provenance.json and, of a vector, control-vector.gguf.
+        README.md, provenance.json and, of vectors alone, control-vector.gguf.
 
         It is loaded once and must compute the same. Raises FileExistsError for a folder that holds
         something, OSError (a full disk, say), and ValueError where the architecture does not keep
@@ -141,7 +95,7 @@ class Baked:
             facts = self.facts()
             control = self._control_vector()
             if control is not None:
-                save_gguf(control, place / "control-vector.gguf")
+                save_gguf(control, place / CONTROL)
             (place / "README.md").write_text(card(facts, control is not None), encoding="utf-8")
             (place / "provenance.json").write_text(
                 json.dumps(facts, indent=1, default=str), encoding="utf-8"
@@ -152,30 +106,44 @@ class Baked:
         return write_folder(Path(folder), write, need)
 
     def _require_same(self, place: Path) -> None:
-        """Raise ValueError unless the checkpoint at `place` is this model."""
+        """Raise ValueError unless the checkpoint at `place` is this model: the same weights bit by
+        bit, and the same logits."""
         with without_bars():
             again = AutoModelForCausalLM.from_pretrained(place, dtype=self.model.dtype)
+        here, there = self.model.state_dict(), again.state_dict()
+        other = sorted(
+            name
+            for name in {*here, *there}
+            if name not in here
+            or name not in there
+            or not torch.equal(here[name].cpu(), there[name].cpu())
+        )
         ids = torch.arange(8)[None] % text_config(self.model).vocab_size
         with torch.no_grad(), evaluating(self.model), evaluating(again):
             one = self.model(input_ids=ids.to(self.model.device)).logits.float().cpu()
             two = again(input_ids=ids).logits.float()
         coarse = self.model.dtype not in (torch.float32, torch.float64)
         off = float((one - two).abs().max() / one.abs().max())
-        if not off <= (0.05 if coarse else 1e-4):
+        if other or not off <= (0.05 if coarse else 1e-4):
             raise ValueError(
-                f"{type(self.model).__name__} is not on disk what it is in memory (logits differ "
+                f"{type(self.model).__name__} is not on disk what it is in memory "
+                f"({f'weights that differ: {other[0]!r}, …; ' if other else ''}logits differ "
                 f"by {off:.2g} of the largest); nothing is left of the checkpoint"
             )
 
     def push_to_hub(self, repo_id: str, *, private: bool = True, token: str | None = None) -> str:
         """Save, and upload by the hub's own client; returns the address of the commit.
 
-        Raises as `save` and as the client does.
+        The upload also deletes what an earlier upload left under our names (shards, a control
+        vector). Raises as `save` and as the client does, and ValueError for a repository that is
+        public already unless `private` is False.
         """
-        return push_folder(lambda place: self.save(place), repo_id, private, token)
+        return push_folder(lambda place: self.save(place), repo_id, private, token, OWN)
 
     def _control_vector(self) -> SteeringVector | None:
-        """What is added to the streams, for llama.cpp, which has no place for layer 0."""
+        """What is added to the streams, for llama.cpp, which has no place for layer 0: its loader
+        refuses `direction.0`, and adds `direction.k` to the output of block k, counted from 0
+        (common/common.cpp and src/llama-adapter.cpp there)."""
         if not self.constants or 0 in self.constants:
             return None
         return SteeringVector(
@@ -187,57 +155,3 @@ class Baked:
             layer=min(self.constants),
             provenance={"model_type": self.model.config.model_type},
         )
-
-
-def written(lm: LM, prompts: Sequence[Prompt], interventions: Sequence[Intervention]) -> Batch:
-    """Prompts with up to 64 tokens that the steered model writes greedily."""
-    batch = encode(lm, prompts)
-    room = TOKENS if lm.context is None else min(TOKENS, lm.context - batch.width)
-    if room < 1:
-        raise ValueError(f"prompts of {batch.width} tokens fill the context; give shorter ones")
-    made = generate(lm, batch, interventions, new_tokens=room, score=False)
-    return batch.extend(made.ids, made.lengths)
-
-
-@torch.no_grad()
-def compare(lm: LM, reference: Tensor, model: PreTrainedModel, batch: Batch) -> Check:
-    """A baked model against the logits (B, T, V) of the traced one; `lm` is unsteered."""
-    here = batch.attention
-    one = reference.cpu()[here].float()
-    two = logits_of(model, batch)[here]
-    next_is_written = torch.roll(batch.completion, -1, dims=1)
-    next_is_written[:, -1] = False
-    agree = (one.argmax(dim=-1) == two.argmax(dim=-1))[next_is_written[here]]
-    plain = logits_of(lm.model, batch)[here]
-    return Check(
-        tokens=int(here.sum()),
-        difference=float((one - two).abs().max()),
-        largest=float(one.abs().max()),
-        kl=_kl(one, two),
-        written=len(agree),
-        same=int(agree.sum()),
-        kl_bfloat16=_kl(one, _in_bfloat16(model, batch)[here]),
-        kl_bfloat16_base=_kl(plain, _in_bfloat16(lm.model, batch)[here]),
-        dtype=str(model.dtype).removeprefix("torch."),
-    )
-
-
-def logits_of(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """(B, T, V) float32 on the CPU, by transformers alone."""
-    inputs = {name: each.to(model.device) for name, each in model_inputs(model, batch).items()}
-    with torch.no_grad(), evaluating(model):
-        return model(**inputs, use_cache=False).logits.float().cpu()
-
-
-def _in_bfloat16(model: PreTrainedModel, batch: Batch) -> Tensor:
-    if model.dtype == torch.bfloat16:
-        return logits_of(model, batch)
-    coarse = copy.deepcopy(model)
-    nn.Module.to(coarse, dtype=torch.bfloat16)
-    return logits_of(coarse, batch)
-
-
-def _kl(one: Tensor, two: Tensor) -> float:
-    """Mean KL(one || two) over tokens, nats, of logits (n, V)."""
-    p, q = one.log_softmax(dim=-1), two.log_softmax(dim=-1)
-    return float((p.exp() * (p - q)).sum(dim=-1).clamp_min(0).mean())

@@ -12,13 +12,14 @@ from workbench.wording import cell
 
 def card(facts: Mapping[str, Any], control_vector: bool) -> str:
     """README.md, from `Baked.facts()`."""
-    base, check = facts["base"], facts["check"]
+    base, records = facts["base"], facts["baked"]
     data = ModelCardData(
         base_model=base if base.count("/") == 1 else None,
         library_name="transformers",
         pipeline_tag="text-generation",
         tags=["activation-steering", "steering-vector"],
     )
+    earlier = len(records) - len(facts["changes"])
     parts = [
         f"---\n{data.to_yaml()}\n---",
         f"# {base}, steered by its weights",
@@ -26,48 +27,89 @@ def card(facts: Mapping[str, Any], control_vector: bool) -> str:
         "weights. It loads with transformers alone, without code of others. The licence and the "
         "limits of the base model are its own too.",
         "## What was baked in",
-        _table(facts["changes"]),
+        _table(records),
+        "The coefficient multiplies the tensors as they were given; what was added is its product "
+        "with a vector, as a length, and as a share of the median length of the residual stream "
+        "there, unsteered, over the tokens of the check that are not the first of their text.",
+        f"The last {len(facts['changes'])} of these were written into `{base}`, which had the "
+        f"{earlier} before in its weights already."
+        if earlier
+        else "",
         "A weight knows no positions: the change acts on every token of every text, the first "
         "token included, also where a steering library would have spared it. It cannot be turned "
         "off or down; for that steer the base model.",
+        f"The base model's architecture has no bias in the right place: the same function is "
+        f"written as a {facts['rewritten']}."
+        if facts["rewritten"]
+        else "",
+        "Its output embeddings were tied to the input's and are weights of their own here, as in "
+        "the base model: the direction is gone from what is written to the stream, not from what "
+        "reads it. An edit in place of the one matrix that was both would have changed both."
+        if facts["untied"]
+        else "",
         f"Weights that differ: {', '.join(f'`{name}`' for name in facts['weights'])}.",
         "## How it was checked",
-        f"Against the base model under the same change while it runs, on {check['tokens']} tokens, "
-        f"in {check['dtype']}: logits differ by {check['difference']:.2g} at most (largest logit "
-        f"{check['largest']:.1f}), and {check['same']} of {check['written']} greedily written "
-        "tokens are the same.",
-        f"In bfloat16 the divergence from that is {check['kl_bfloat16']:.2g} nats a token; of the "
-        f"base model in bfloat16 from itself it is {check['kl_bfloat16_base']:.2g}.",
+        _check(facts["check"]),
         "## Where it came from",
         _provenance(facts),
+        "`control-vector.gguf` is the whole change for llama.cpp, times its coefficients already "
+        "(scale 1), to be used with the *base* model (`--control-vector control-vector.gguf`): "
+        "with this checkpoint it would act twice."
+        if control_vector
+        else "",
     ]
-    if facts["rewritten"]:
-        parts.insert(
-            6,
-            f"The base model's architecture has no bias in the right place: the same function is "
-            f"written as a {facts['rewritten']}.",
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _check(check: Mapping[str, Any]) -> str:
+    """What was compared, on what, and what came out; the numbers of bfloat16 where it is not the
+    dtype of all the others."""
+    texts = len(check["prompts"])
+    parted = (
+        "without ever parting"
+        if check["parted"] is None
+        else f"before they parted, first at token {check['parted']} of a text"
+    )
+    lines = [
+        f"Against the base model under the same change while it runs, in {check['dtype']}, on "
+        f"{check['tokens']} tokens of {texts} text{'s' if texts > 1 else ''}: "
+        f"{check['tokens'] - check['written']} of prompts (they are in `provenance.json`), and "
+        f"{check['written']} that the latter wrote greedily after them.",
+        f"- Logits differ by {check['difference']:.2g} at most (largest logit "
+        f"{check['largest']:.1f}).",
+        f"- The divergence KL(running || baked) is {check['kl']:.2g} nats a token, "
+        f"{check['kl_largest']:.2g} at the worst; from the base model unchanged it is "
+        f"{check['moved']:.2g}.",
+        f"- Writing by itself, greedily, this checkpoint wrote the same {check['same']} of "
+        f"{check['written']} tokens {parted}.",
+    ]
+    if check["kl_bfloat16"] is not None:
+        lines.append(
+            f"- Loaded in bfloat16 the divergence is {check['kl_bfloat16']:.2g} nats a token, "
+            f"{check['kl_bfloat16_largest']:.2g} at the worst; of the base model in bfloat16 from "
+            f"itself it is {check['kl_bfloat16_base']:.2g}."
         )
-    if control_vector:
-        parts.append(
-            "`control-vector.gguf` is the same vector for llama.cpp, to be used with the *base* "
-            "model (`--control-vector control-vector.gguf`): with this checkpoint it would act "
-            "twice."
-        )
-    return "\n\n".join(parts) + "\n"
+    return f"{lines[0]}\n\n" + "\n".join(lines[1:])
 
 
 def _table(changes: list[Mapping[str, Any]]) -> str:
     rows = [
-        "| change | layer | site | coefficient | made on | sha256 |",
-        "|---|---|---|---|---|---|",
+        "| change | layer | site | coefficient | length added | of the stream | made on | sha256 |",
+        "|" + "---|" * 8,
     ]
     for each in changes:
         layer = "all" if each["layer"] is None else each["layer"]
         rows.append(
-            f"| {each['kind']} | {layer} | {each['site']} | {each['coefficient']:g} "
-            f"| {each['made_on'] or 'unknown'} | `{each['sha256'][:12]}` |"
+            f"| {cell(each['kind'])} | {layer} | {cell(each['site'])} "
+            f"| {_number(each['coefficient'])} | {_number(each.get('length'))} "
+            f"| {_number(each.get('share'), '.0%')} | {cell(each['made_on'] or 'unknown')} "
+            f"| `{cell(each['sha256'][:12])}` |"
         )
     return "\n".join(rows)
+
+
+def _number(value: float | None, spec: str = ".4g") -> str:
+    return "–" if value is None else format(value, spec)
 
 
 def _provenance(facts: Mapping[str, Any]) -> str:

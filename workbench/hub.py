@@ -141,15 +141,34 @@ def _not_found(name: str, reason: str) -> str:
 
 
 def push_folder(
-    save: Callable[[Path], object], repo_id: str, private: bool, token: str | None
+    save: Callable[[Path], object],
+    repo_id: str,
+    private: bool,
+    token: str | None,
+    own: Sequence[str] = (),
 ) -> str:
-    """Upload what `save` writes into a folder as a model repository; the address of the commit."""
+    """Upload what `save` writes into a folder as a model repository; the address of the commit.
+
+    own  patterns of the names that an earlier upload may have left and this one has not: those
+         files are deleted with it
+
+    Raises ValueError, before anything is uploaded, for a repository that is public already where a
+    private one is asked for, which the hub would not make of it; and as the client does.
+    """
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "checkpoint"
         save(folder)
         api = HfApi(token=token)
         made = api.create_repo(repo_id, private=private, exist_ok=True)
+        if private and not api.repo_info(made.repo_id).private:
+            raise ValueError(
+                f"{made.repo_id!r} is public already, so that an upload would be too; pass "
+                "private=False for that, or make it private on the hub first"
+            )
         done = api.upload_folder(
-            repo_id=made.repo_id, folder_path=folder, commit_message="Upload by workbench"
+            repo_id=made.repo_id,
+            folder_path=folder,
+            commit_message="Upload by workbench",
+            delete_patterns=list(own) or None,
         )
     return str(done.commit_url)

@@ -6,6 +6,10 @@
 No token's stream then ever has a part along r, so nothing in the model can read it: the ablation of
 a direction at every place, written into the weights. Arditi et al. 2024, "Refusal in Language
 Models Is Mediated by a Single Direction", https://arxiv.org/abs/2406.11717, section 4.1.
+
+Output embeddings only read the stream. Where they are tied to the input's they become weights of
+their own and stay as they are; code that changes a tied matrix in place, as the code published with
+the paper does, changes what is read out as well.
 """
 
 from __future__ import annotations
@@ -18,8 +22,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from workbench.bake import PROMPTS, check_bakeable, refuse_twice, replace_weight, require_equal
-from workbench.baked import Baked, Change, compare, logits_of, written
+from workbench.bake import PROMPTS, check_bakeable, replace_weight
+from workbench.baked import Baked
+from workbench.baked_changes import Change, record
+from workbench.baked_check import compare, logits_of, require_equal, written
 from workbench.relatives import twin
 from workbench.steering import check_layer
 from workbench.store import tensors_hash
@@ -34,6 +40,9 @@ if TYPE_CHECKING:
 # Of a stream's length, what may be left along a removed direction: rounding of the arithmetic, and
 # of weights in half precision.
 _LEFT, _LEFT_COARSE = 1e-4, 1e-3
+# Of what a matrix would write along directions by chance, what counts as nothing in float32; in
+# half precision it is the precision.
+_NOTHING = 1e-5
 
 
 def orthogonalise(
@@ -51,10 +60,12 @@ def orthogonalise(
     prompts     texts that are continued to compare the weights with the direction removed from
                 every write while the model runs
 
-    Output embeddings that are tied to the input's are kept as they are, on their own.
+    Output embeddings that are tied to the input's are kept as they are, on their own, and the card
+    says so.
 
-    Raises ValueError for directions of another width, length 0 or another model, for an edited, a
-    quantised or not wholly loaded model, one without it already, blocks whose output maps their
+    Raises ValueError for directions of another width, length 0 or another model, for an edited
+    model and as `bake` for weights that cannot be changed, for a model no write of which has a part
+    along the directions (they are removed already, whoever did it), blocks whose output maps their
     structure does not tell, and where a norm follows a write, which brings the direction back.
     """
     check_bakeable(lm)
@@ -62,20 +73,19 @@ def orthogonalise(
         raise ValueError(f"{lm!r} is edited; orthogonalise its original, and edit or bake then")
     rows, made_on = _rows(lm, directions)
     basis = torch.linalg.qr(rows.double().T)[0]  # (D, n)
-    change = Change("removed direction", None, "every write", 1.0, _hash(basis), made_on)
-    refuse_twice(lm, [change])
-    maps = _maps(lm)
-    model = _untied(lm.model)
-    names = [name for own in (*_tables(model, lm), *maps) for name in _owned(model, own)]
+    own = tensors_hash({"directions": rows})
+    change = Change("removed direction", None, "every write", None, own, made_on)
+    writes = [*_tables(lm.model, lm), *_maps(lm)]
+    _refuse_twice(lm, [name for each in writes for name in _owned(lm.model, each)], basis)
+    model, untied = _untied(lm.model)
+    names = [name for each in writes for name in _owned(model, each)]
     for name in names:
         replace_weight(model, name, -_along(model, name, basis))
-    batch = written(lm, prompts, ())
-    with removed_from_writes(lm.model, [*_tables(lm.model, lm), *maps], basis):
+    with removed_from_writes(lm.model, writes, basis):
+        batch = written(lm, prompts, ())
         reference = logits_of(lm.model, batch)
     coarse = lm.dtype not in (torch.float32, torch.float64)
-    # What half precision rounds in the stream would hide what a norm brings back.
-    exact = copy.deepcopy(model).float() if coarse else model
-    left = _left(exact, lm.layer_path, batch, basis)
+    left = _left(model, lm.layer_path, batch, basis)
     if left > (_LEFT_COARSE if coarse else _LEFT):
         raise ValueError(
             f"{lm.name!r} ({type(lm.model).__name__}) brings the direction back: {left:.2g} of a "
@@ -85,6 +95,7 @@ def orthogonalise(
         )
     check = compare(lm, reference, model, batch)
     require_equal(check, "the same removals while the model runs")
+    record(lm, model.config, [change])
     return Baked(
         model=model,
         tokenizer=lm.tokenizer,
@@ -94,6 +105,7 @@ def orthogonalise(
         weights=tuple(names),
         rewritten="",
         check=check,
+        untied=untied,
         about=dict(about or {}),
     )
 
@@ -136,9 +148,18 @@ def _rows(lm: LM, directions: SteeringVector | Tensor) -> tuple[Tensor, str]:
     return rows.to(lm.device), made_on
 
 
-def _hash(basis: Tensor) -> str:
-    """Of the subspace, whichever directions span it."""
-    return tensors_hash({"removed": (basis @ basis.T).float().round(decimals=5) + 0.0})
+def _refuse_twice(lm: LM, names: Sequence[str], basis: Tensor) -> None:
+    """Raise ValueError where none of the weights has a part along the basis."""
+    tolerance = max(_NOTHING, torch.finfo(lm.dtype).eps)
+    chance = (basis.shape[1] / basis.shape[0]) ** 0.5
+    for name in names:
+        whole = float(lm.model.get_parameter(name).detach().double().norm())
+        if float(_along(lm.model, name, basis).norm()) > tolerance * chance * whole:
+            return
+    raise ValueError(
+        f"nothing in {lm.name!r} writes along these directions: they are removed from its weights "
+        "already"
+    )
 
 
 def _maps(lm: LM) -> list[str]:
@@ -175,10 +196,11 @@ def _along(model: PreTrainedModel, name: str, basis: Tensor) -> Tensor:
     return q @ (q.T @ weight) if turned else (weight @ q) @ q.T
 
 
-def _untied(model: PreTrainedModel) -> PreTrainedModel:
-    """A twin whose output embeddings are its own."""
+def _untied(model: PreTrainedModel) -> tuple[PreTrainedModel, bool]:
+    """A twin whose output embeddings are its own, and whether they were not."""
     head, table = model.get_output_embeddings(), model.get_input_embeddings()
-    if head is None or head.weight is not table.weight:
+    tied = head is not None and head.weight is table.weight
+    if head is None or not tied:
         made = twin(model)
     else:
         config = copy.deepcopy(model.config)
@@ -189,12 +211,17 @@ def _untied(model: PreTrainedModel) -> PreTrainedModel:
         state[f"{name}.weight"] = head.weight.detach().clone()
         made = twin(model, config, weights=state)
     assert made is not None
-    return made
+    return made, tied
 
 
 @torch.no_grad()
 def _left(model: PreTrainedModel, path: str, batch: Batch, basis: Tensor) -> float:
-    """The largest share of a stream's length that lies along the basis, after any block."""
+    """The largest share of a stream's length that lies along the basis, after any block. In
+    float32: what half precision rounds in the stream would hide what a norm brings back."""
+    if model.dtype not in (torch.float32, torch.float64):
+        exact = twin(model, dtype=torch.float32)
+        assert exact is not None
+        model = exact
     shares: list[float] = []
 
     def note(_module: nn.Module, _given: Any, output: Any) -> None:

@@ -82,31 +82,48 @@ def twin(
     config: PreTrainedConfig | None = None,
     kind: type[PreTrainedModel] | None = None,
     weights: Mapping[str, Tensor] | None = None,
+    dtype: torch.dtype | None = None,
 ) -> PreTrainedModel | None:
     """A model of its own that shares the tensors of another, under another config perhaps; biases
-    that the other lacks are zero. None where other weights are missing, or some are left over."""
+    that the other lacks are zero. In another dtype it has copies, as a checkpoint that is loaded so
+    has. None where other weights are missing, or some are left over."""
     kind = kind or type(model)
     config = copy.deepcopy(config or model.config)
     state = dict(model.state_dict() if weights is None else weights)
-    with torch.device("meta"):
-        empty = kind(copy.deepcopy(config)).state_dict()
-    missing = set(empty) - set(state)
-    changed = any(state[name].shape != empty[name].shape for name in set(empty) & set(state))
-    if set(state) - set(empty) or changed or not all(name.endswith("bias") for name in missing):
+    empty, wrong = _compared(kind, config, state)
+    if wrong:
         return None
     like = {"dtype": model.dtype, "device": model.device}
-    state |= {name: torch.zeros(empty[name].shape, **like) for name in missing}
+    state |= {n: torch.zeros(empty[n], **like) for n in set(empty) - set(state)}
     with without_bars():
         made = kind.from_pretrained(
             None,  # type: ignore[arg-type]
             config=config,
             state_dict=state,
-            dtype=model.dtype,
+            dtype=dtype or model.dtype,
             attn_implementation=model.config._attn_implementation,
         )
     made.generation_config = copy.deepcopy(model.generation_config)
     nn.Module.to(made, device=model.device)
     return made.eval()
+
+
+def misplaced(model: PreTrainedModel) -> list[str]:
+    """Names of the weights that its architecture has not, or that it lacks, or has in another
+    shape: adapters, or biases that were put in by hand. Such a model has no twin."""
+    return _compared(type(model), model.config, model.state_dict())[1]
+
+
+def _compared(
+    kind: type[PreTrainedModel], config: PreTrainedConfig, state: Mapping[str, Tensor]
+) -> tuple[dict[str, torch.Size], list[str]]:
+    """The shapes of an architecture's weights, and the names of those in `state` that do not fit;
+    biases may be missing."""
+    with torch.device("meta"):
+        empty = {n: each.shape for n, each in kind(copy.deepcopy(config)).state_dict().items()}
+    missing = {name for name in set(empty) - set(state) if not name.endswith("bias")}
+    changed = {name for name in set(empty) & set(state) if state[name].shape != empty[name]}
+    return empty, sorted({*missing, *changed, *set(state) - set(empty)})
 
 
 def relatives(model: PreTrainedModel) -> Iterator[tuple[PreTrainedModel | None, str]]:
@@ -119,14 +136,14 @@ def relatives(model: PreTrainedModel) -> Iterator[tuple[PreTrainedModel | None, 
         config = copy.deepcopy(model.config)
         setattr(config.get_text_config(decoder=True), name, True)
         made = twin(model, config)
-        if made is not None and _same(model, made):
+        if made is not None and _same(own, made):
             yield made, f"{type(model).__name__} with {name}=True"
     given = text_config(model)
     if not hasattr(given, "rms_norm_eps"):
         yield None, "families of the Llama kind, which have other norms"
         return
     for family in _FAMILIES:
-        yield _as(model, family)
+        yield _as(own, family)
 
 
 def _switches(model: PreTrainedModel) -> list[str]:
@@ -195,33 +212,31 @@ def _unfused(state: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:
     return found
 
 
-@torch.no_grad()
 def _same(model: PreTrainedModel, other: PreTrainedModel) -> bool:
-    """Whether the logits of 2 x 24 tokens agree, the positions of half of them far apart. Attention
-    windows are made 8 tokens wide for it, as short texts do not show wider ones."""
-    if _window(text_config(model)):
-        model, other = _narrow(model), _narrow(other)
-    config, noise = text_config(model), torch.Generator().manual_seed(0)
-    ids = torch.randint(config.vocab_size, (2, 24), generator=noise).to(model.device)
-    end = (getattr(config, "max_position_embeddings", None) or 24) - 1
-    far = torch.linspace(0, end, 24).long().tolist() if end >= 23 else range(24)
-    positions = torch.tensor([list(range(24)), list(far)], device=model.device)
-    inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    if "position_ids" in model_parameters(model):
-        inputs["position_ids"] = positions
-    with evaluating(model), evaluating(other):
-        one = model(**inputs, use_cache=False).logits.float()
-        two = other(**inputs, use_cache=False).logits.float()
-    coarse = model.dtype not in (torch.float32, torch.float64)
-    return bool((one - two).abs().max() <= (2e-2 if coarse else 1e-5) * one.abs().max())
+    """Whether the logits of 2 x 24 tokens agree in float32, the positions of half of them far
+    apart. Attention windows are made 8 tokens wide for it, as short texts do not show wider
+    ones."""
+    narrow = bool(_window(text_config(model)))
+    one, two = _sample(model, narrow), _sample(other, narrow)
+    return bool((one - two).abs().max() <= 1e-5 * one.abs().max())
 
 
-def _narrow(model: PreTrainedModel) -> PreTrainedModel:
-    """A twin whose windows, if it has any, are 8 tokens wide."""
+@torch.no_grad()
+def _sample(model: PreTrainedModel, narrow: bool) -> Tensor:
+    """Logits (2, 24, V) of a twin in float32, with attention windows of 8 tokens if `narrow`; a
+    model in half precision is copied for it, and the copy is gone after."""
     config = copy.deepcopy(model.config)
     inner = config.get_text_config(decoder=True)
-    if getattr(inner, "sliding_window", None):
+    if narrow and getattr(inner, "sliding_window", None):
         inner.sliding_window = 8
-    made = twin(model, config)
+    made = twin(model, config, dtype=torch.promote_types(model.dtype, torch.float32))
     assert made is not None
-    return made
+    noise = torch.Generator().manual_seed(0)
+    ids = torch.randint(inner.vocab_size, (2, 24), generator=noise).to(made.device)
+    end = (getattr(inner, "max_position_embeddings", None) or 24) - 1
+    far = torch.linspace(0, end, 24).long().tolist() if end >= 23 else range(24)
+    inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if "position_ids" in model_parameters(made):
+        inputs["position_ids"] = torch.tensor([list(range(24)), list(far)], device=made.device)
+    with evaluating(made):
+        return made(**inputs, use_cache=False).logits.float()

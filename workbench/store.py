@@ -7,10 +7,12 @@ module knows nothing of models.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
 import warnings
@@ -62,8 +64,9 @@ def write_folder(folder: Path, write: Callable[[Path], object], need: int = 0) -
     """Make a folder, whole or not at all: `write` fills one beside it, which is moved into place.
 
     `need` is how many bytes there must be room for. Raises FileExistsError for a folder that holds
-    something already, and OSError that names the folder.
+    something already, and OSError that names the folder and has the number of what went wrong.
     """
+    folder = folder.expanduser()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{str(folder)!r} holds something already; choose another folder")
     parent = folder.absolute().parent
@@ -71,8 +74,9 @@ def write_folder(folder: Path, write: Callable[[Path], object], need: int = 0) -
     free = shutil.disk_usage(parent).free
     if free < need:
         raise OSError(
+            errno.ENOSPC,
             f"{str(folder)!r} takes {need / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; nothing "
-            "was written: free some space or choose another place"
+            "was written: free some space or choose another place",
         )
     beside = parent / f".{folder.name}.{secrets.token_hex(8)}.part"
     try:
@@ -80,13 +84,22 @@ def write_folder(folder: Path, write: Callable[[Path], object], need: int = 0) -
         write(beside)
         os.replace(beside, folder)
     except (OSError, SafetensorError) as error:
+        number = error.errno if isinstance(error, OSError) else _system_error(error)
+        full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise OSError(
-            f"could not write {str(folder)!r} ({error}); nothing of it is left: free some space or "
-            "choose another place"
+            number,
+            f"could not write {str(folder)!r} ({error}); nothing of it is left"
+            + (": free some space or choose another place" if full else ""),
         ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return folder
+
+
+def _system_error(error: SafetensorError) -> int | None:
+    """The number of the operating system's error, which safetensors has in its message alone."""
+    found = re.search(r"\bcode: (\d+)|os error (\d+)", str(error))
+    return int(found[1] or found[2]) if found else None
 
 
 def cache_directory() -> Path:
