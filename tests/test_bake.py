@@ -134,7 +134,7 @@ def test_a_local_weight_with_its_bias(name, tmp_path):
     require_same(lm, reloaded(bake(lm, change, **SHORT), tmp_path / "baked"), change)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "gpt_neox", "phi3", "falcon"])
+@pytest.mark.parametrize("name", ["gpt2", "gpt_neox", "phi3"])
 def test_the_attentions_output_has_weights_of_its_own(name, tmp_path):
     lm = build(name)
     noise = torch.Generator().manual_seed(4)
@@ -159,16 +159,10 @@ def test_a_constant_of_the_attention_takes_the_attentions_bias_or_none(tmp_path)
     assert baked.rewritten == "LlamaForCausalLM with attention_bias=True"
     assert baked.weights == ("model.layers.1.self_attn.o_proj.bias",)
     require_same(lm, reloaded(baked, tmp_path / "baked"), given)
-    lm = build("gemma3")
-    given = [Intervention(1, Add(draw(lm, 0)), 2.0, site="heads")]
-    with pytest.raises(ValueError, match=r"at the site 'heads' is no change"):
-        bake(lm, given, **SHORT)
-    lm = build("olmo2")
+    lm = build("stablelm")  # its attention's output has no bias, whatever its settings
     given = [Intervention(1, Add(draw(lm, 0)), 2.0, site="attention")]
-    try:
-        require_same(lm, reloaded(bake(lm, given, **SHORT), tmp_path / "other"), given)
-    except ValueError as error:
-        assert "adds a constant to the attention output of layer 1" in str(error)  # noqa: PT017
+    with pytest.raises(ValueError, match=r"adds a constant to the attention output of layer 1, "):
+        bake(lm, given, **SHORT)
 
 
 def test_what_was_made_on_an_edited_model_is_baked_with_its_edits(tmp_path):

@@ -161,7 +161,7 @@ def test_a_second_bake_does_not_hide_the_first(tmp_path):
     text = (folder / "README.md").read_text()
     assert "| LoRA | 1 | mlp | 0.5 | – | – |" in text
     assert "| vector | 2 | residual | 0.5 |" in text
-    assert "which had the 1 before" in text
+    assert "`once` had the first 1 of these in its weights already" in text
     provenance = json.loads((folder / "provenance.json").read_text())
     assert [each["kind"] for each in provenance["baked"]] == ["LoRA", "vector"]
     with pytest.raises(ValueError, match=r"this LoRA is baked into 'twice' already"):

@@ -30,11 +30,10 @@ def card(facts: Mapping[str, Any], control_vector: bool) -> str:
         _table(records),
         "The coefficient multiplies the tensors as they were given; what was added is its product "
         "with a vector, as a length, and as a share of the median length of the residual stream "
-        "there, unsteered, over the tokens of the check that are not the first of their text.",
-        f"The last {len(facts['changes'])} of these were written into `{base}`, which had the "
-        f"{earlier} before in its weights already."
-        if earlier
+        "there, unsteered, over the tokens of the check that are not the first of their text."
+        if any(each.get("length") for each in records)
         else "",
+        f"`{base}` had the first {earlier} of these in its weights already." if earlier else "",
         "A weight knows no positions: the change acts on every token of every text, the first "
         "token included, also where a steering library would have spared it. It cannot be turned "
         "off or down; for that steer the base model.",
@@ -42,8 +41,8 @@ def card(facts: Mapping[str, Any], control_vector: bool) -> str:
         f"written as a {facts['rewritten']}."
         if facts["rewritten"]
         else "",
-        "Its output embeddings were tied to the input's and are weights of their own here, as in "
-        "the base model: the direction is gone from what is written to the stream, not from what "
+        "Its output embeddings were tied to the input's and are weights of their own here, "
+        "unchanged: the direction is gone from what is written to the stream, not from what "
         "reads it. An edit in place of the one matrix that was both would have changed both."
         if facts["untied"]
         else "",
