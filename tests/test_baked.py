@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import gguf
 import pytest
+import safetensors.torch
 import torch
 from architectures import build
 from edited import make
@@ -62,7 +63,7 @@ def test_the_card_says_what_a_reader_needs(done, tmp_path):
     assert "every token of every text, the first token included" in text
     assert "LlamaForCausalLM with mlp_bias=True" in text
     assert "model.layers.1.mlp.down_proj.bias" in text
-    assert "the same 64 of 64 tokens without ever parting" in text
+    assert "the same 64 of 64 tokens without ever another" in text
     assert "on 65 tokens of 1 text: 1 of prompts" in text
     assert f"in bfloat16 the divergence is {done.check.kl_bfloat16:.2g} nats a token" in text
     assert f"from the base model unchanged it is {done.check.moved:.2g}" in text
@@ -249,6 +250,21 @@ def test_a_checkpoint_that_loads_as_another_model_is_not_left(done, tmp_path, mo
     with pytest.raises(ValueError, match=r"is not on disk what it is in memory"):
         done.save(tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_must_be_on_disk_bit_by_bit(done, tmp_path, monkeypatch):
+    """What the logits of a few tokens would not show."""
+    write = type(done.model).save_pretrained
+
+    def rounding(self, place, **how):
+        write(self, place, **how)
+        weights = safetensors.torch.load_file(place / "model.safetensors")
+        weights["model.norm.weight"] *= 1 + 1e-6
+        safetensors.torch.save_file(weights, place / "model.safetensors", {"format": "pt"})
+
+    monkeypatch.setattr(type(done.model), "save_pretrained", rounding)
+    with pytest.raises(ValueError, match=r"weights that differ: 'model\.norm\.weight'"):
+        done.save(tmp_path / "model")
 
 
 class Hub:

@@ -50,7 +50,7 @@ def test_a_change_below_what_half_precision_tells_is_refused_and_float32_takes_i
     assert bake(build("gpt2"), given, **SHORT).check.equal
 
 
-def test_where_they_part_is_told_by_free_writing():
+def test_where_they_part_is_where_free_writing_does():
     """Against the steered model, which writes other texts than the unsteered one does."""
     lm = build("llama")
     model = bake(lm, vector(lm).at(0.5), **SHORT).model

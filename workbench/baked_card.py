@@ -65,9 +65,9 @@ def _check(check: Mapping[str, Any]) -> str:
     dtype of all the others."""
     texts = len(check["prompts"])
     parted = (
-        "without ever parting"
+        "without ever another"
         if check["parted"] is None
-        else f"before they parted, first at token {check['parted']} of a text"
+        else f"before another, first at token {check['parted']} of a text"
     )
     lines = [
         f"Against the base model under the same change while it runs, in {check['dtype']}, on "
@@ -79,7 +79,7 @@ def _check(check: Mapping[str, Any]) -> str:
         f"- The divergence KL(running || baked) is {check['kl']:.2g} nats a token, "
         f"{check['kl_largest']:.2g} at the worst; from the base model unchanged it is "
         f"{check['moved']:.2g}.",
-        f"- Writing by itself, greedily, this checkpoint wrote the same {check['same']} of "
+        f"- Writing greedily by itself, this checkpoint writes the same {check['same']} of "
         f"{check['written']} tokens {parted}.",
     ]
     if check["kl_bfloat16"] is not None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from workbench.generate import end_ids, generate, generation_config
+from workbench.generate import generate
 from workbench.layers import evaluating
 from workbench.relatives import twin
 from workbench.streams import model_inputs
@@ -36,8 +36,9 @@ class Check:
     difference     of the logits, the largest; `largest` is the largest logit itself
     kl             KL(traced || baked), mean over tokens, nats; `kl_largest` at the worst token
     moved          KL(traced || unsteered), mean: what there is to be right about
-    same           written tokens before the two first parted, each writing freely and greedily
-    parted         the first token, counted from 1, at which they parted in any text; None if never
+    same           tokens that the baked model writes greedily as they were written, up to the
+                   first that is another: so far it is read on the text that it wrote itself
+    parted         the first token, counted from 1, at which they part in any text; None if never
     kl_bfloat16    KL(traced || baked, loaded in bfloat16), mean, and `kl_bfloat16_largest`;
                    `kl_bfloat16_base` is the mean of the two models unsteered: what bfloat16 costs
                    anyway. All None where the models are in half precision already
@@ -87,13 +88,14 @@ def compare(lm: LM, reference: Tensor, model: PreTrainedModel, batch: Batch) -> 
     the model itself is taken, which is unsteered. One copy of a model is made at a time."""
     here = batch.attention
     one = reference.cpu()[here].float()
-    two = logits_of(model, batch)[here]
+    baked = logits_of(model, batch)
+    agreed, lengths = _agreed(batch, baked)
+    two = baked[here]
     plain = logits_of(lm.model, batch)[here]
     apart, coarse, coarse_base = kl(one, two), None, None
     if model.dtype in (torch.float32, torch.float64):
         coarse = kl(one, _in_bfloat16(model, batch)[here])
         coarse_base = kl(plain, _in_bfloat16(lm.model, batch)[here])
-    agreed, lengths = _agreed(lm, model, batch)
     parted = [count for count, length in zip(agreed, lengths, strict=True) if count < length]
     return Check(
         prompts=tuple(prompt.text for prompt in batch.prompts),
@@ -151,33 +153,12 @@ def _in_bfloat16(model: PreTrainedModel, batch: Batch) -> Tensor:
     return logits_of(coarse, batch)
 
 
-def _agreed(lm: LM, model: PreTrainedModel, batch: Batch) -> tuple[list[int], list[int]]:
-    """Of each text, how many tokens a model writes as they were written before another comes, and
-    how many were written."""
+def _agreed(batch: Batch, logits: Tensor) -> tuple[list[int], list[int]]:
+    """Of each text, how many tokens a model with these logits (B, T, V) would write as they were
+    written before another comes, and how many were written."""
     start = int(batch.starts.min())
     real, ids = batch.completion[:, start:], batch.ids[:, start:]
-    own = torch.full_like(ids, -1)
-    made = _writes(lm, model, batch, start)
-    own[:, : made.shape[1]] = made
+    own = logits[:, start - 1 : -1].argmax(dim=-1)
     other = (own != ids) & real
     agreed = (real & (other.cumsum(dim=1) == 0)).sum(dim=1)
     return agreed.tolist(), real.sum(dim=1).tolist()
-
-
-@torch.no_grad()
-def _writes(lm: LM, model: PreTrainedModel, batch: Batch, start: int) -> Tensor:
-    """What a model writes greedily after the first `start` columns, by transformers alone."""
-    options: Any = generation_config(lm, batch.width - start, end_ids(lm))
-    # What the checkpoint's own settings would slip in, as in `decoding.decode`.
-    own, model.generation_config = model.generation_config, type(options)()
-    try:
-        with evaluating(model):
-            writing: Any = model.generate
-            made = writing(
-                input_ids=batch.ids[:, :start].to(model.device),
-                attention_mask=batch.attention[:, :start].long().to(model.device),
-                generation_config=options,
-            )
-    finally:
-        model.generation_config = own
-    return made[:, start:].cpu()

@@ -131,9 +131,10 @@ class SharedVector:
     def push_to_hub(self, repo_id: str, *, private: bool = True, token: str | None = None) -> str:
         """Upload what `save_pretrained` writes by the hub's own client; the address of the commit.
 
-        Raises as the client does.
+        Raises as the client does, and ValueError for a repository that is public already unless
+        `private` is False.
         """
-        return push_folder(self.save_pretrained, repo_id, private, token)
+        return push_folder(self.save_pretrained, repo_id, private, token, (CONTROL,))
 
     @classmethod
     def from_pretrained(
