@@ -7,6 +7,7 @@ Knows nothing of what is noted of a row.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -14,9 +15,8 @@ import torch
 from torch import Tensor
 
 from workbench import tracing
-from workbench.ablation import Component, by_row
+from workbench.ablation import Component, by_row, check_ablation
 from workbench.fillings import Filling
-from workbench.multiples import same_in_halves
 from workbench.positions import Mask, Positions
 from workbench.reading import batches
 from workbench.streams import Kept
@@ -31,6 +31,9 @@ Finish: TypeAlias = Callable[[Tensor], Tensor]
 
 # Tokens of a forward from which on its arithmetic outweighs what starting another one costs.
 _ENOUGH = 512
+# Rows that are read in two halves to see that it makes no difference, and by how many nats their
+# log-probabilities may differ: in float32, and in half precision.
+_CHECKED, _APART, _APART_COARSE = 4, 1e-3, 0.5
 # Tokens of all the rows that one part of the texts makes: fewer have less padding among them.
 _PART = 2048
 
@@ -40,7 +43,7 @@ class Sweep:
 
     memory  bytes that logits and streams of one forward may take
 
-    Raises ValueError for no components, as `Component.check`, and for positions given as a mask.
+    Raises ValueError as `check_sweep`.
     """
 
     def __init__(
@@ -53,22 +56,14 @@ class Sweep:
         memory: float,
         remote: Remote,
     ) -> None:
-        if len(components) == 0:
-            raise ValueError("components is empty; name at least one part to ablate")
-        if isinstance(positions, Mask):
-            raise ValueError(
-                f"{positions!r} belongs to one batch, and texts are read in many: give a position "
-                "rule"
-            )
-        for component in components:
-            component.check(lm)
+        check_sweep(lm, components, by, positions, batch)
         self.lm, self.batch, self.components = lm, batch, components
         self.by, self.positions, self.memory = by, positions, memory
         self.remote: Remote = remote
         # Lowest first, so that a forward's components begin as high as they can.
         self.order = sorted(range(len(components)), key=lambda i: _below(components[i]))
-        # Whether the model's upper half follows from the stream; None: not known.
-        self.splits: bool | None = None
+        # The layers whose stream is all that the blocks above need; None: not known.
+        self.splits: set[int] | None = None
         each = max(8 * lm.vocabulary, 4 * lm.width * lm.layers)  # bytes a token
         # Rows of like length go together, as far as each part has enough to do.
         busy = lm.device.type == "cpu" and not remote
@@ -86,7 +81,8 @@ class Sweep:
         """Part by part: its rows (b,) of the batch, what is noted of them without ablation (b, N),
         and with each component ablated (C, b, M).
 
-        plain     rows of the batch and their numbers -> what is noted of the whole model
+        plain     rows of the batch and their numbers -> what is noted of the whole model, which
+                  are log-probabilities, of tokens or texts
         compared  the same, and what was noted -> what is noted with a component ablated
         """
         lm, remote = self.lm, self.remote
@@ -100,9 +96,9 @@ class Sweep:
                 keep=min(keep, part.width),
                 remote=remote,
             )
-            if self.splits is None and kept:
-                self.splits = self._in_halves(part, rows, plain, kept[-1], whole, keep)
-            streams = {each.layer: each for each in kept} if self.splits else {}
+            if self.splits is None:
+                self.splits = self._splitting(part, rows, plain, kept, whole, keep)
+            streams = {each.layer: each for each in kept if each.layer in self.splits}
             found: Tensor | None = None
             for cells in self._chunks(part, keep):
                 index, own = (torch.tensor(each) for each in zip(*cells, strict=True))
@@ -146,29 +142,61 @@ class Sweep:
                 chunk.append((index, row))
         yield chunk
 
-    def _in_halves(
+    def _splitting(
         self,
         part: Batch,
         rows: Tensor,
         plain: Callable[[Batch, Tensor], Finish],
-        kept: Kept,
+        kept: Sequence[Kept],
         whole: Tensor,
         keep: int,
-    ) -> bool:
-        """Whether the upper blocks give the same from the stream alone."""
-        one = torch.tensor([0])
-        again = tracing.forward(
-            self.lm,
-            part.select(one),
-            (),
-            plain(part.select(one), rows[one]),
-            keep=min(keep, part.width),
-            below=kept.select(one),
-            remote=self.remote,
+    ) -> set[int]:
+        """The kept layers from whose stream alone the blocks above make the same log-probabilities
+        of a few rows. Elsewhere they need more of the blocks below, which then run too."""
+        few = torch.arange(min(_CHECKED, len(part)))
+        some = part.select(few)
+        coarse = self.lm.dtype not in (torch.float32, torch.float64)
+        apart = {}
+        for each in kept:
+            again = tracing.forward(
+                self.lm,
+                some,
+                (),
+                plain(some, rows[few]),
+                keep=min(keep, part.width),
+                below=each.select(few),
+                remote=self.remote,
+            )
+            apart[each.layer] = float((again - whole[few.to(whole.device)]).abs().max())
+        bound = _APART_COARSE if coarse else _APART
+        # Not "> bound": NaN is no agreement.
+        bad = {layer: found for layer, found in apart.items() if not found <= bound}
+        if bad:
+            warnings.warn(
+                f"the blocks of {self.lm.name!r} above {', '.join(map(str, bad))} do not follow "
+                "from the residual stream there alone: log-probabilities differ by up to "
+                f"{max(bad.values()):.3g} nats. Ablations above them run the whole model",
+                stacklevel=2,
+            )
+        return set(apart) - set(bad)
+
+
+def check_sweep(
+    lm: LM,
+    components: Sequence[Component],
+    by: Filling,
+    positions: Positions,
+    batch: Batch | None = None,
+) -> None:
+    """Raise ValueError as `check_ablation`, and for positions given as a mask."""
+    if isinstance(positions, Mask):
+        raise ValueError(
+            f"{positions!r} belongs to one batch, and texts are read in many: give a position rule"
         )
-        return same_in_halves(self.lm, float(again.max()), float(whole[:1].max()))
+    check_ablation(lm, components, by, batch)
 
 
 def _below(component: Component) -> int:
     """The last block that does not see the component's ablation but for its own stream."""
-    return component.layer if component.kind == "direction" else component.layer - 1
+    first = component.places[0]
+    return first.layer if first.site == "residual" else first.layer - 1

@@ -154,7 +154,8 @@ def _check(lm: LM, each: Intervention) -> None:
             "from workbench.edit import edit"
         )
     allowed = (Add,) if each.site == "residual" else (Add, AddLowRank, AddLinear)
-    if each.site == "heads" or not isinstance(each.update, allowed):
+    held = each.site in ("residual", "attention", "mlp")
+    if not held or not isinstance(each.update, allowed):
         raise ValueError(
             f"{type(each.update).__name__} at the site {each.site!r} is no change of a weight; "
             "what can be baked is a vector (Add), and a LoRA or local weight at the site 'mlp'"

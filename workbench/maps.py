@@ -4,10 +4,10 @@
     RemoveDirection  h - m ((h - t)·v̂) v̂        towards a target t, along a direction v
     Turn             |h| (cos m ĥ + sin m ŵ)     by an angle m towards v, w the part of v across h
 
-with v̂ = v / |v|. Like every update they leave a token whose coefficient is 0 as it was. They compute
-in float32 or better, and round once, to the stream's own precision: in half precision a product
-along v would be rounded coarsely, and the square of a stream's length may be out of range. Keeping
-the length of a stream is in keep_norm.py. Knows nothing of models.
+with v̂ = v / |v|. Like every update they leave a token whose coefficient is 0 as it was. They
+compute in float32 or better, and round once, to the stream's own precision: in half precision a
+product along v would be rounded coarsely, and the square of a stream's length may be out of range.
+Keeping the length of a stream is in keep_norm.py. Knows nothing of models.
 """
 
 from __future__ import annotations

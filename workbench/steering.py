@@ -163,6 +163,12 @@ def _reads(lm: LM, at: Place) -> tuple[int, str]:
         return lm.width, "residual stream"
     if at.site == "mlp":
         return lm.inner_width(at.layer), "MLP down-projection"
+    if at.site == "mlp_write":
+        lm.projection_name(at.layer)
+        return lm.width, "MLP's write to the stream"
+    if at.site == "attention_write":
+        lm.attention_name(at.layer)
+        return lm.width, "attention's write to the stream"
     return lm.heads_width(at.layer), "attention's output projection"
 
 

@@ -204,8 +204,9 @@ def activations(
 ) -> Activations:
     """The residual stream after each of `layers`, at the tokens that `positions` touches; the layer
     EMBEDDINGS is the stream before the first block. At another site: what the attention's output
-    projection reads, of all heads side by side ("heads"), or what it ("attention") or the MLP's
-    down-projection ("mlp") writes.
+    projection reads, of all heads side by side ("heads"), what it ("attention") or the MLP's
+    down-projection ("mlp") writes, or what of either is added to the stream ("attention_write",
+    "mlp_write").
 
     One forward, stopped after the last layer that is read: no later block and no logits are
     computed. The streams include the effect of interventions at the same and earlier layers. They
@@ -235,10 +236,10 @@ def activations(
         with lm.traced.trace(**inputs, remote=remote) as tracer:
             values, lengths = save({}), save({})
             for at in visits:
-                if at.site in ("attention", "mlp"):
-                    hidden = visit_projection(envoys[at], before.get(at, []), width, count)
-                elif at.site == "heads":
+                if at.site == "heads":
                     hidden = visit_input(envoys[at], before.get(at, []), width, count)
+                elif at.site != "residual":
+                    hidden = visit_projection(envoys[at], before.get(at, []), width, count)
                 elif at.layer == EMBEDDINGS:
                     hidden = first.input
                 else:

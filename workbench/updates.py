@@ -27,10 +27,18 @@ Coefficient: TypeAlias = float | Tensor | Callable[[int], float | Tensor]
 # by side (…, H d). "attention": it reads the same, and writes the output (…, D) of that projection.
 # "mlp": it reads the input of the block's MLP down-projection (…, I) and writes its output (…, D).
 # Both outputs are those before any norm that follows: there m (dW x + db) is a change of the
-# weights themselves.
-Site: TypeAlias = Literal["residual", "mlp", "attention", "heads"]
+# weights themselves. "attention_write", "mlp_write": it reads and writes what is added to the
+# residual stream, after the norm that follows the output where there is one (Gemma-2, OLMo-2).
+Site: TypeAlias = Literal["residual", "mlp", "attention", "heads", "attention_write", "mlp_write"]
 # In the order in which a block passes them.
-SITES: tuple[Site, ...] = ("heads", "attention", "mlp", "residual")
+SITES: tuple[Site, ...] = (
+    "heads",
+    "attention",
+    "attention_write",
+    "mlp",
+    "mlp_write",
+    "residual",
+)
 
 
 class Place(NamedTuple):

@@ -29,13 +29,16 @@ class Watcher(Protocol):
 
 
 def modules(lm: LM, places: Iterable[Place]) -> dict[Place, Any]:
-    """The envoy that is visited at each place: the block, its MLP's down-projection, or its
-    attention's output projection (at two sites: its input and its output)."""
+    """The envoy that is visited at each place: the block, its MLP's down-projection, its
+    attention's output projection (at two sites: its input and its output), or what writes either
+    to the stream, which is the projection itself unless a norm follows it."""
     own = {
         "residual": lambda layer: lm.blocks[layer],
         "mlp": lm.down_projection,
         "attention": lm.attention_output,
         "heads": lm.attention_output,
+        "attention_write": lm.attention_write,
+        "mlp_write": lm.mlp_write,
     }
     return {at: own[at.site](at.layer) for at in places}
 
@@ -92,10 +95,10 @@ def visit_all(
     """Inside a trace: every steered or watched place, in order; the columns are as in `visit`."""
     watched = () if watch is None else watch.places
     for at in sorted({*steered, *watched}, key=lambda at: at.order):
-        if at.site in ("attention", "mlp"):
-            visit_projection(found[at], steered[at], stop, steered[at][0][1].shape[0])
-        elif at.site == "heads":
+        if at.site == "heads":
             visit_input(found[at], steered[at], stop, steered[at][0][1].shape[0])
+        elif at.site != "residual":
+            visit_projection(found[at], steered[at], stop, steered[at][0][1].shape[0])
         elif watch is not None and at in watched:
             watch.see(at, visit(found[at], [], stop), stop)
             visit(found[at], steered.get(at, []), stop)
