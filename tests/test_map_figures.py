@@ -168,5 +168,7 @@ def test_what_cannot_be_drawn_is_refused() -> None:
     frame = cells({(-1, "whole", -1, "whole"): [1.0]})
     with pytest.raises(ValueError, match="no part to draw"):
         figures.component_map(frame)
+    with pytest.raises(ValueError, match="no value to draw: all 2 of 'kl' are missing"):
+        figures.component_map(cells({(0, "mlp", -1, "mlp"): [np.nan, np.nan]}))
     with pytest.raises(ValueError, match="there is no column 'change'; the frame has"):
         figures.component_map(frame, value="change")

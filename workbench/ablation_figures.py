@@ -54,6 +54,9 @@ def component_map(
         raise ValueError("no part to draw: every row is of the whole model, or there is none")
     mine = mine.assign(part=_labels(mine), value=mine[value].astype(float))
     _check_apart(mine)
+    missing = int(mine["value"].isna().sum())
+    if missing == len(mine):
+        raise ValueError(f"no value to draw: all {missing} of {value!r} are missing")
     level = len(whole) > 0
     if level:
         before = whole.groupby("prompt_index")[value].mean()
