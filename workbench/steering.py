@@ -15,7 +15,7 @@ from torch import Tensor
 
 from workbench.positions import select
 from workbench.tokens import Batch
-from workbench.updates import AnyUpdate, Intervention, Place, reads, scales
+from workbench.updates import EMBEDDINGS, AnyUpdate, Intervention, Place, Site, reads, scales
 
 if TYPE_CHECKING:
     from workbench.models import LM
@@ -45,7 +45,7 @@ def plan(
     check_interventions(interventions)
     steered: Plan = {}
     for intervention in interventions:
-        at = Place(check_layer(lm, intervention.layer), intervention.site)
+        at = check_place(lm, intervention.layer, intervention.site)
         check_fits(lm, intervention.update, at)
         positions = intervention.positions
         later = torch.full((len(batch), new_tokens), bool(positions.generated))
@@ -108,6 +108,13 @@ def check_layer(lm: LM, layer: int) -> int:
     if not whole or not 0 <= layer < lm.layers:
         raise ValueError(f"layer {layer!r} is out of range: {lm.name!r} has 0 … {lm.layers - 1}")
     return int(layer)
+
+
+def check_place(lm: LM, layer: int, site: Site = "residual") -> Place:
+    """The place. Raises ValueError where the model has no such layer; EMBEDDINGS has the residual
+    stream alone."""
+    before = site == "residual" and layer == EMBEDDINGS
+    return Place(EMBEDDINGS if before else check_layer(lm, layer), site)
 
 
 def check_interventions(interventions: Sequence[Intervention]) -> None:
