@@ -24,10 +24,20 @@ from torch import Tensor
 
 import workbench as wb
 from workbench import tracing
-from workbench.ablation import Component, ablate, by_row, directions, heads, parts, places
+from workbench.ablation import (
+    Component,
+    ablate,
+    by_row,
+    directions,
+    everywhere,
+    heads,
+    parts,
+    places,
+)
 from workbench.captures import capture
 from workbench.fillings import means
 from workbench.models import LM, load
+from workbench.orthogonalise import removed_from_writes
 from workbench.positions import content, everything, last
 from workbench.resampling import samples
 from workbench.tokens import Batch, encode
@@ -338,6 +348,45 @@ def test_it_runs_as_on_a_remote_server(name: str) -> None:
     torch.testing.assert_close(there, steered_logits(lm, batch, edits))
 
 
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma2", "olmo2", "gpt_neox"])
+def test_a_direction_everywhere_is_one_that_nothing_writes(name: str) -> None:
+    """As hooks on every write, embeddings included, each of which loses its part along it."""
+    lm = build(name)
+    direction = torch.randn(lm.width, generator=torch.Generator().manual_seed(3))
+    batch = encode(lm, TEXTS)
+    own = batch.attention
+    edits = ablate(lm, everywhere(lm, direction))
+    found = steered_logits(lm, batch, edits)[own]
+    written = [
+        writer(lm, Place(layer, site))
+        for layer in range(lm.layers)
+        for site in ("attention_write", "mlp_write")
+    ]
+    tables = [m for m in lm.model.modules() if isinstance(m, torch.nn.Embedding)]
+    mine = {module: n for n, module in lm.model.named_modules()}
+    basis = (direction / direction.norm())[:, None]
+    with removed_from_writes(lm.model, [mine[each] for each in (*tables, *written)], basis):
+        expected = steered_logits(lm, batch)[own]
+    assert (expected - steered_logits(lm, batch)[own]).abs().max() > 0.1
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    alone = [Component(layer, "direction", direction=direction) for layer in range(lm.layers)]
+    assert (steered_logits(lm, batch, ablate(lm, alone))[own] - expected).abs().max() > 1e-2
+
+
+def test_a_direction_is_removed_from_the_embeddings_of_a_mixture_of_experts_too() -> None:
+    lm, direction = build("mixtral"), torch.ones(32)
+    edits = ablate(lm, everywhere(lm, direction))
+    layers = [tracing.EMBEDDINGS, 0, 1, 2]
+    batch = encode(lm, TEXTS)
+    read = tracing.activations(lm, batch, layers, everything, interventions=edits).values
+    along = read @ direction
+    torch.testing.assert_close(along, torch.zeros_like(along), atol=1e-4, rtol=0)
+    assert (tracing.activations(lm, batch, layers, everything).values @ direction).abs().min() > 0
+    made = wb.generate(lm, TEXTS, edits, new_tokens=3)
+    read = tracing.logprobs(lm, made.batch.extend(made.ids, made.lengths), edits)[:, -3:]
+    torch.testing.assert_close(read, made.logprobs_steered, equal_nan=True, atol=1e-4, rtol=1e-4)
+
+
 def test_lists_of_components() -> None:
     lm = build("llama")
     assert [(c.layer, c.head) for c in heads(lm)] == [(k, h) for k in range(3) for h in range(4)]
@@ -375,6 +424,10 @@ def test_what_is_not_there_is_refused() -> None:
         ablate(lm, [Component(0, "direction", direction=torch.ones(5))])
     with pytest.raises(ValueError, match="kind 'neuron' is unknown; choose one of head, att"):
         Component(0, "neuron")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="site 'mlp_write' of the kind 'mlp': only directions"):
+        Component(0, "mlp", site="mlp_write")
+    with pytest.raises(ValueError, match="layer -1 is out of range"):
+        ablate(lm, [Component(-1, "attention")])
     for kind, given in (("head", {}), ("mlp", {"head": 0}), ("direction", {})):
         with pytest.raises(ValueError, match=f"of the kind '{kind}' with"):
             Component(0, kind, **given)  # type: ignore[arg-type]

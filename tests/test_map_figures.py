@@ -143,8 +143,8 @@ def test_what_is_not_told_from_0_is_marked_and_the_count_is_said() -> None:
     assert said[0].endswith("n = 4")
     assert said[2].endswith("n = 3 of 4")
     assert said[3] == ", n = 1 of 4"
-    assert "in parentheses: the 95 % interval includes 0" in under(figure)
-    assert "4 of 16 values are missing" in under(figure)
+    assert "(…): the 95 % interval includes 0" in under(figure)
+    assert "4 of 16 missing" in under(figure)
     quiet = figures.component_map(frame[frame["head"] == 0], value="change")
     assert "interval" not in under(quiet)
     assert "missing" not in under(quiet)

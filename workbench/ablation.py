@@ -28,9 +28,9 @@ from workbench.checks import check_whole
 from workbench.fillings import Filling, zero
 from workbench.maps import RemoveDirection, Replace
 from workbench.positions import Positions, but_first, everything
-from workbench.steering import check_layer, width_at
+from workbench.steering import check_layer, check_place, width_at
 from workbench.tokens import Batch
-from workbench.updates import AnyUpdate, Coefficient, Intervention, Place
+from workbench.updates import EMBEDDINGS, AnyUpdate, Coefficient, Intervention, Place, Site
 from workbench.vectors import SteeringVector
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ class Component:
     """A part of a model: of block `layer` (0-based), by kind.
 
     head       which, of the kind "head"
-    direction  (D,), of the kind "direction": along it the residual stream after the block
+    direction  (D,), of the kind "direction": along it what `site` holds, the residual stream after
+               the block (of layer EMBEDDINGS: before the first) or a write to it
     name       what it is called in tables and figures, where its kind does not tell it from others
 
     Raises ValueError for another kind, a layer or a head that is no whole number, and a head or a
@@ -57,6 +58,7 @@ class Component:
     head: int | None = None
     direction: Tensor | None = None
     name: str = ""
+    site: Site = "residual"
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -67,6 +69,10 @@ class Component:
                     f"a component of the kind {self.kind!r} with {kind} {getattr(self, kind)!r}: "
                     f"give a {kind} with the kind {kind!r}, and with no other"
                 )
+        if self.site != "residual" and self.kind != "direction":
+            raise ValueError(
+                f"site {self.site!r} of the kind {self.kind!r}: only directions have one"
+            )
         if self.head is not None:
             # Of whatever kind the number is: a table's are numpy's.
             object.__setattr__(self, "head", check_whole("head", self.head, 0))
@@ -77,7 +83,7 @@ class Component:
         if self.kind == "head":
             return (Place(self.layer, "heads"),)
         if self.kind == "direction":
-            return (Place(self.layer),)
+            return (Place(self.layer, self.site),)
         both = (Place(self.layer, "attention_write"), Place(self.layer, "mlp_write"))
         return both if self.kind == "layer" else both[:1] if self.kind == "attention" else both[1:]
 
@@ -95,9 +101,8 @@ class Component:
     def check(self, lm: LM) -> None:
         """Raise ValueError for a layer or a head out of range, a block without such a part, or a
         direction of another width."""
-        check_layer(lm, self.layer)
         for at in self.places:
-            width = width_at(lm, at)
+            width = width_at(lm, check_place(lm, *at))
         if self.head is not None:
             if self.head >= lm.heads:
                 raise ValueError(
@@ -146,6 +151,27 @@ def directions(
     chosen = vector.layers if layers is None else layers
     found = vector.scaled(dict.fromkeys(chosen, 1.0), vector.residual_norm).directions
     return [Component(layer, "direction", direction=found[layer], name=name) for layer in chosen]
+
+
+def everywhere(lm: LM, direction: SteeringVector | Tensor, *, name: str = "") -> list[Component]:
+    """One direction (D,), or a vector's at its own layer, wherever the stream is read: before the
+    first block, after each attention's write, after each block. For `ablate`, which takes them
+    together: no part of the model can then read anything along it, as in directional ablation
+    (Arditi et al. 2024, https://arxiv.org/abs/2406.11717, section 2.4); `orthogonalise` writes the
+    same into the weights, where no norm follows a write.
+
+    Raises ValueError for a vector that does not fit the model.
+    """
+    if not isinstance(direction, Tensor):
+        direction.check(lm)
+        direction = direction.directions[direction.layer]
+    where = [Place(EMBEDDINGS)]
+    for layer in range(lm.layers):
+        where += [Place(layer, "attention_write"), Place(layer)]
+    return [
+        Component(at.layer, "direction", direction=direction, name=name, site=at.site)
+        for at in where
+    ]
 
 
 def places(components: Iterable[Component]) -> list[Place]:

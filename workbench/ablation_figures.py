@@ -75,10 +75,10 @@ def component_map(
     notes = ["Δ: ablated less whole"] * unit.startswith("Δ")
     if unsure.any(axis=None):
         written = wide.size <= WRITTEN
-        notes.append(f"{'in parentheses' if written else 'dot'}: the 95 % interval includes 0")
+        notes.append(f"{'(…)' if written else 'dot'}: the 95 % interval includes 0")
     missing = int(mine["value"].isna().sum())
     if missing:
-        notes.append(f"{missing} of {len(mine)} values are missing")
+        notes.append(f"{missing} of {len(mine)} missing")
     figure = heat(
         wide,
         [str(name) for name in columns],

@@ -198,5 +198,4 @@ def check_sweep(
 
 def _below(component: Component) -> int:
     """The last block that does not see the component's ablation but for its own stream."""
-    first = component.places[0]
-    return first.layer if first.site == "residual" else first.layer - 1
+    return component.places[0].below

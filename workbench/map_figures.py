@@ -101,6 +101,7 @@ def heat(
             yref="paper",
             x=0,
             y=0,
+            xshift=-62,
             yshift=-74,
             xanchor="left",
             yanchor="bottom",
