@@ -38,7 +38,7 @@ from workbench.captures import capture
 from workbench.fillings import means
 from workbench.models import LM, load
 from workbench.orthogonalise import removed_from_writes
-from workbench.positions import content, everything, last
+from workbench.positions import content, everything, last, mask
 from workbench.resampling import samples
 from workbench.tokens import Batch, encode
 from workbench.updates import Place
@@ -312,6 +312,12 @@ def test_a_mean_leaves_first_tokens_as_they_are_unless_it_is_of_them_too() -> No
             torch.testing.assert_close(found[real], mean.expand_as(found[real]))
             kept = torch.allclose(found[first & batch.attention], before[first & batch.attention])
             assert kept == spared
+    by = means(lm, SENTENCES, component.places)
+    edits = ablate(lm, [component], by=by, positions=mask(first & batch.attention))
+    read = tracing.activations(lm, batch, [1], everything, site="mlp_write", interventions=edits)
+    mean = by.values[component.places[0]]
+    own = first[batch.attention]
+    torch.testing.assert_close(read.values[own, 0], mean.expand(int(own.sum()), -1))
 
 
 def test_a_text_is_written_with_a_part_ablated_as_it_is_read_back() -> None:

@@ -27,7 +27,7 @@ from torch import Tensor
 from workbench.checks import check_whole
 from workbench.fillings import Filling, zero
 from workbench.maps import RemoveDirection, Replace
-from workbench.positions import Positions, but_first, everything
+from workbench.positions import Mask, Positions, but_first, everything
 from workbench.steering import check_layer, check_place, width_at
 from workbench.tokens import Batch
 from workbench.updates import EMBEDDINGS, AnyUpdate, Coefficient, Intervention, Place, Site
@@ -275,7 +275,9 @@ def by_row(
 
 
 def _touched(by: Filling, positions: Positions) -> Positions:
-    return but_first(positions) if by.spares_first else positions
+    # A mask is taken at its word.
+    spared = by.spares_first and not isinstance(positions, Mask)
+    return but_first(positions) if spared else positions
 
 
 def _update(kind: Kind, target: Tensor, share: Tensor) -> AnyUpdate:
