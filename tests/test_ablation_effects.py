@@ -131,9 +131,8 @@ def test_the_same_however_the_sweep_is_cut(per: str, monkeypatch: pytest.MonkeyP
 def test_one_row_is_one_prompt_and_one_component_in_few_forwards(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """All heads in one forward, and one for the whole model with one to see that it splits."""
+    """All heads in one forward; with some more rows, not ablated, where it begins half way up."""
     lm = build("llama")
-    whole = 2  # texts, of which both are read in two halves too
     rows: list[int] = []
     plain = tracing.forward
     monkeypatch.setattr(
@@ -142,7 +141,10 @@ def test_one_row_is_one_prompt_and_one_component_in_few_forwards(
         lambda lm, batch, *a, **k: (rows.append(len(batch)), plain(lm, batch, *a, **k))[1],
     )
     next_token_effects(lm, PROMPTS[1:3], heads(lm))
-    assert rows == [*[whole] * (lm.layers - 1), whole * lm.layers * lm.heads]
+    assert rows == [2 * lm.layers * lm.heads]
+    rows.clear()
+    next_token_effects(lm, PROMPTS[1:3], heads(lm, [1, 2]))
+    assert rows == [2 * 2 * lm.heads + 2]
 
 
 def test_only_the_positions_that_are_named_are_ablated() -> None:
@@ -178,14 +180,15 @@ def test_blocks_that_need_more_than_the_stream_run_whole(monkeypatch: pytest.Mon
     lm = build("llama")
     components = [*heads(lm), *parts(lm)]
     expected = next_token_effects(lm, PROMPTS, components)
+    monkeypatch.setattr(ablation_sweep, "_ENOUGH", 1)
     plain, begun = tracing.forward, []
 
     def forward(lm, batch, edits, finish, *, below=None, **how):
         begun.append(-1 if below is None else below.layer)
         if below is not None and below.layer == 1:
-            # In one row of several, and far too small to be seen in the largest logit.
+            # In some rows, and too small to be seen in the largest logit.
             wrong = below.stream.clone()
-            wrong[1, :, 0] += 0.05
+            wrong[len(wrong) // 2 :, :, 0] += 0.05
             below = replace(below, stream=wrong)
         return plain(lm, batch, edits, finish, below=below, **how)
 

@@ -62,8 +62,8 @@ class Sweep:
         self.remote: Remote = remote
         # Lowest first, so that a forward's components begin as high as they can.
         self.order = sorted(range(len(components)), key=lambda i: _below(components[i]))
-        # The layers whose stream is all that the blocks above need; None: not known.
-        self.splits: set[int] | None = None
+        # layer -> whether its stream is all that the blocks above need, where that is known.
+        self.splits: dict[int, bool] = {}
         each = max(8 * lm.vocabulary, 4 * lm.width * lm.layers)  # bytes a token
         # Rows of like length go together, as far as each part has enough to do.
         busy = lm.device.type == "cpu" and not remote
@@ -96,23 +96,13 @@ class Sweep:
                 keep=min(keep, part.width),
                 remote=remote,
             )
-            if self.splits is None:
-                self.splits = self._splitting(part, rows, plain, kept, whole, keep)
-            streams = {each.layer: each for each in kept if each.layer in self.splits}
+            streams = {each.layer: each for each in kept}
             found: Tensor | None = None
             for cells in self._chunks(part, keep):
                 index, own = (torch.tensor(each) for each in zip(*cells, strict=True))
-                chosen = [self.components[each] for each in index.tolist()]
-                many, below = part.select(own), streams.get(_below(chosen[0]))
-                values = tracing.forward(
-                    lm,
-                    many,
-                    by_row(lm, many, chosen, by=self.by, rows=rows[own], positions=self.positions),
-                    compared(many, rows[own], whole[own.to(whole.device)]),
-                    keep=min(keep, part.width),
-                    below=None if below is None else below.select(own),
-                    remote=remote,
-                ).cpu()
+                values = self._ablated(
+                    part, rows, index, own, plain, compared, streams, whole, keep
+                )
                 if found is None:
                     found = values.new_empty(len(self.components), len(part), values.shape[1])
                 found[index, own] = values
@@ -142,43 +132,78 @@ class Sweep:
                 chunk.append((index, row))
         yield chunk
 
-    def _splitting(
+    def _ablated(
         self,
         part: Batch,
         rows: Tensor,
+        index: Tensor,
+        own: Tensor,
         plain: Callable[[Batch, Tensor], Finish],
-        kept: Sequence[Kept],
+        compared: Callable[[Batch, Tensor, Tensor], Finish],
+        streams: dict[int, Kept],
         whole: Tensor,
         keep: int,
-    ) -> set[int]:
-        """The kept layers from whose stream alone the blocks above make the same log-probabilities
-        of a few rows. Elsewhere they need more of the blocks below, which then run too."""
-        few = torch.arange(min(_CHECKED, len(part)))
-        some = part.select(few)
-        coarse = self.lm.dtype not in (torch.float32, torch.float64)
-        apart = {}
-        for each in kept:
-            again = tracing.forward(
+    ) -> Tensor:
+        """What is noted of components `index`, each in a row `own` of the part: one forward, from
+        the highest stream that none of them changes.
+
+        The first forward from a layer has a few rows more, without ablation: unless they come out
+        as in the whole model, the blocks above need more of those below than the stream, and the
+        whole model runs.
+        """
+        chosen = [self.components[each] for each in index.tolist()]
+        layer = _below(chosen[0])
+        below = None if self.splits.get(layer) is False else streams.get(layer)
+        check = below is not None and layer not in self.splits
+        few = torch.arange(min(_CHECKED, len(part)) if check else 0)
+        every = torch.cat([own, few])
+        many, count = part.select(every), len(own)
+        note = compared(part.select(own), rows[own], whole[own.to(whole.device)])
+        again = plain(part.select(few), rows[few])
+
+        def finish(logits: Tensor) -> Tensor:
+            if count == len(logits):
+                return note(logits)
+            return torch.cat([note(logits[:count]).flatten(), again(logits[count:]).flatten()])
+
+        values = tracing.forward(
+            self.lm,
+            many,
+            by_row(
                 self.lm,
-                some,
-                (),
-                plain(some, rows[few]),
-                keep=min(keep, part.width),
-                below=each.select(few),
-                remote=self.remote,
-            )
-            apart[each.layer] = float((again - whole[few.to(whole.device)]).abs().max())
-        bound = _APART_COARSE if coarse else _APART
-        # Not "> bound": NaN is no agreement.
-        bad = {layer: found for layer, found in apart.items() if not found <= bound}
-        if bad:
-            warnings.warn(
-                f"the blocks of {self.lm.name!r} above {', '.join(map(str, bad))} do not follow "
-                "from the residual stream there alone: log-probabilities differ by up to "
-                f"{max(bad.values()):.3g} nats. Ablations above them run the whole model",
-                stacklevel=2,
-            )
-        return set(apart) - set(bad)
+                many,
+                [*chosen, *[None] * len(few)],
+                by=self.by,
+                rows=rows[every],
+                positions=self.positions,
+            ),
+            finish,
+            keep=min(keep, part.width),
+            below=None if below is None else below.select(every),
+            remote=self.remote,
+        ).cpu()
+        if not check:
+            return values
+        expected = whole[few.to(whole.device)].cpu().flatten()
+        values, unablated = values.split([len(values) - len(expected), len(expected)])
+        self.splits[layer] = self._agree(layer, float((unablated - expected).abs().max()))
+        if not self.splits[layer]:
+            return self._ablated(part, rows, index, own, plain, compared, streams, whole, keep)
+        return values.view(count, -1)
+
+    def _agree(self, layer: int, apart: float) -> bool:
+        """Whether log-probabilities in two halves are those in one piece. Warns where they are
+        not."""
+        coarse = self.lm.dtype not in (torch.float32, torch.float64)
+        if apart <= (_APART_COARSE if coarse else _APART):
+            return True
+        warnings.warn(
+            f"the blocks of {self.lm.name!r} above {layer} do not follow from the residual stream "
+            f"there alone: log-probabilities differ by up to {apart:.3g} nats. Ablations above it "
+            "run the whole model",
+            stacklevel=4,
+        )
+        return False
 
 
 def check_sweep(
