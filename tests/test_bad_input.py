@@ -285,9 +285,9 @@ CASES: dict[str, Case] = {
         r"layer -2 is out of range",
     ),
     "negative steered layer": (
-        lambda h: generate(h.lm, ["The fox"], [Intervention(-1, Add(torch.ones(32)))]),
+        lambda h: generate(h.lm, ["The fox"], [Intervention(-2, Add(torch.ones(32)))]),
         ValueError,
-        r"layer -1 is out of range",
+        r"layer -2 is out of range",
     ),
     "no layers": (
         lambda h: tracing.activations(h.lm, encode(h.lm, ["a"]), []),

@@ -1,4 +1,4 @@
-"""Means and samples: what they are of, and what they refuse."""
+"""Means: what they are of, and what they refuse."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import torch
 from architectures import SENTENCES, build
 
 from workbench.captures import capture
-from workbench.fillings import means, samples, zero
-from workbench.positions import content, everything, last
+from workbench.fillings import means, zero
+from workbench.positions import but_first, content, everything, last
 from workbench.tokens import encode
 from workbench.tracing import activations
 from workbench.updates import Place
 
-PLACES = [Place(0, "heads"), Place(1, "attention"), Place(1, "mlp"), Place(2)]
+PLACES = [Place(0, "heads"), Place(1, "attention_write"), Place(1, "mlp"), Place(2)]
 TEXTS = list(SENTENCES)
 
 
@@ -49,31 +49,13 @@ def test_a_mean_by_position_is_over_the_texts_that_have_it() -> None:
 def test_a_mean_is_over_the_tokens_that_are_chosen() -> None:
     lm = build("llama")
     batch = encode(lm, TEXTS)
-    for positions in (last, content, everything):
+    for positions in (last, content, everything, None):
         found = means(lm, batch, [Place(1)], positions=positions)
-        read = activations(lm, batch, [1], positions).values[:, 0]
+        read = activations(lm, batch, [1], positions or but_first(everything)).values[:, 0]
+        if positions is None:
+            assert len(read) == int(batch.attention.sum()) - len(batch)
         torch.testing.assert_close(found.values[Place(1)], read.mean(0), atol=1e-6, rtol=1e-5)
         assert int(found.tokens) == len(read)
-
-
-def test_samples_are_of_other_texts_and_end_where_the_prompts_end() -> None:
-    lm = build("llama")
-    prompts, donors = TEXTS[:2], [TEXTS[0], *(f"{text} {text}" for text in TEXTS)]
-    drawn = [samples(lm, prompts, donors, PLACES, seed=seed) for seed in range(8)]
-    batch = encode(lm, prompts)
-    chosen = [[each.texts[k] for k in each.donors.tolist()] for each in drawn]
-    assert all(row[0] != prompts[0] for row in chosen)
-    assert len({tuple(row) for row in chosen}) > 1
-    again = samples(lm, prompts, donors, PLACES, seed=3)
-    assert [again.texts[k] for k in again.donors.tolist()] == chosen[3]
-    on = drawn[0].on(lm, Place(2), batch, torch.arange(2))
-    assert on.shape == (2, batch.width, lm.width)
-    alone = activations(lm, encode(lm, [chosen[0][1]]), [2], last).values[0, 0]
-    torch.testing.assert_close(on[1, -1], alone, atol=1e-5, rtol=1e-5)
-    # A row that stands alone, without the columns that were padding.
-    cut = batch.select([1]).trimmed()
-    part = drawn[0].on(lm, Place(2), cut, torch.tensor([1]))
-    assert torch.equal(part[0], on[1, -cut.width :])
 
 
 def test_what_is_not_known_is_refused() -> None:
@@ -88,22 +70,15 @@ def test_what_is_not_known_is_refused() -> None:
         means(lm, TEXTS, PLACES, per="text")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="chooses no token at position 0 of any text"):
         means(lm, TEXTS, PLACES, per="position", positions=content)
+    with pytest.raises(ValueError, match=r"but_first\(everything\) chooses no token of any text"):
+        means(lm, ["a"], PLACES)
     short = means(lm, ["a fox"], PLACES, per="position")
     with pytest.raises(ValueError, match=r"the texts that the means are of have . at most"):
         short.on(lm, PLACES[0], batch, rows)
     with pytest.raises(ValueError, match=r"take means over all tokens: means\(..., per='token'\)"):
-        short.anywhere(lm, PLACES[0])
+        short.on(lm, PLACES[0])
     with pytest.raises(ValueError, match="there is no mean of 'heads' at layer 2"):
         means(lm, TEXTS, PLACES).on(lm, Place(2, "heads"), batch, rows)
-    with pytest.raises(ValueError, match="donors is empty"):
-        samples(lm, TEXTS, [], PLACES)
-    with pytest.raises(ValueError, match=r"no donor of another text has as many .the longest has"):
-        samples(lm, TEXTS, ["a fox", TEXTS[0]], PLACES)
-    drawn = samples(lm, TEXTS[:1], [f"{TEXTS[1]} {TEXTS[2]}"], PLACES)
-    with pytest.raises(ValueError, match="the samples were drawn for 1 rows"):
-        drawn.on(lm, PLACES[0], batch, rows)
-    with pytest.raises(ValueError, match="belong to texts that stand"):
-        drawn.anywhere(lm, PLACES[0])
     with pytest.raises(ValueError, match="layer 9 is out of range"):
         capture(lm, batch, [Place(9)])
-    assert not zero.anywhere(lm, PLACES[0]).any()
+    assert not zero.on(lm, PLACES[0]).any()

@@ -109,6 +109,37 @@ def test_a_coefficient_of_0_leaves_a_token_bit_for_bit(update) -> None:
     assert half.dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("size", [1.0, 2e3])  # 2e3: of a length that float16 does not hold
+def test_in_half_precision_a_map_is_rounded_once(dtype: torch.dtype, size: float) -> None:
+    width = 2048
+    hidden = (size * made(0, 2, 3, width)).to(dtype)
+    direction, target = made(1, width), size * made(2, width)
+    rows = (direction.float(), target.float())
+    for update, exact in (
+        (RemoveDirection(rows[0]), RemoveDirection(direction)),
+        (RemoveDirection(*rows), RemoveDirection(direction, target)),
+        (Turn(rows[0]), Turn(direction)),
+        (Replace(rows[1]), Replace(target)),
+    ):
+        scale = ones(hidden.double(), 0.7)
+        found = update(hidden, scale.float())
+        expected = exact(hidden.double(), scale)
+        assert found.dtype == dtype
+        rounded = expected.to(dtype)
+        # Nothing but ties of the rounding may fall out otherwise.
+        assert (found == rounded).double().mean() > 0.995
+        torch.testing.assert_close(found, rounded, atol=1e-2 * size, rtol=1e-2)
+    one, unit = ones(hidden.double()).float(), direction / direction.norm()
+    eps = torch.finfo(dtype).eps
+    left = RemoveDirection(rows[0])(hidden, one).double() @ unit
+    # Roundings of D entries, independent of each other, along a direction of length 1.
+    assert left.abs().max() < 4 * eps / 2 * size
+    turned = Turn(rows[0])(hidden, one).double().norm(dim=-1)
+    length = hidden.double().norm(dim=-1)
+    torch.testing.assert_close(turned, length, rtol=eps / 10, atol=0)
+
+
 def test_what_makes_no_sense_is_refused() -> None:
     with pytest.raises(ValueError, match=r"the target has shape \(2, 3\)"):
         Replace(torch.ones(2, 3))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from architectures import NAMES, SENTENCES, build, steered_logits
+from architectures import MIXTURES_OF_EXPERTS, NAMES, SENTENCES, build, steered_logits
 
 from workbench import tracing
 from workbench.positions import everything
 from workbench.tokens import encode
-from workbench.updates import Add, Intervention
+from workbench.updates import SITES, Add, Intervention
 from workbench.weight_updates import AddLinear
 
 KNOWN = {
@@ -32,6 +32,22 @@ def test_it_is_found_in_every_architecture() -> None:
     names = {name: build(name).attention_name(1) for name in NAMES}
     assert {name: names[name] for name in KNOWN} == KNOWN
     assert set(names.values()) <= {*KNOWN.values(), "self_attn.o_proj"}
+
+
+def test_what_writes_to_the_stream_is_the_norm_that_follows_where_there_is_one() -> None:
+    for name in NAMES:
+        lm = build(name)
+        path, attention = f"{lm.layer_path}.1", lm.attention_name(1)
+        written, expected = lm.attention_write(1), f"{path}.{attention}"
+        if name in ("gemma2", "gemma3", "olmo2"):
+            expected = f"{path}.post_attention_layernorm"
+            norm = lm.model.get_submodule(f"{path}.post_feedforward_layernorm")
+            assert lm.mlp_write(1)._module is norm
+        elif name not in MIXTURES_OF_EXPERTS:
+            assert lm.mlp_write(1)._module is lm.down_projection(1)._module
+        assert written._module is lm.model.get_submodule(expected)
+    with pytest.raises(ValueError, match="no single MLP down-projection"):
+        build("mixtral").mlp_write(1)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -99,19 +115,18 @@ def test_all_sites_of_a_block_in_one_forward(remote: tracing.Remote) -> None:
     lm = build("llama")
     batch = encode(lm, list(SENTENCES[:2]))
     delta = torch.randn(lm.width)
-    edits = [
-        Intervention(1, Add(delta), 1.0, everything, site)
-        for site in ("residual", "mlp", "attention", "heads")
-    ]
+    edits = [Intervention(1, Add(delta), 1.0, everything, site) for site in SITES[::-1]]
     read = {
         site: tracing.activations(
             lm, batch, [1], everything, site=site, interventions=edits, remote=remote
         ).values
-        for site in ("heads", "attention")
+        for site in ("heads", "attention", "attention_write")
     }
     weight = lm.model.get_submodule(f"{lm.layer_path}.1.{lm.attention_name(1)}").weight
     expected = read["heads"] @ weight.detach().T + delta
     torch.testing.assert_close(read["attention"], expected)
+    # No norm follows: the write is the output, steered once more.
+    torch.testing.assert_close(read["attention_write"], expected + delta)
 
 
 def test_an_update_of_the_output_may_read_the_input() -> None:

@@ -185,7 +185,7 @@ def test_gradients_flow_through_the_forward_where_they_are_wanted(tiny, batch):
     ("make", "message"),
     [
         (lambda lm: edit(lm, 3), "layer 3 is out of range: .* has 0 … 2"),
-        (lambda lm: edit(lm, -1), "layer -1 is out of range"),
+        (lambda lm: edit(lm, -2), "layer -2 is out of range"),
         (lambda lm: Intervention(0, Add(torch.ones(31))), "width 31, .* has width 32"),
         (lambda lm: edit(lm, 0, torch.ones(3)), "3 coefficients for a batch of 2 rows"),
         (lambda lm: edit(lm, 0, lambda step: float("nan")), "not finite"),

@@ -8,24 +8,29 @@ batch (`by_row`).
 
 A head h is the part h of what the attention's output projection reads, all H query heads side by
 side: with grouped-query attention too, where several heads share their keys and values but not what
-they write. Knows nothing of what an effect is.
+they write. Whole outputs are replaced where they are added to the stream. In models where a norm
+stands between (Gemma-2, OLMo-2) that is after the norm, so that half an output is half of what is
+added; a head lies before it, and the norm then sets the rest of its layer to another size. Knows
+nothing of what an effect is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
+from workbench.checks import check_whole
 from workbench.fillings import Filling, zero
 from workbench.maps import RemoveDirection, Replace
-from workbench.positions import Positions, everything
-from workbench.steering import check_layer, width_at
+from workbench.positions import Mask, Positions, but_first, everything
+from workbench.steering import check_layer, check_place, width_at
 from workbench.tokens import Batch
-from workbench.updates import AnyUpdate, Coefficient, Intervention, Place
+from workbench.updates import EMBEDDINGS, AnyUpdate, Coefficient, Intervention, Place, Site
 from workbench.vectors import SteeringVector
 
 if TYPE_CHECKING:
@@ -40,15 +45,20 @@ class Component:
     """A part of a model: of block `layer` (0-based), by kind.
 
     head       which, of the kind "head"
-    direction  (D,), of the kind "direction": along it the residual stream after the block
+    direction  (D,), of the kind "direction": along it what `site` holds, the residual stream after
+               the block (of layer EMBEDDINGS: before the first) or a write to it
+    name       what it is called in tables and figures, where its kind does not tell it from others
 
-    Raises ValueError for another kind, a head or a direction without its kind, or a kind without.
+    Raises ValueError for another kind, a layer or a head that is no whole number, and a head or a
+    direction without its kind, or a kind without.
     """
 
     layer: int
     kind: Kind
     head: int | None = None
     direction: Tensor | None = None
+    name: str = ""
+    site: Site = "residual"
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -59,6 +69,13 @@ class Component:
                     f"a component of the kind {self.kind!r} with {kind} {getattr(self, kind)!r}: "
                     f"give a {kind} with the kind {kind!r}, and with no other"
                 )
+        if self.site != "residual" and self.kind != "direction":
+            raise ValueError(
+                f"site {self.site!r} of the kind {self.kind!r}: only directions have one"
+            )
+        if self.head is not None:
+            # Of whatever kind the number is: a table's are numpy's.
+            object.__setattr__(self, "head", check_whole("head", self.head, 0))
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -66,8 +83,8 @@ class Component:
         if self.kind == "head":
             return (Place(self.layer, "heads"),)
         if self.kind == "direction":
-            return (Place(self.layer),)
-        both = (Place(self.layer, "attention"), Place(self.layer, "mlp"))
+            return (Place(self.layer, self.site),)
+        both = (Place(self.layer, "attention_write"), Place(self.layer, "mlp_write"))
         return both if self.kind == "layer" else both[:1] if self.kind == "attention" else both[1:]
 
     def share(self, lm: LM, at: Place) -> Tensor:
@@ -84,11 +101,10 @@ class Component:
     def check(self, lm: LM) -> None:
         """Raise ValueError for a layer or a head out of range, a block without such a part, or a
         direction of another width."""
-        check_layer(lm, self.layer)
         for at in self.places:
-            width = width_at(lm, at)
+            width = width_at(lm, check_place(lm, *at))
         if self.head is not None:
-            if not isinstance(self.head, int) or not 0 <= self.head < lm.heads:
+            if self.head >= lm.heads:
                 raise ValueError(
                     f"head {self.head!r} is out of range: a layer of {lm.name!r} has heads "
                     f"0 … {lm.heads - 1}"
@@ -121,20 +137,60 @@ def parts(
     return [Component(layer, kind) for layer in _layers(lm, layers) for kind in kinds]
 
 
-def directions(vector: SteeringVector, layers: Sequence[int] | None = None) -> list[Component]:
-    """A vector's direction at each of these layers (default: all that have one).
+def directions(
+    vector: SteeringVector, layers: Sequence[int] | None = None, *, name: str = ""
+) -> list[Component]:
+    """A vector's own direction at each of these layers (default: all that have one), each removed
+    from the stream after its block.
+
+    That is many directions, one a layer, and what later parts write along each of them stays. One
+    direction that no part of the model can read or write is `everywhere`.
 
     Raises ValueError for a layer without a direction.
     """
     chosen = vector.layers if layers is None else layers
     found = vector.scaled(dict.fromkeys(chosen, 1.0), vector.residual_norm).directions
-    return [Component(layer, "direction", direction=found[layer]) for layer in chosen]
+    return [Component(layer, "direction", direction=found[layer], name=name) for layer in chosen]
+
+
+def everywhere(lm: LM, direction: SteeringVector | Tensor, *, name: str = "") -> list[Component]:
+    """One direction (D,), or a vector's at its own layer, wherever the stream is read: before the
+    first block, after each attention's write, after each block. For `ablate`, which takes them
+    together: no part of the model can then read anything along it, as in directional ablation
+    (Arditi et al. 2024, https://arxiv.org/abs/2406.11717, section 2.4); `orthogonalise` writes the
+    same into the weights, where no norm follows a write.
+
+    Raises ValueError for a vector that does not fit the model.
+    """
+    if not isinstance(direction, Tensor):
+        direction.check(lm)
+        direction = direction.directions[direction.layer]
+    where = [Place(EMBEDDINGS)]
+    for layer in range(lm.layers):
+        where += [Place(layer, "attention_write"), Place(layer)]
+    return [
+        Component(at.layer, "direction", direction=direction, name=name, site=at.site)
+        for at in where
+    ]
 
 
 def places(components: Iterable[Component]) -> list[Place]:
     """Where components are replaced, each once, in order: what `means` and `samples` read."""
     every = {at for component in components for at in component.places}
     return sorted(every, key=lambda at: at.order)
+
+
+def check_ablation(
+    lm: LM, components: Sequence[Component], by: Filling, batch: Batch | None = None
+) -> None:
+    """Raise ValueError for no components, as `Component.check`, and for a filling that cannot stand
+    in for each of them in a batch or, without one, in texts that are still being written."""
+    if len(components) == 0:
+        raise ValueError("components is empty; name at least one part to ablate")
+    for component in components:
+        component.check(lm)
+    for at in places(components):
+        by.check(lm, at, batch)
 
 
 def ablate(
@@ -148,18 +204,15 @@ def ablate(
     """The interventions that ablate all of some components together, in every row.
 
     They go wherever interventions go: into `generate`, a sweep, `logprobs`. Raises ValueError as
-    `Component.check`, for no components, and for a filling that belongs to one batch.
+    `check_ablation`.
     """
-    if len(components) == 0:
-        raise ValueError("components is empty; name at least one part to ablate")
-    for component in components:
-        component.check(lm)
+    check_ablation(lm, components, by)
     return [
         Intervention(
             at.layer,
-            _update(component.kind, by.anywhere(lm, at), component.share(lm, at)),
+            _update(component.kind, by.on(lm, at), component.share(lm, at)),
             coefficient,
-            positions,
+            _touched(by, positions),
             at.site,
         )
         for component in components
@@ -175,10 +228,12 @@ def by_row(
     by: Filling = zero,
     rows: Tensor | None = None,
     positions: Positions = everything,
+    written: bool = False,
 ) -> list[Intervention]:
     """The interventions that ablate one component in each row of a batch, or none in some.
 
-    rows  (B,) which rows of the batch that `by` was made for these are (default: that batch)
+    rows     (B,) which rows of the batch that `by` was made for these are (default: that batch)
+    written  whether the texts go on being written, for which the filling must do too
 
     At most one for each place and kind, however many rows there are. Raises ValueError as `ablate`,
     and unless there is one component, or None, for each row.
@@ -206,13 +261,23 @@ def by_row(
     return [
         Intervention(
             at.layer,
-            _update("direction" if along else "head", by.on(lm, at, batch, own), table),
+            _update(
+                "direction" if along else "head",
+                by.on(lm, at) if written else by.on(lm, at, batch, own),
+                table,
+            ),
             on,
-            positions,
+            _touched(by, positions),
             at.site,
         )
         for (at, along), (table, on) in tables.items()
     ]
+
+
+def _touched(by: Filling, positions: Positions) -> Positions:
+    # A mask is taken at its word.
+    spared = by.spares_first and not isinstance(positions, Mask)
+    return but_first(positions) if spared else positions
 
 
 def _update(kind: Kind, target: Tensor, share: Tensor) -> AnyUpdate:
@@ -222,6 +287,6 @@ def _update(kind: Kind, target: Tensor, share: Tensor) -> AnyUpdate:
 def _layers(lm: LM, layers: Sequence[int] | None) -> list[int]:
     if layers is None:
         return list(range(lm.layers))
-    if isinstance(layers, int):
+    if isinstance(layers, Integral):
         raise ValueError(f"layers {layers!r} is not a list; give layers=[{layers!r}]")
     return [check_layer(lm, layer) for layer in layers]

@@ -7,6 +7,7 @@ Knows nothing of what is noted of a row.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -14,9 +15,8 @@ import torch
 from torch import Tensor
 
 from workbench import tracing
-from workbench.ablation import Component, by_row
+from workbench.ablation import Component, by_row, check_ablation
 from workbench.fillings import Filling
-from workbench.multiples import same_in_halves
 from workbench.positions import Mask, Positions
 from workbench.reading import batches
 from workbench.streams import Kept
@@ -31,6 +31,9 @@ Finish: TypeAlias = Callable[[Tensor], Tensor]
 
 # Tokens of a forward from which on its arithmetic outweighs what starting another one costs.
 _ENOUGH = 512
+# Rows that are read in two halves to see that it makes no difference, and by how many nats their
+# log-probabilities may differ: in float32, and in half precision.
+_CHECKED, _APART, _APART_COARSE = 4, 1e-3, 0.5
 # Tokens of all the rows that one part of the texts makes: fewer have less padding among them.
 _PART = 2048
 
@@ -40,7 +43,7 @@ class Sweep:
 
     memory  bytes that logits and streams of one forward may take
 
-    Raises ValueError for no components, as `Component.check`, and for positions given as a mask.
+    Raises ValueError as `check_sweep`.
     """
 
     def __init__(
@@ -53,22 +56,14 @@ class Sweep:
         memory: float,
         remote: Remote,
     ) -> None:
-        if len(components) == 0:
-            raise ValueError("components is empty; name at least one part to ablate")
-        if isinstance(positions, Mask):
-            raise ValueError(
-                f"{positions!r} belongs to one batch, and texts are read in many: give a position "
-                "rule"
-            )
-        for component in components:
-            component.check(lm)
+        check_sweep(lm, components, by, positions, batch)
         self.lm, self.batch, self.components = lm, batch, components
         self.by, self.positions, self.memory = by, positions, memory
         self.remote: Remote = remote
         # Lowest first, so that a forward's components begin as high as they can.
         self.order = sorted(range(len(components)), key=lambda i: _below(components[i]))
-        # Whether the model's upper half follows from the stream; None: not known.
-        self.splits: bool | None = None
+        # layer -> whether its stream is all that the blocks above need, where that is known.
+        self.splits: dict[int, bool] = {}
         each = max(8 * lm.vocabulary, 4 * lm.width * lm.layers)  # bytes a token
         # Rows of like length go together, as far as each part has enough to do.
         busy = lm.device.type == "cpu" and not remote
@@ -86,7 +81,8 @@ class Sweep:
         """Part by part: its rows (b,) of the batch, what is noted of them without ablation (b, N),
         and with each component ablated (C, b, M).
 
-        plain     rows of the batch and their numbers -> what is noted of the whole model
+        plain     rows of the batch and their numbers -> what is noted of the whole model, which
+                  are log-probabilities, of tokens or texts
         compared  the same, and what was noted -> what is noted with a component ablated
         """
         lm, remote = self.lm, self.remote
@@ -100,23 +96,13 @@ class Sweep:
                 keep=min(keep, part.width),
                 remote=remote,
             )
-            if self.splits is None and kept:
-                self.splits = self._in_halves(part, rows, plain, kept[-1], whole, keep)
-            streams = {each.layer: each for each in kept} if self.splits else {}
+            streams = {each.layer: each for each in kept}
             found: Tensor | None = None
             for cells in self._chunks(part, keep):
                 index, own = (torch.tensor(each) for each in zip(*cells, strict=True))
-                chosen = [self.components[each] for each in index.tolist()]
-                many, below = part.select(own), streams.get(_below(chosen[0]))
-                values = tracing.forward(
-                    lm,
-                    many,
-                    by_row(lm, many, chosen, by=self.by, rows=rows[own], positions=self.positions),
-                    compared(many, rows[own], whole[own.to(whole.device)]),
-                    keep=min(keep, part.width),
-                    below=None if below is None else below.select(own),
-                    remote=remote,
-                ).cpu()
+                values = self._ablated(
+                    part, rows, index, own, plain, compared, streams, whole, keep
+                )
                 if found is None:
                     found = values.new_empty(len(self.components), len(part), values.shape[1])
                 found[index, own] = values
@@ -146,29 +132,95 @@ class Sweep:
                 chunk.append((index, row))
         yield chunk
 
-    def _in_halves(
+    def _ablated(
         self,
         part: Batch,
         rows: Tensor,
+        index: Tensor,
+        own: Tensor,
         plain: Callable[[Batch, Tensor], Finish],
-        kept: Kept,
+        compared: Callable[[Batch, Tensor, Tensor], Finish],
+        streams: dict[int, Kept],
         whole: Tensor,
         keep: int,
-    ) -> bool:
-        """Whether the upper blocks give the same from the stream alone."""
-        one = torch.tensor([0])
-        again = tracing.forward(
+    ) -> Tensor:
+        """What is noted of components `index`, each in a row `own` of the part: one forward, from
+        the highest stream that none of them changes.
+
+        The first forward from a layer has a few rows more, without ablation: unless they come out
+        as in the whole model, the blocks above need more of those below than the stream, and the
+        whole model runs.
+        """
+        chosen = [self.components[each] for each in index.tolist()]
+        layer = _below(chosen[0])
+        below = None if self.splits.get(layer) is False else streams.get(layer)
+        check = below is not None and layer not in self.splits
+        few = torch.arange(min(_CHECKED, len(part)) if check else 0)
+        every = torch.cat([own, few])
+        many, count = part.select(every), len(own)
+        note = compared(part.select(own), rows[own], whole[own.to(whole.device)])
+        again = plain(part.select(few), rows[few])
+
+        def finish(logits: Tensor) -> Tensor:
+            if count == len(logits):
+                return note(logits)
+            return torch.cat([note(logits[:count]).flatten(), again(logits[count:]).flatten()])
+
+        values = tracing.forward(
             self.lm,
-            part.select(one),
-            (),
-            plain(part.select(one), rows[one]),
+            many,
+            by_row(
+                self.lm,
+                many,
+                [*chosen, *[None] * len(few)],
+                by=self.by,
+                rows=rows[every],
+                positions=self.positions,
+            ),
+            finish,
             keep=min(keep, part.width),
-            below=kept.select(one),
+            below=None if below is None else below.select(every),
             remote=self.remote,
+        ).cpu()
+        if not check:
+            return values
+        expected = whole[few.to(whole.device)].cpu().flatten()
+        values, unablated = values.split([len(values) - len(expected), len(expected)])
+        self.splits[layer] = self._agree(layer, float((unablated - expected).abs().max()))
+        if not self.splits[layer]:
+            return self._ablated(part, rows, index, own, plain, compared, streams, whole, keep)
+        return values.view(count, -1)
+
+    def _agree(self, layer: int, apart: float) -> bool:
+        """Whether log-probabilities in two halves are those in one piece. Warns where they are
+        not."""
+        coarse = self.lm.dtype not in (torch.float32, torch.float64)
+        if apart <= (_APART_COARSE if coarse else _APART):
+            return True
+        warnings.warn(
+            f"the blocks of {self.lm.name!r} above {layer} do not follow from the residual stream "
+            f"there alone: log-probabilities differ by up to {apart:.3g} nats. Ablations above it "
+            "run the whole model",
+            stacklevel=4,
         )
-        return same_in_halves(self.lm, float(again.max()), float(whole[:1].max()))
+        return False
+
+
+def check_sweep(
+    lm: LM,
+    components: Sequence[Component],
+    by: Filling,
+    positions: Positions,
+    batch: Batch | None = None,
+) -> None:
+    """Raise ValueError as `check_ablation`, and for positions given as a mask."""
+    if isinstance(positions, Mask):
+        raise ValueError(
+            f"{positions!r} belongs to one batch, and texts are read in many: give a position rule"
+        )
+    check_ablation(lm, components, by, batch)
 
 
 def _below(component: Component) -> int:
     """The last block that does not see the component's ablation but for its own stream."""
-    return component.layer if component.kind == "direction" else component.layer - 1
+    return component.places[0].below

@@ -14,7 +14,7 @@ from torch import Tensor
 from workbench import tracing
 from workbench.positions import mask
 from workbench.reading import batches, tokens_at_once
-from workbench.steering import check_layer, width_at
+from workbench.steering import check_place, width_at
 from workbench.tokens import Batch
 from workbench.tracing import Remote
 from workbench.updates import SITES, Place
@@ -31,11 +31,7 @@ def capture(
     One pass for each site. Raises ValueError for a layer out of range or without the site.
     """
     wanted = sorted(set(places), key=lambda at: at.order)
-    found = {
-        at: torch.zeros(*batch.ids.shape, width_at(lm, at))
-        for at in wanted
-        if check_layer(lm, at.layer) == at.layer
-    }
+    found = {at: torch.zeros(*batch.ids.shape, width_at(lm, check_place(lm, *at))) for at in wanted}
     for site in SITES:
         layers = [at.layer for at in wanted if at.site == site]
         if not layers:

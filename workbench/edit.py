@@ -24,9 +24,9 @@ from workbench import tracing
 from workbench.maps import Replace
 from workbench.models import LM
 from workbench.positions import Mask, Positions
-from workbench.steering import check_fits, check_interventions, check_layer
+from workbench.steering import check_fits, check_interventions, check_place
 from workbench.store import tensors_hash
-from workbench.updates import Intervention, Origin, Place, held, per_row
+from workbench.updates import Intervention, Origin, held, per_row
 
 if TYPE_CHECKING:
     from workbench.tokens import Prompt
@@ -90,7 +90,7 @@ def edit(lm: LM, interventions: Sequence[Intervention]) -> Edited:
     if not interventions:
         raise ValueError("no interventions: the model would not be edited; give one at least")
     for each in interventions:
-        check_fits(lm, each.update, Place(check_layer(lm, each.layer), each.site))
+        check_fits(lm, each.update, check_place(lm, each.layer, each.site))
         check_lasting(each)
     return Edited(lm.traced, lm.name, lm.layer_path, lm, tuple(interventions))
 

@@ -5,6 +5,7 @@ Every function takes a tidy frame first and plain values by keyword, and notes i
 nothing of models, files or notebooks. Text from a model is escaped on the way in.
 """
 
+from workbench.ablation_figures import component_map
 from workbench.composition_figures import (
     coefficients_over_text,
     composed_equal_kl,
@@ -34,7 +35,7 @@ from workbench.manifold_figures import (
 )
 from workbench.manifold_maps import manifold_plane, manifold_space
 from workbench.manifold_study_figures import across_vectors, distance_sensitivity
-from workbench.map_figures import component_map, cosine_map
+from workbench.map_figures import cosine_map
 from workbench.method_figures import trait_and_utility
 from workbench.metric_figures import metric_areas, metric_curves
 from workbench.next_token_figures import next_token_bars

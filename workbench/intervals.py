@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import t
 
 Floats = NDArray[np.float64]
 
@@ -199,6 +200,19 @@ def _agreed(value: float, count: int, bounds: tuple[float, float] | None, level:
     unseen = wilson(0, count, level=level).high
     low, high = (value, value) if bounds is None else bounds
     return Interval(value, value - unseen * (value - low), value + unseen * (high - value), count)
+
+
+def student(
+    mean: ArrayLike, deviation: ArrayLike, count: ArrayLike, *, level: float = 0.95
+) -> tuple[Floats, Floats]:
+    """The ends of Student's interval of means of `count` independent values with this standard
+    deviation (of the sample, ddof=1), element by element; NaN where there is one value or none."""
+    _check(level)
+    n = np.asarray(count, dtype=float)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        half = t.ppf((1 + level) / 2, n - 1) * np.asarray(deviation, dtype=float) / np.sqrt(n)
+    centre = np.asarray(mean, dtype=float)
+    return centre - half, centre + half
 
 
 def ratio(sums: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""Heat maps: of what parts of a model do, over its layers and heads; of how alike vectors are."""
+"""Heat maps: a table as colours; of how alike vectors are."""
 
 from __future__ import annotations
 
@@ -15,41 +15,8 @@ from workbench.wording import number
 # Height of a cell, and the room around all of them, in pixels.
 _CELL, _AROUND = 26, 90
 # As many cells as have their number written in them.
-_WRITTEN = 120
+WRITTEN = 120
 _GREYED = "#E6E6E6"
-_PARTS = {"attention": "attention", "mlp": "MLP", "layer": "layer", "direction": "direction"}
-
-
-@redrawable
-def component_map(
-    frame: pd.DataFrame, *, value: str = "kl", unit: str = "KL (nats)", title: str = ""
-) -> go.Figure:
-    """What ablating each part of a model does: layers upwards, heads and whole parts across.
-
-    Args:
-        frame: rows of `ablation_effects`, with `layer`, `kind`, `head` and the column `value`,
-            whose mean over prompts or pairs is drawn; rows of the whole model are left out.
-        value: such as "kl", "change" (of log-odds), or "coherence" of judged texts.
-        unit: of the value, in words.
-        title: above the figure.
-    """
-    mine = frame[frame["kind"] != "whole"]
-    if mine.empty:
-        raise ValueError("no part to draw: every row is of the whole model, or there is none")
-    counts = mine.loc[mine["kind"] == "head", "head"]
-    columns = [f"{head}" for head in sorted(counts.unique())]
-    columns += [name for kind, name in _PARTS.items() if (mine["kind"] == kind).any()]
-    names = mine["head"].astype(str).where(mine["kind"] == "head", mine["kind"].map(_PARTS))
-    wide = mine.assign(part=names).pivot_table(
-        index="layer", columns="part", values=value, aggfunc="mean", dropna=False
-    )
-    wide = wide.reindex(columns=columns)
-    figure = heat(wide, [str(name) for name in columns], unit, title, "layer %{y}, %{x}")
-    heads, whole = len(counts) > 0, len(columns) > counts.nunique()
-    across = "Head, or whole part" if heads and whole else "Head" if heads else "Part"
-    figure.update_xaxes(title_text=across)
-    figure.update_yaxes(title_text="Layer")
-    return figure
 
 
 def heat(
@@ -62,29 +29,46 @@ def heat(
     size: float | None = None,
     within: float = 0.0,
     spec: str = ".2g",
+    unsure: pd.DataFrame | None = None,
+    said: pd.DataFrame | None = None,
+    note: str = "",
 ) -> go.Figure:
-    """A table as colours: blue to red about 0 where it has both signs, else from white.
+    """A table as colours: white is 0, and red and blue are as strong on both sides of it; from
+    white to blue where nothing is below 0.
 
     names   of its columns
     where   plotly's words for a cell's place, such as "layer %{y}, %{x}"
     size    the end of the scale on both sides of 0 (default: as the values need)
     within  values of at most this size are grey; only with `size`
     spec    Python's format of the numbers in the cells
+    unsure  bool, the cells that are marked: their number is in parentheses, or they have a dot
+    said    words for each cell's label, after its number
+    note    a line below
     """
-    least, most = float(wide.min().min()), float(wide.max().max())
-    largest = max(abs(least), abs(most), 1e-12)
-    both = least < -0.05 * largest and most > 0
-    ends = (-largest, largest) if both or most <= 0 else (min(0.0, least), largest)
-    scale: str | list[tuple[float, str]] = "RdBu_r" if ends[0] < 0 else "Blues"
+    values = wide.to_numpy(dtype=float)
+    known = values[np.isfinite(values)]
+    largest = max(float(np.abs(known).max(initial=0)), 1e-12)
+    scale: str | list[tuple[float, str]]
     if size is not None:
         ends, scale = (-size, size), _greyed(within / size)
-    values = wide.to_numpy(dtype=float)
-    few = values.size <= _WRITTEN
+    elif (known < 0).any():
+        ends, scale = (-largest, largest), "RdBu_r"
+    else:
+        ends, scale = (0.0, largest), "Blues"
+    few = values.size <= WRITTEN
+    marked = np.zeros(values.shape, dtype=bool) if unsure is None else unsure.to_numpy(dtype=bool)
     figure = go.Figure(
         go.Heatmap(
             z=values,
-            text=[[number(each, spec) if each == each else "" for each in row] for row in values],
-            texttemplate="%{text}" if few else None,
+            text=[
+                [
+                    _written(each, mark, spec if few else None)
+                    for each, mark in zip(*row, strict=True)
+                ]
+                for row in zip(values, marked, strict=True)
+            ],
+            texttemplate="%{text}" if few or marked.any() else None,
+            customdata=None if said is None else said.to_numpy(dtype=object),
             textfont={"size": 11},
             x=list(names),
             y=[html.escape(str(name)) for name in wide.index],
@@ -98,20 +82,45 @@ def heat(
                 "thickness": 12,
                 "outlinewidth": 0,
             },
-            hovertemplate=f"{where}: %{{z:.3g}}<extra></extra>",
+            hovertemplate=f"{where}: %{{z:.3g}}"
+            + ("" if said is None else "%{customdata}")
+            + "<extra></extra>",
         )
     )
     figure.update_layout(
         template=TEMPLATE,
         width=WIDTH,
-        height=_AROUND + _CELL * len(wide) + (30 if title else 0),
-        margin={"t": 20 + (30 if title else 0), "b": 70, "r": 20},
+        height=_AROUND + _CELL * len(wide) + (30 if title else 0) + (6 if note else 0),
+        margin={"t": 20 + (30 if title else 0), "b": 70 + (6 if note else 0), "r": 20},
         title={"text": html.escape(title)},
     )
+    if note:
+        figure.add_annotation(
+            text=html.escape(note),
+            xref="paper",
+            yref="paper",
+            x=0,
+            y=0,
+            xshift=-62,
+            yshift=-74,
+            xanchor="left",
+            yanchor="bottom",
+            showarrow=False,
+            font={"size": 12},
+        )
     # Plotly would read some of the labels as numbers.
     figure.update_xaxes(type="category", showgrid=False, ticks="")
     figure.update_yaxes(type="category", showgrid=False, ticks="")
     return figure
+
+
+def _written(value: float, marked: bool, spec: str | None) -> str:
+    """What stands in a cell."""
+    if value != value:
+        return ""
+    if spec is None:
+        return "·" if marked else ""
+    return f"({number(value, spec)})" if marked else number(value, spec)
 
 
 @redrawable

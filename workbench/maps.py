@@ -4,8 +4,10 @@
     RemoveDirection  h - m ((h - t)·v̂) v̂        towards a target t, along a direction v
     Turn             |h| (cos m ĥ + sin m ŵ)     by an angle m towards v, w the part of v across h
 
-with v̂ = v / |v|. Like every update they leave a token whose coefficient is 0 as it was. Keeping the
-length of a stream is in keep_norm.py. Knows nothing of models.
+with v̂ = v / |v|. Like every update they leave a token whose coefficient is 0 as it was. They
+compute in float32 or better, and round once, to the stream's own precision: in half precision a
+product along v would be rounded coarsely, and the square of a stream's length may be out of range.
+Keeping the length of a stream is in keep_norm.py. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -49,12 +51,13 @@ class Replace:
 
     def __call__(self, hidden: Tensor, scale: Tensor) -> Tensor:
         _check_batch(self.target, hidden)
-        weight = scale.to(hidden.dtype)
+        stream = _fine(hidden)
+        weight = scale.to(stream.dtype)
         if self.share is not None:
-            share = self.share.to(hidden)
+            share = self.share.to(stream)
             weight = weight * (share if share.ndim == 1 else share[:, None])
         # Not h + w (t - h), which would leave a rounding error of h's size where w is 1.
-        return hidden * (1 - weight) + weight * self.target.to(hidden)
+        return (stream * (1 - weight) + weight * self.target.to(stream)).to(hidden.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,14 +86,15 @@ class RemoveDirection:
         return self.direction.shape[-1]
 
     def __call__(self, hidden: Tensor, scale: Tensor) -> Tensor:
-        unit = (self.direction / self.direction.norm(dim=-1, keepdim=True)).to(hidden)
+        stream = _fine(hidden)
+        unit = _unit(self.direction, stream)
         unit = unit if unit.ndim == 1 else unit[:, None]
-        over = hidden
+        over = stream
         if self.target is not None:
             _check_batch(self.target, hidden)
-            over = hidden - self.target.to(hidden)
+            over = stream - self.target.to(stream)
         along = (over * unit).sum(dim=-1, keepdim=True)
-        return hidden - scale.to(hidden.dtype) * along * unit
+        return (stream - scale.to(stream.dtype) * along * unit).to(hidden.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,14 +117,26 @@ class Turn:
         return self.direction.shape[0]
 
     def __call__(self, hidden: Tensor, scale: Tensor) -> Tensor:
-        unit = (self.direction / self.direction.norm()).to(hidden)
-        length = hidden.norm(dim=-1, keepdim=True)
-        own = hidden / length.clamp_min(torch.finfo(hidden.dtype).tiny)
+        stream = _fine(hidden)
+        unit = _unit(self.direction, stream)
+        length = stream.norm(dim=-1, keepdim=True)
+        own = stream / length.clamp_min(torch.finfo(stream.dtype).tiny)
         across = unit - (own @ unit)[..., None] * own
         size = across.norm(dim=-1, keepdim=True)
-        angle = scale.to(hidden.dtype)
-        turned = hidden * angle.cos() + length * angle.sin() * across / size
-        return torch.where(size > torch.finfo(hidden.dtype).eps, turned, hidden)
+        angle = scale.to(stream.dtype)
+        turned = stream * angle.cos() + length * angle.sin() * across / size
+        return torch.where(size > torch.finfo(stream.dtype).eps, turned, stream).to(hidden.dtype)
+
+
+def _fine(hidden: Tensor) -> Tensor:
+    """The stream in float32, or as it is where that is better."""
+    return hidden.to(torch.promote_types(hidden.dtype, torch.float32))
+
+
+def _unit(direction: Tensor, stream: Tensor) -> Tensor:
+    """A direction (…, D) of length 1, of the stream's kind."""
+    unit = direction.to(stream)
+    return unit / unit.norm(dim=-1, keepdim=True)
 
 
 def _check_direction(direction: Tensor, ranks: tuple[int, ...] = (1,)) -> None:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from workbench import checkpoints
 from workbench.layers import find_layers, text_config
-from workbench.projections import find_attention_outputs, find_down_projections
+from workbench.projections import find_attention_outputs, find_down_projections, find_writers
 
 if TYPE_CHECKING:
     from nnsight import Envoy
@@ -162,6 +162,24 @@ class LM:
                 "with a vector (form='vector')"
             )
         return found
+
+    def attention_write(self, layer: int) -> "Envoy":
+        """What adds the attention of block `layer` to the stream: the norm that follows its output
+        projection, or that itself; errors as there."""
+        name = self.attention_name(layer)
+        return self.blocks[layer].get(self._writers[layer].get(name, name))
+
+    def mlp_write(self, layer: int) -> "Envoy":
+        """The same of the MLP and its down-projection."""
+        name = self.projection_name(layer)
+        return self.blocks[layer].get(self._writers[layer].get(name, name))
+
+    @cached_property
+    def _writers(self) -> tuple[dict[str, str], ...]:
+        """One small forward, the first time that one is asked for."""
+        both = zip(self._attention_outputs, self._down_projections, strict=True)
+        names = [[each[0] for each in pair if each is not None] for pair in both]
+        return find_writers(self.model, self.layer_path, names)
 
     @cached_property
     def _attention_outputs(self) -> tuple[tuple[str, int] | None, ...]:

@@ -23,7 +23,7 @@ from workbench import tracing
 from workbench.logodds import Forks, score_rows
 from workbench.positions import Mask
 from workbench.reading import batches
-from workbench.steering import check_layer, place
+from workbench.steering import check_place, place
 from workbench.streams import Kept
 from workbench.tokens import Batch
 from workbench.tracing import Remote
@@ -222,7 +222,7 @@ def lowest(lm: LM, interventions: Sequence[Intervention]) -> int:
                 f"the coefficient {each.coefficient!r} has one number per row; give one for all "
                 "rows, which m multiplies"
             )
-    return min(check_layer(lm, each.layer) - (each.site != "residual") for each in interventions)
+    return min(check_place(lm, each.layer, each.site).below for each in interventions)
 
 
 def _scaled(intervention: Intervention, scales: Tensor) -> Intervention:

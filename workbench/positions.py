@@ -118,17 +118,36 @@ class Nth:
         return f"nth({self.position})"
 
 
+@dataclass(frozen=True)
+class ButFirst:
+    """A position rule without the first token of each text; see `but_first`."""
+
+    rule: Positions
+
+    @property
+    def generated(self) -> bool:
+        return self.rule.generated
+
+    def __call__(self, lm: LM, batch: Batch) -> Tensor:
+        return select(lm, batch, self.rule) & (batch.positions > 0)
+
+    def __repr__(self) -> str:
+        return f"but_first({self.rule!r})"
+
+
 def select(lm: LM, batch: Batch, positions: Positions) -> Tensor:
     """The (B, T) bool mask of the tokens that a rule touches: never padding, and on completions
     what the rule says of generated tokens (`mask`, `last_k` and `token` speak for every column)."""
     touched = positions(lm, batch).to(batch.attention.device)
-    if not isinstance(positions, Mask | LastK | Token):
+    if not isinstance(positions, Mask | LastK | Token | ButFirst):
         touched = torch.where(batch.completion, positions.generated, touched)
     return touched & batch.attention
 
 
 def only_read(positions: Positions) -> str | None:
     """Why a rule can read a text that stands but not steer one that is being written, or None."""
+    if isinstance(positions, ButFirst):
+        return only_read(positions.rule)
     if isinstance(positions, LastK):
         return "the end of a text moves on while it is written"
     if isinstance(positions, Token) and positions.offset >= 0:
@@ -183,6 +202,13 @@ def nth(position: int) -> Nth:
     if isinstance(position, bool) or not isinstance(position, int) or position < 0:
         raise ValueError(f"nth({position!r}): give a whole number of at least 0, 0 for the first")
     return Nth(position)
+
+
+def but_first(rule: Positions) -> ButFirst:
+    """What a rule touches, but for the first token of each text: what models hold there is often
+    many times as large as elsewhere, and little of it is about the text (Sun et al. 2024, "Massive
+    Activations in Large Language Models", https://arxiv.org/abs/2402.17762)."""
+    return ButFirst(rule)
 
 
 def _by_prompt(batch: Batch, touches: Callable[[EncodedPrompt], list[bool]]) -> Tensor:

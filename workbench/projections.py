@@ -1,12 +1,15 @@
-"""Of each block, the linear maps that end its attention and its MLP, told by a real forward.
+"""Of each block, the linear maps that end its attention and its MLP, and the norms that follow
+them, told by a real forward.
 
 Knows nothing of files, tokenizers, or nnsight.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from workbench.layers import evaluating, text_config
 
@@ -73,6 +76,50 @@ def find_attention_outputs(
     return tuple(judge(runs) for _, runs in _seen(model, layer_path))
 
 
+def find_writers(
+    model: "PreTrainedModel", layer_path: str, names: Sequence[Sequence[str]]
+) -> tuple[dict[str, str], ...]:
+    """Of each block, which of the named modules (those that the two functions above find) have a
+    norm between them and the stream: name -> dotted name of the norm.
+
+    It is the module without a matrix that reads just what the named one wrote, and writes something
+    else of that shape (Gemma-2 and -3, OLMo-2). A norm of the stream with the write added to it,
+    as in BERT, is none.
+    """
+    blocks = list(model.get_submodule(layer_path).children())
+    wrote: list[dict[str, Tensor]] = [{} for _ in blocks]
+    found: list[dict[str, str]] = [{} for _ in blocks]
+
+    def note(layer: int, name: str, given: Any, output: Any) -> None:
+        if not isinstance(output, Tensor):
+            return
+        if name in names[layer]:
+            wrote[layer][name] = output
+        into = given[0] if given else None
+        for own, written in wrote[layer].items():
+            follows = _same(into, written) and not _same(output, written)
+            if name != own and own not in found[layer] and follows:
+                found[layer][own] = name
+
+    handles = [
+        module.register_forward_hook(
+            lambda _module, given, output, layer=layer, name=name: note(layer, name, given, output)
+        )
+        for layer, block in enumerate(blocks)
+        for name, module in block.named_modules()
+        if name in names[layer] or (name and not any(p.ndim > 1 for p in module.parameters()))
+    ]
+    _run(model, handles)
+    return tuple(found)
+
+
+def _same(one: Any, other: Tensor) -> bool:
+    """Whether two tensors are one: a dropout that is off hands on what it was given."""
+    if not isinstance(one, Tensor) or one is other or one.is_meta:
+        return one is other
+    return one.data_ptr() == other.data_ptr() and one.shape == other.shape
+
+
 _IDS = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 4]])
 
 
@@ -87,9 +134,7 @@ def _owners(block: nn.Module) -> dict[str, nn.Module]:
 
 def _seen(model: "PreTrainedModel", layer_path: str) -> list[tuple[nn.Module, list[_Run]]]:
     """Each block with what it ran of its own, in order, in a forward of 2 x 4 tokens."""
-    config = text_config(model)
     blocks = list(model.get_submodule(layer_path).children())
-    ids = _IDS.to(model.device) % config.vocab_size
     seen: list[list[_Run]] = [[] for _ in blocks]
 
     def note(layer: int, name: str, given: Any, output: Any) -> None:
@@ -108,10 +153,16 @@ def _seen(model: "PreTrainedModel", layer_path: str) -> list[tuple[nn.Module, li
         for layer, block in enumerate(blocks)
         for name, module in _owners(block).items()
     ]
+    _run(model, handles)
+    return list(zip(blocks, seen, strict=True))
+
+
+def _run(model: "PreTrainedModel", handles: Sequence[RemovableHandle]) -> None:
+    """A forward of 2 x 4 tokens, after which hooks are removed."""
+    ids = _IDS.to(model.device) % text_config(model).vocab_size
     try:
         with torch.no_grad(), evaluating(model):
             model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
     finally:
         for handle in handles:
             handle.remove()
-    return list(zip(blocks, seen, strict=True))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from workbench.positions import select
 from workbench.tokens import Batch
-from workbench.updates import AnyUpdate, Intervention, Place, reads, scales
+from workbench.updates import EMBEDDINGS, AnyUpdate, Intervention, Place, Site, reads, scales
 
 if TYPE_CHECKING:
     from workbench.models import LM
@@ -45,7 +45,7 @@ def plan(
     check_interventions(interventions)
     steered: Plan = {}
     for intervention in interventions:
-        at = Place(check_layer(lm, intervention.layer), intervention.site)
+        at = check_place(lm, intervention.layer, intervention.site)
         check_fits(lm, intervention.update, at)
         positions = intervention.positions
         later = torch.full((len(batch), new_tokens), bool(positions.generated))
@@ -110,6 +110,13 @@ def check_layer(lm: LM, layer: int) -> int:
     return int(layer)
 
 
+def check_place(lm: LM, layer: int, site: Site = "residual") -> Place:
+    """The place. Raises ValueError where the model has no such layer; EMBEDDINGS has the residual
+    stream alone."""
+    before = site == "residual" and layer == EMBEDDINGS
+    return Place(EMBEDDINGS if before else check_layer(lm, layer), site)
+
+
 def check_interventions(interventions: Sequence[Intervention]) -> None:
     """Raise ValueError for anything but a sequence of interventions."""
     if isinstance(interventions, Intervention):
@@ -163,6 +170,12 @@ def _reads(lm: LM, at: Place) -> tuple[int, str]:
         return lm.width, "residual stream"
     if at.site == "mlp":
         return lm.inner_width(at.layer), "MLP down-projection"
+    if at.site == "mlp_write":
+        lm.projection_name(at.layer)
+        return lm.width, "MLP's write to the stream"
+    if at.site == "attention_write":
+        lm.attention_name(at.layer)
+        return lm.width, "attention's write to the stream"
     return lm.heads_width(at.layer), "attention's output projection"
 
 

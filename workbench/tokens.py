@@ -188,12 +188,8 @@ def to_batch(lm: LM, prompts: Sequence[Prompt] | Batch, *, new_tokens: int = 0) 
     """
     if not isinstance(prompts, Batch):
         return encode(lm, prompts, new_tokens=new_tokens)
-    ended = (~prompts.attention[:, -1]).nonzero()
-    if new_tokens and len(ended):
-        raise ValueError(
-            f"row {int(ended[0])} of the batch ends before its last column: a text cannot be "
-            "continued after padding; encode the texts as prompts"
-        )
+    if new_tokens:
+        check_ended(prompts)
     longest = int(prompts.attention.sum(dim=1).max())
     if lm.context is not None and longest + new_tokens > lm.context:
         more = f" and {new_tokens} new tokens make {longest + new_tokens}" if new_tokens else " is"
@@ -201,6 +197,17 @@ def to_batch(lm: LM, prompts: Sequence[Prompt] | Batch, *, new_tokens: int = 0) 
             f"a row of {longest} tokens{more}, over the {lm.context} of {lm.name!r}'s context"
         )
     return prompts
+
+
+def check_ended(batch: Batch) -> None:
+    """Raise ValueError unless all rows end in the batch's last column, where what follows them is
+    read."""
+    ended = (~batch.attention[:, -1]).nonzero()
+    if len(ended):
+        raise ValueError(
+            f"row {int(ended[0])} of the batch ends before its last column: a text cannot be "
+            "continued after padding; encode the texts as prompts"
+        )
 
 
 def _check_prompts(prompts: Sequence[Prompt]) -> None:

@@ -22,7 +22,7 @@ from workbench.positions import Positions, last, select
 from workbench.steering import Plan, check_layer, place, plan, whole_plan, with_edits
 from workbench.streams import Activations, Kept, model_inputs, model_parameters
 from workbench.tokens import Batch, Prompt, to_batch
-from workbench.updates import Intervention, Place, Site, steer
+from workbench.updates import EMBEDDINGS, Intervention, Place, Site, steer
 from workbench.visits import modules, visit, visit_all, visit_input, visit_projection
 
 if TYPE_CHECKING:
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 register("workbench")
 
 Remote: TypeAlias = bool | Literal["local"]
-
-# As a layer that is read: the stream before the first block.
-EMBEDDINGS = -1
 
 # Padded tokens of one forward: enough to keep a processor busy, little enough for its caches.
 TOKENS = 4096
@@ -204,8 +201,9 @@ def activations(
 ) -> Activations:
     """The residual stream after each of `layers`, at the tokens that `positions` touches; the layer
     EMBEDDINGS is the stream before the first block. At another site: what the attention's output
-    projection reads, of all heads side by side ("heads"), or what it ("attention") or the MLP's
-    down-projection ("mlp") writes.
+    projection reads, of all heads side by side ("heads"), what it ("attention") or the MLP's
+    down-projection ("mlp") writes, or what of either is added to the stream ("attention_write",
+    "mlp_write").
 
     One forward, stopped after the last layer that is read: no later block and no logits are
     computed. The streams include the effect of interventions at the same and earlier layers. They
@@ -226,7 +224,7 @@ def activations(
     # Nothing after the last layer that is read: the steered places before, in their order.
     before = {at: updates for at, updates in steered.items() if at.layer <= max(wanted)}
     visits = sorted({*before, *(Place(k, site) for k in wanted)}, key=lambda at: at.order)
-    first, envoys = lm.blocks[0], modules(lm, visits)
+    envoys = modules(lm, visits)
     rows, columns = (place(lm, index) for index in touched.nonzero(as_tuple=True))
     read_layers, width, count = set(wanted), batch.width, len(batch)
 
@@ -235,12 +233,10 @@ def activations(
         with lm.traced.trace(**inputs, remote=remote) as tracer:
             values, lengths = save({}), save({})
             for at in visits:
-                if at.site in ("attention", "mlp"):
-                    hidden = visit_projection(envoys[at], before.get(at, []), width, count)
-                elif at.site == "heads":
+                if at.site == "heads" or at.layer == EMBEDDINGS:
                     hidden = visit_input(envoys[at], before.get(at, []), width, count)
-                elif at.layer == EMBEDDINGS:
-                    hidden = first.input
+                elif at.site != "residual":
+                    hidden = visit_projection(envoys[at], before.get(at, []), width, count)
                 else:
                     hidden = visit(envoys[at], before.get(at, []), width)
                 if at.site == site and at.layer in read_layers:

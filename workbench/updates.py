@@ -27,14 +27,25 @@ Coefficient: TypeAlias = float | Tensor | Callable[[int], float | Tensor]
 # by side (…, H d). "attention": it reads the same, and writes the output (…, D) of that projection.
 # "mlp": it reads the input of the block's MLP down-projection (…, I) and writes its output (…, D).
 # Both outputs are those before any norm that follows: there m (dW x + db) is a change of the
-# weights themselves.
-Site: TypeAlias = Literal["residual", "mlp", "attention", "heads"]
+# weights themselves. "attention_write", "mlp_write": it reads and writes what is added to the
+# residual stream, after the norm that follows the output where there is one (Gemma-2, OLMo-2).
+Site: TypeAlias = Literal["residual", "mlp", "attention", "heads", "attention_write", "mlp_write"]
 # In the order in which a block passes them.
-SITES: tuple[Site, ...] = ("heads", "attention", "mlp", "residual")
+SITES: tuple[Site, ...] = (
+    "heads",
+    "attention",
+    "attention_write",
+    "mlp",
+    "mlp_write",
+    "residual",
+)
+
+# As a layer of the residual stream: the stream before the first block.
+EMBEDDINGS = -1
 
 
 class Place(NamedTuple):
-    """A layer (0-based) and a site in it."""
+    """A layer (0-based, or EMBEDDINGS) and a site in it."""
 
     layer: int
     site: Site = "residual"
@@ -43,6 +54,12 @@ class Place(NamedTuple):
     def order(self) -> tuple[int, int]:
         """What sorts places as a forward passes them."""
         return self.layer, SITES.index(self.site)
+
+    @property
+    def below(self) -> int:
+        """The last block whose stream, before it is steered, is blind to what is written here; -1
+        where there is none."""
+        return self.layer - (self.site != "residual")
 
 
 @dataclass(frozen=True)
@@ -160,7 +177,8 @@ class Intervention:
     """One update at one layer: at a site of block `layer` (0-based), on the tokens of `positions`.
 
     The site is the block's output, the residual stream, its MLP's down-projection, or the input or
-    output of its attention's output projection (see `Site`).
+    output of its attention's output projection (see `Site`). The residual stream of layer
+    EMBEDDINGS is that before the first block.
     The update may be a plain function (hidden, scale) -> hidden: it is then taken to fit any model.
     The coefficient is a number, a tensor with one number per batch row, or a function of the step
     that returns either. Raises ValueError for one that is not finite, for something that is no

@@ -1,7 +1,8 @@
 """The one place where what a block makes is read and replaced, inside a trace.
 
 A site is visited at its envoy, the block or the linear map that ends its attention or its MLP, in
-the order in which a forward passes them. Opens no trace of its own: tracing.py and decoding.py do.
+the order in which a forward passes them; the stream before the first block at that block's input.
+Opens no trace of its own: tracing.py and decoding.py do.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from torch import Tensor
 
 from workbench.steering import Plan, columns
-from workbench.updates import AnyUpdate, Place, reads, steer
+from workbench.updates import EMBEDDINGS, AnyUpdate, Place, reads, steer
 
 if TYPE_CHECKING:
     from workbench.models import LM
@@ -29,13 +30,16 @@ class Watcher(Protocol):
 
 
 def modules(lm: LM, places: Iterable[Place]) -> dict[Place, Any]:
-    """The envoy that is visited at each place: the block, its MLP's down-projection, or its
-    attention's output projection (at two sites: its input and its output)."""
+    """The envoy that is visited at each place: the block, its MLP's down-projection, its
+    attention's output projection (at two sites: its input and its output), or what writes either
+    to the stream, which is the projection itself unless a norm follows it."""
     own = {
-        "residual": lambda layer: lm.blocks[layer],
+        "residual": lambda layer: lm.blocks[max(layer, 0)],
         "mlp": lm.down_projection,
         "attention": lm.attention_output,
         "heads": lm.attention_output,
+        "attention_write": lm.attention_write,
+        "mlp_write": lm.mlp_write,
     }
     return {at: own[at.site](at.layer) for at in places}
 
@@ -76,8 +80,9 @@ def visit_projection(
 def visit_input(
     module: Any, updates: list[tuple[AnyUpdate, Tensor]], stop: int, rows: int
 ) -> Tensor:
-    """Inside a trace: what a linear map reads (B, t, I), steered if there are updates; the columns
-    are as in `visit`, the tokens of all rows may lie in one dimension as in `visit_projection`."""
+    """Inside a trace: what a linear map or the first block reads (B, t, I), steered if there are
+    updates; the columns are as in `visit`, the tokens of all rows may lie in one dimension as in
+    `visit_projection`."""
     read = module.input
     hidden = read.view(rows, -1, read.shape[-1])
     if updates:
@@ -92,10 +97,10 @@ def visit_all(
     """Inside a trace: every steered or watched place, in order; the columns are as in `visit`."""
     watched = () if watch is None else watch.places
     for at in sorted({*steered, *watched}, key=lambda at: at.order):
-        if at.site in ("attention", "mlp"):
-            visit_projection(found[at], steered[at], stop, steered[at][0][1].shape[0])
-        elif at.site == "heads":
+        if at.site == "heads" or at.layer == EMBEDDINGS:
             visit_input(found[at], steered[at], stop, steered[at][0][1].shape[0])
+        elif at.site != "residual":
+            visit_projection(found[at], steered[at], stop, steered[at][0][1].shape[0])
         elif watch is not None and at in watched:
             watch.see(at, visit(found[at], [], stop), stop)
             visit(found[at], steered.get(at, []), stop)
