@@ -243,35 +243,23 @@ def by_row(
             f"{len(components)} components for a batch of {len(batch)} rows; give one for each row"
         )
     own = torch.arange(len(batch)) if rows is None else rows
-    tables: dict[tuple[Place, bool], tuple[Tensor, Tensor]] = {}
-    shares: dict[tuple[int, Place], Tensor] = {}
-    for row, component in enumerate(components):
-        if component is None:
-            continue
+    distinct = {id(each): each for each in components if each is not None}
+    shares: dict[tuple[Place, bool], dict[int, Tensor]] = {}
+    for key, component in distinct.items():
         for at in component.places:
-            if (id(component), at) not in shares:
-                shares[id(component), at] = component.share(lm, at)
-            share = shares[id(component), at]
-            key = at, component.kind == "direction"
-            if key not in tables:
-                # What untouched rows hold never matters: their coefficient is 0.
-                tables[key] = share.repeat(len(batch), 1), torch.zeros(len(batch))
-            table, on = tables[key]
-            table[row], on[row] = share, 1.0
-    return [
-        Intervention(
-            at.layer,
-            _update(
-                "direction" if along else "head",
-                by.on(lm, at) if written else by.on(lm, at, batch, own),
-                table,
-            ),
-            on,
-            _touched(by, positions),
-            at.site,
-        )
-        for (at, along), (table, on) in tables.items()
-    ]
+            along = component.kind == "direction"
+            shares.setdefault((at, along), {})[key] = component.share(lm, at)
+    found = []
+    for (at, along), known in shares.items():
+        number = {key: index for index, key in enumerate(known)}
+        index = torch.tensor([number.get(id(each), -1) for each in components])
+        # What untouched rows hold never matters: their coefficient is 0.
+        table = torch.stack(list(known.values()))[index.clamp_min(0)]
+        target = by.on(lm, at) if written else by.on(lm, at, batch, own)
+        update = _update("direction" if along else "head", target, table)
+        on = (index >= 0).float()
+        found.append(Intervention(at.layer, update, on, _touched(by, positions), at.site))
+    return found
 
 
 def _touched(by: Filling, positions: Positions) -> Positions:

@@ -110,27 +110,12 @@ class Sweep:
             yield rows, whole.cpu(), found
 
     def _chunks(self, part: Batch, keep: int) -> Iterator[list[tuple[int, int]]]:
-        """Every component with every row, by their indices: what goes into one forward.
-
-        On a processor a forward ends where the components of a layer do, if it has enough to do:
-        the next one then begins a block higher.
-        """
+        """Every component with every row, by their indices: what goes into one forward."""
+        cells = [(index, row) for index in self.order for row in range(len(part))]
+        levels = [_below(self.components[index]) for index, _ in cells]
         most = min(tracing.TOKENS // part.width, int(self.memory / (8 * self.lm.vocabulary * keep)))
-        busy = self.lm.device.type == "cpu" and not self.remote
-        chunk: list[tuple[int, int]] = []
-        for turn, index in enumerate(self.order):
-            higher = turn > 0 and _below(self.components[index]) > _below(
-                self.components[self.order[turn - 1]]
-            )
-            if chunk and higher and busy and len(chunk) * part.width >= _ENOUGH:
-                yield chunk
-                chunk = []
-            for row in range(len(part)):
-                if len(chunk) >= max(1, most):
-                    yield chunk
-                    chunk = []
-                chunk.append((index, row))
-        yield chunk
+        for chunk in chunks(self.lm, levels, part.width, most, self.remote):
+            yield [cells[each] for each in chunk]
 
     def _ablated(
         self,
@@ -219,6 +204,28 @@ def check_sweep(
             f"{positions!r} belongs to one batch, and texts are read in many: give a position rule"
         )
     check_ablation(lm, components, by, batch)
+
+
+def chunks(
+    lm: LM, levels: Sequence[int], width: int, most: int, remote: Remote
+) -> Iterator[list[int]]:
+    """The indices of rows of `width` tokens, at most so many at once: what goes into one forward.
+
+    levels  of each row the last block that sees nothing of its change, ascending
+
+    On a processor a forward ends where a level does, if it has enough to do: the next one then
+    begins a block higher.
+    """
+    busy = lm.device.type == "cpu" and not remote
+    chunk: list[int] = []
+    for row, level in enumerate(levels):
+        higher = bool(chunk) and level > levels[row - 1]
+        if len(chunk) >= max(1, most) or (higher and busy and len(chunk) * width >= _ENOUGH):
+            yield chunk
+            chunk = []
+        chunk.append(row)
+    if chunk:
+        yield chunk
 
 
 def _below(component: Component) -> int:

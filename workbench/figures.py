@@ -39,6 +39,7 @@ from workbench.map_figures import cosine_map
 from workbench.method_figures import trait_and_utility
 from workbench.metric_figures import metric_areas, metric_curves
 from workbench.next_token_figures import next_token_bars
+from workbench.patching_figures import patching_map
 from workbench.probe_figures import probe_map
 from workbench.survival_figures import survival_map
 from workbench.sweep_figures import sweep_curves
@@ -78,6 +79,7 @@ __all__ = [
     "odds_curves",
     "pair_spread",
     "pairs_needed",
+    "patching_map",
     "predicted_ceilings",
     "preference_against_cost",
     "probe_map",

@@ -5,20 +5,23 @@
     patch     h becomes the source's h at one place and some tokens (activation patching; Meng et
               al. 2022, https://arxiv.org/abs/2202.05262)
 
-Knows nothing of what an effect is.
+Knows nothing of what an effect is: see patching_effects.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from torch import Tensor
 
+from workbench.ablation import Component
 from workbench.captures import capture
 from workbench.maps import Replace
 from workbench.positions import mask, nth
-from workbench.steering import check_layer
+from workbench.steering import check_place
 from workbench.tokens import Batch, EncodedPrompt, Prompt, encode
 from workbench.tracing import Remote
 from workbench.updates import Add, Coefficient, Intervention, Origin, Place
@@ -41,12 +44,13 @@ def act_add(
     token by token, added to the first tokens of whatever is read, from position `start` on.
 
     The shorter prompt is filled up on the right with spaces, as the paper does; its layer l reads
-    what goes into block l, here `layer` l - 1. Positions where both prompts agree from the
-    beginning, as at a start token, add nothing and are left out. Raises ValueError for prompts that
+    what goes into block l, here `layer` l - 1: its layer 0 is -1, the stream before the first
+    block. Positions where both prompts agree from the beginning, as at a start token, add nothing
+    and are left out. Raises ValueError for prompts that
     are the same or empty, a layer out of range, a start below 0, and prompts of different length
     where a space is not one token.
     """
-    check_layer(lm, layer)
+    at = check_place(lm, layer)
     if isinstance(start, bool) or not isinstance(start, int) or start < 0:
         raise ValueError(f"start {start!r}: give a position of at least 0, 0 for the first token")
     batch = encode(lm, [positive, negative])
@@ -70,7 +74,7 @@ def act_add(
         texts=batch.texts,
         special_ids=batch.special_ids,
     )
-    one, other = capture(lm, filled, [Place(layer)], remote=remote)[Place(layer)]
+    one, other = capture(lm, filled, [at], remote=remote)[at]
     first = next(k for k in range(longest) if ids[0][k] != ids[1][k])
     origin = Origin(lm.name, lm.fingerprint) if lm.in_memory else None
     return [
@@ -93,23 +97,64 @@ def alignment(source: EncodedPrompt, target: EncodedPrompt) -> dict[int, int]:
     return {position: position for position in range(len(target.ids))}
 
 
-def patch(
+class Cell(NamedTuple):
+    """What is patched: a place at a position of the target, 0 its first token; of the site "heads"
+    one head (0-based), or all."""
+
+    at: Place
+    position: int
+    head: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Transplant:
+    """What a source prompt holds at some places, to be put into a target prompt.
+
+    target  the target alone, a batch of one row
+    pairs   position of the target -> that of the source
+    held    place -> (T, W) of the source's T tokens
+    """
+
+    lm: LM
+    target: Batch
+    pairs: Mapping[int, int]
+    held: Mapping[Place, Tensor]
+
+    def rows(self, cells: Sequence[Cell]) -> tuple[Batch, list[Intervention]]:
+        """The target once for each cell, patched there: a batch and its interventions."""
+        many = self.target.select([0] * len(cells))
+        found = []
+        for at, values in self.held.items():
+            own = [row for row, cell in enumerate(cells) if cell.at == at]
+            if not own:
+                continue
+            content = values.new_zeros(*many.ids.shape, values.shape[-1])
+            touched = torch.zeros(many.ids.shape, dtype=torch.bool)
+            share = None
+            if any(cells[row].head is not None for row in own):
+                share = values.new_ones(len(cells), values.shape[-1])
+            for row in own:
+                _, position, head = cells[row]
+                content[row, position] = values[self.pairs[position]]
+                touched[row, position] = True
+                if share is not None and head is not None:
+                    share[row] = Component(at.layer, "head", head).share(self.lm, at)
+            found.append(
+                Intervention(at.layer, Replace(content, share), 1.0, mask(touched), at.site)
+            )
+        return many, found
+
+
+def transplant(
     lm: LM,
     source: Prompt,
     target: Prompt,
-    cells: Sequence[tuple[Place, int]],
+    cells: Sequence[Cell],
     *,
     align: Mapping[int, int] | None = None,
     remote: Remote = False,
-) -> tuple[Batch, list[Intervention]]:
-    """The target prompt once for each cell, a (place, position of the target) that is patched in
-    that row with what the source holds there: a batch and its interventions, for one forward.
-
-    align  position of the target -> position of the source, from 0; prompts of one length need none
-
-    Raises ValueError for no cells, a place that the model lacks, prompts of different length
-    without `align`, and positions that are out of range or not aligned.
-    """
+) -> Transplant:
+    """What the cells need of the source, read in one pass for each site. Errors as `patch`."""
     if len(cells) == 0:
         raise ValueError("cells is empty; name at least one (place, position) to patch")
     both = encode(lm, [source, target])
@@ -122,19 +167,35 @@ def patch(
                     f"position {position} of the {name} is out of range: it has "
                     f"{len(prompt.ids)} tokens, 0 … {len(prompt.ids) - 1}"
                 )
-    for _, position in cells:
+    for at, position, head in cells:
         if position not in pairs:
             raise ValueError(f"position {position!r} of the target has no place in the source")
-    held = capture(lm, both.select([0]).trimmed(), {at for at, _ in cells}, remote=remote)
-    many = both.select([1] * len(cells)).trimmed()
-    found = []
-    for at, values in held.items():
-        own = [row for row, (place, _) in enumerate(cells) if place == at]
-        content = values.new_zeros(*many.ids.shape, values.shape[-1])
-        touched = torch.zeros(many.ids.shape, dtype=torch.bool)
-        for row in own:
-            position = cells[row][1]
-            content[row, position] = values[0, pairs[position]]
-            touched[row, position] = True
-        found.append(Intervention(at.layer, Replace(content), 1.0, mask(touched), at.site))
-    return many, found
+        if head is not None:
+            if at.site != "heads":
+                raise ValueError(f"head {head!r} at the site {at.site!r}: only 'heads' has heads")
+            Component(at.layer, "head", head).check(lm)
+    held = capture(lm, both.select([0]).trimmed(), {cell.at for cell in cells}, remote=remote)
+    target_alone = both.select([1]).trimmed()
+    return Transplant(lm, target_alone, pairs, {at: values[0] for at, values in held.items()})
+
+
+def patch(
+    lm: LM,
+    source: Prompt,
+    target: Prompt,
+    cells: Sequence[Cell | tuple[Place, int]],
+    *,
+    align: Mapping[int, int] | None = None,
+    remote: Remote = False,
+) -> tuple[Batch, list[Intervention]]:
+    """The target prompt once for each cell, a (place, position of the target) or one head of it
+    (`Cell`), that is patched in that row with what the source holds there: a batch and its
+    interventions, for one forward.
+
+    align  position of the target -> position of the source, from 0; prompts of one length need none
+
+    Raises ValueError for no cells, a place or a head that the model lacks, prompts of different
+    length without `align`, and positions that are out of range or not aligned.
+    """
+    whole = [cell if isinstance(cell, Cell) else Cell(*cell) for cell in cells]
+    return transplant(lm, source, target, whole, align=align, remote=remote).rows(whole)

@@ -151,7 +151,7 @@ class SteeringVector:
 
     def at(
         self,
-        coefficient: Coefficient,
+        coefficient: Coefficient | Mapping[int, Coefficient],
         *,
         layers: Sequence[int] | None = None,
         positions: Positions = everything,
@@ -159,14 +159,26 @@ class SteeringVector:
     ) -> tuple[Intervention, ...]:
         """The interventions that add this vector, one per layer (default: the vector's layer).
 
-        They run on the weights that made the vector, and on any if those are not known.
+        `at({4: 1.0, 6: 0.5})` gives each layer a coefficient of its own; `layer_profile.find` looks
+        for good ones. They run on the weights that made the vector, and on any if those are not
+        known.
 
         unit "norm": h + c * r_l * v_l / |v_l|, with r_l the layer's residual norm, so that
         c = 1 adds as much as the stream usually holds; unit "raw": h + c * v_l.
-        Raises ValueError for layers that are no list of different layers, a layer without a
-        direction, an unknown unit, a direction of length 0 or a missing residual norm (unit
-        "norm").
+        Raises ValueError for layers that are no list of different layers, or that stand beside
+        coefficients by layer; a layer without a direction, an unknown unit, a direction of length 0
+        or a missing residual norm (unit "norm").
         """
+        if isinstance(coefficient, Mapping):
+            if layers is not None:
+                raise ValueError(
+                    f"layers {layers!r} beside coefficients by layer; give one of them"
+                )
+            return tuple(
+                each
+                for layer, own in coefficient.items()
+                for each in self.at(own, layers=[layer], positions=positions, unit=unit)
+            )
         if isinstance(layers, int):
             raise ValueError(f"layers {layers!r} is not a list; give layers=[{layers!r}]")
         chosen = self.default_layers if layers is None else tuple(layers)
