@@ -224,6 +224,15 @@ def test_a_uniform_shift_of_all_logits_is_no_effect() -> None:
     after = next_token_effects(lm, PROMPTS, [component])
     hook.remove()
     np.testing.assert_allclose(after[NEXT].to_numpy(), before[NEXT].to_numpy(), atol=1e-4)
+    # Nor is a token that no text can hold.
+    never = torch.zeros(lm.vocabulary)
+    never[-1] = -torch.inf
+    hook = head.register_forward_hook(lambda _m, _given, out: out + never)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        after = next_token_effects(lm, PROMPTS, [component])
+    hook.remove()
+    assert np.isfinite(after[NEXT].to_numpy()).all()
 
 
 def test_a_table_says_how_it_came_about() -> None:

@@ -84,10 +84,12 @@ def next_token_effects(
             before = whole.to(logits.device)
             log = precise(logits[:, -1]).log_softmax(dim=-1)
             kl = divergence(before, log)[:, None]
-            change = log - before
-            likely = change.gather(-1, token.to(logits.device))
-            # A token that is impossible whatever is ablated (-inf less -inf) has no change.
-            return torch.cat([kl, likely - change.nanmean(dim=-1, keepdim=True), likely], dim=-1)
+            index = token.to(logits.device)
+            likely = log.gather(-1, index) - before.gather(-1, index)
+            shift = log.mean(dim=-1, keepdim=True) - before.mean(dim=-1, keepdim=True)
+            if shift.isnan().any():  # tokens that are impossible whatever is ablated
+                shift = (log - before).nanmean(dim=-1, keepdim=True)
+            return torch.cat([kl, likely - shift, likely], dim=-1)
 
         return finish
 
@@ -267,7 +269,7 @@ def _about(
 
 def _joined(frames: Sequence[pd.DataFrame], about: dict[str, Any]) -> pd.DataFrame:
     """The tables of all draws below each other."""
-    frame = pd.concat(frames, ignore_index=True)
+    frame = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
     draw = np.repeat(np.arange(len(frames)), [len(each) for each in frames])
     frame.insert(len(_PARTS), "draw", draw)
     frame.attrs = about
@@ -284,10 +286,6 @@ def _named(number: int, component: Component | None) -> dict[str, Any]:
 
 
 def _frame(components: Sequence[Component], rows: int, index: str) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {**_named(number, each), index: row}
-            for number, each in enumerate(components)
-            for row in range(rows)
-        ]
-    )
+    named = pd.DataFrame([_named(number, each) for number, each in enumerate(components)])
+    repeated = {name: np.repeat(named[name].to_numpy(), rows) for name in named}
+    return pd.DataFrame({**repeated, index: np.tile(np.arange(rows), len(components))})
