@@ -41,6 +41,7 @@ from workbench.metric_figures import metric_areas, metric_curves
 from workbench.next_token_figures import next_token_bars
 from workbench.patching_figures import patching_map
 from workbench.probe_figures import probe_map
+from workbench.profile_figures import layer_profiles
 from workbench.survival_figures import survival_map
 from workbench.sweep_figures import sweep_curves
 from workbench.token_figures import token_bars
@@ -69,6 +70,7 @@ __all__ = [
     "law_curves",
     "law_scores",
     "layer_maps",
+    "layer_profiles",
     "logprobs_over_text",
     "loss_curves",
     "manifold_plane",

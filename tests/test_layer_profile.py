@@ -1,0 +1,130 @@
+"""The layer profile: what it measures is what odds and log-probabilities say, and it is found on a
+model where the answer is known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from architectures import SENTENCES, build
+
+from workbench import figures, layer_profile
+from workbench.layer_strengths import STEP, Strengths
+from workbench.models import LM
+from workbench.odds import odds
+from workbench.pairs import Pair, Pairs
+from workbench.profile_figures import strengths_by_layer
+from workbench.tokens import encode
+from workbench.tracing import forward
+from workbench.vectors import SteeringVector
+
+WORDS = ("good", "bad", "warm", "cold", "here", "there", "now", "then")
+TEXTS = list(SENTENCES[:3])
+
+
+def pairs_of(start: int, name: str) -> Pairs:
+    made = [
+        Pair(prompt=f"{first} {start}", positive=f" {one}", negative=f" {other}")
+        for first in ("I am", "She was")
+        for one, other in zip(WORDS[::2], WORDS[1::2], strict=True)
+    ]
+    return Pairs(made, name=name)
+
+
+def vector_of(lm: LM) -> SteeringVector:
+    generator = torch.Generator().manual_seed(5)
+    directions = {k: torch.randn(lm.width, generator=generator) for k in range(lm.layers)}
+    norms = dict.fromkeys(directions, 1.0)
+    return SteeringVector(directions, norms, lm.name, lm.fingerprint, "hand", 0)
+
+
+def test_preferences_are_those_of_odds_and_divergences_those_of_the_logits() -> None:
+    lm = build("llama")
+    vector, pairs = vector_of(lm), pairs_of(1, "a")
+    strengths = Strengths(lm, vector, (0, 1))
+    table = torch.tensor([[0.0, 0.0], [0.5, 0.0], [0.3, -0.4]], dtype=torch.float64)
+    found = strengths.preferences(pairs, table)
+    for row, (a, b) in enumerate(table.tolist()):
+        edits = vector.at({0: a, 1: b})
+        expected = odds(lm, edits, pairs, [0, 1], quiet=True).query("m == 1")["preference"]
+        np.testing.assert_allclose(found[row].numpy(), expected.to_numpy(), atol=1e-4)
+    batch = encode(lm, TEXTS)
+    with torch.no_grad():
+        before, after = (
+            forward(lm, batch, edits, lambda logits: logits.log_softmax(-1))
+            for edits in ((), vector.at({0: 0.3, 1: -0.4}))
+        )
+    kl = (before.exp() * (before - after)).sum(-1)[batch.attention].mean()
+    divergences = strengths.divergences(TEXTS, table)
+    assert float(divergences[2]) == pytest.approx(float(kl), rel=1e-3)
+    assert float(divergences[0]) == pytest.approx(0, abs=1e-7)
+    # Near no steering the divergence is half of a'Fa.
+    fisher, small = strengths.fisher(TEXTS), torch.tensor([STEP, -STEP], dtype=torch.float64)
+    near = float(strengths.divergences(TEXTS, small[None])[0])
+    assert near == pytest.approx(float(small @ fisher @ small) / 2, rel=0.1)
+
+
+def test_no_profile_of_the_search_is_worse_than_its_best_single_layer_at_the_budget() -> None:
+    lm = build("llama")
+    vector, pairs = vector_of(lm), pairs_of(1, "a")
+    found = layer_profile.find(lm, vector, pairs, TEXTS, kl=0.02, rounds=2)
+    tried = found.tried.set_index("profile")
+    singles = tried.loc[[name for name in tried.index if name.startswith("layer ")], "gain"]
+    assert found.gain >= singles.max()
+    assert found.gain >= tried.loc["equal strengths", "gain"]
+    layers = tuple(range(lm.layers))
+    strengths = Strengths(lm, vector, layers)
+    for profile in (found.strengths, found.single, found.equal):
+        row = torch.tensor([[profile.get(k, 0.0) for k in layers]], dtype=torch.float64)
+        assert float(strengths.divergences(TEXTS, row)[0]) == pytest.approx(0.02, rel=0.02)
+    table = layer_profile.compare(lm, vector, found, pairs_of(2, "b"), ["Another text to read"])
+    rows = table.set_index("profile")
+    assert rows.loc["best single layer", ["more", "more_low", "more_high"]].tolist() == [0, 0, 0]
+    assert (rows["gain_low"] <= rows["gain"]).all()
+    np.testing.assert_allclose(rows["kl"], 0.02, rtol=0.02)
+    shown = strengths_by_layer(found, table)
+    bars = {trace.name.split(":")[0]: list(trace.y) for trace in figures.layer_profiles(shown).data}
+    scale = rows.loc["profile", "scale"]
+    assert bars["profile"] == pytest.approx([found.strengths[k] * scale for k in layers])
+    assert sum(value != 0 for value in bars["best single layer"]) == 1
+
+
+def test_the_profile_leans_on_the_layer_that_was_made_to_matter() -> None:
+    """At the last layer the direction is what the unembedding reads of the positive words less the
+    negative ones; elsewhere it is noise. One layer is as good as the best, noise adds little."""
+    lm = build("llama")
+    pairs, last = pairs_of(1, "a"), lm.layers - 1
+    ids = [lm.tokenizer.encode(f" {word}", add_special_tokens=False)[0] for word in WORDS]
+    rows = lm.model.get_output_embeddings().weight.detach().float()[ids]
+    vector = vector_of(lm)
+    directions = {**vector.directions, last: rows[::2].sum(0) - rows[1::2].sum(0)}
+    told = SteeringVector(directions, vector.residual_norm, lm.name, lm.fingerprint, "hand", last)
+    found = layer_profile.find(lm, told, pairs, TEXTS, kl=0.01, rounds=2)
+    assert set(found.single) == {last}
+    assert found.single[last] > 0
+    assert found.strengths[last] > 0
+    tried = found.tried.set_index("profile")["gain"]
+    assert tried[f"layer {last}"] > max(tried[f"layer {k}"] for k in range(last))
+
+
+def test_what_the_search_saw_and_bad_budgets_are_refused() -> None:
+    lm = build("llama")
+    vector, pairs = vector_of(lm), pairs_of(1, "a")
+    for kl in (0.0, -1.0, math.inf, "0.1"):
+        with pytest.raises(ValueError, match="give a positive number"):
+            layer_profile.find(lm, vector, pairs, TEXTS, kl=kl)  # type: ignore[arg-type]
+    found = layer_profile.LayerProfile(
+        {0: 1.0},
+        {0: 1.0},
+        {0: 1.0, 1: 1.0},
+        0.02,
+        0.0,
+        None,
+        frozenset(pairs.texts),  # type: ignore[arg-type]
+    )
+    with pytest.raises(ValueError, match="the search's"):
+        layer_profile.compare(lm, vector, found, pairs, ["Another text"])
+    with pytest.raises(ValueError, match="give one of them"):
+        vector.at({0: 1.0}, layers=[0])
