@@ -4,11 +4,13 @@ model where the answer is known."""
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from architectures import SENTENCES, build
+from torch import Tensor
 
 from workbench import figures, layer_profile
 from workbench.layer_strengths import STEP, Strengths
@@ -91,6 +93,52 @@ def test_no_profile_of_the_search_is_worse_than_its_best_single_layer_at_the_bud
     assert sum(value != 0 for value in bars["best single layer"]) == 1
 
 
+def test_the_search_finds_the_best_of_all_angles() -> None:
+    lm = build("llama")
+    vector, pairs = vector_of(lm), pairs_of(1, "a")
+    found = layer_profile.find(lm, vector, pairs, TEXTS, kl=0.02, layers=[0, 2], rounds=6)
+    strengths = Strengths(lm, vector, (0, 2))
+    budget: dict[str, Any] = {}
+    for name, own in (("found", found.strengths), ("one", found.single), ("all", found.equal)):
+        profile = torch.tensor([[own.get(0, 0.0), own.get(2, 0.0)]])
+        budget[name] = profile
+        assert abs(float(strengths.divergences(TEXTS, profile)) / 0.02 - 1) < 0.015
+    none = strengths.preferences(pairs, torch.zeros(1, 2)).mean()
+
+    def gain(profiles: Tensor) -> Tensor:
+        return strengths.preferences(pairs, profiles).mean(dim=1) - none
+
+    assert abs(float(gain(budget["found"])) - found.gain) < 1e-3
+    turns = torch.arange(48) * 2 * math.pi / 48
+    grid = torch.stack([turns.cos(), turns.sin()], dim=1)
+    size = torch.full((48, 1), 0.05)
+    for _ in range(12):  # to the budget, each angle by itself
+        cost = strengths.divergences(TEXTS, size * grid).float()[:, None]
+        size *= (0.02 / cost).sqrt().clamp(0.5, 2)
+    most = float(gain(size * grid).max())
+    assert found.gain > 0.97 * most
+    assert float(gain(budget["one"])) <= found.gain + 1e-6
+    assert set(found.tried.columns) == {"profile", "kl", "gain", 0, 2}
+
+
+def test_a_budget_is_found_where_the_divergence_jumps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steeper than any power that a step could be told by: only a bracket holds it."""
+    lm = build("llama")
+    monkeypatch.setattr(
+        Strengths,
+        "divergences",
+        lambda _self, _texts, table: (40 * (table.norm(dim=1) - 0.5)).exp().clamp(1e-6, 1e3),
+    )
+    strengths = Strengths(lm, vector_of(lm), (0, 1))
+    task = layer_profile._Task(strengths, pairs_of(1, "a"), encode(lm, TEXTS), 0.1)
+    shapes = torch.tensor([[1.0, 0.0], [0.3, -0.4], [20.0, 1.0]], dtype=torch.float64)
+    found = task.at_budget(shapes, None)
+    expected = 0.5 + math.log(0.1) / 40
+    assert found.norm(dim=1).tolist() == pytest.approx([expected] * 3, abs=1e-3)
+    ratio = found / shapes
+    assert torch.allclose(ratio[1, 0], ratio[1, 1])
+
+
 def test_the_profile_leans_on_the_layer_that_was_made_to_matter() -> None:
     """At the last layer the direction is what the unembedding reads of the positive words less the
     negative ones; elsewhere it is noise. One layer is as good as the best, noise adds little."""
@@ -128,3 +176,5 @@ def test_what_the_search_saw_and_bad_budgets_are_refused() -> None:
         layer_profile.compare(lm, vector, found, pairs, ["Another text"])
     with pytest.raises(ValueError, match="give one of them"):
         vector.at({0: 1.0}, layers=[0])
+    with pytest.raises(ValueError, match="names no layer"):
+        vector.at({})

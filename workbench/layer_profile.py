@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 RIDGES = (0.01, 0.1, 1.0)
 # How far a round goes along the budget's surface, in multiples of the profile's length.
 _TURNS = (0.05, 0.15, 0.4)
-# How near the budget is near enough, and how many looks that may take.
-_NEAR, _LOOKS = 0.005, 16
+# How near the budget (in logarithms) is near enough, and how many looks that may take.
+_NEAR, _LOOKS = 0.01, 24
 
 PROFILE, SINGLE, EQUAL = "profile", "best single layer", "equal strengths"
 
@@ -137,13 +137,13 @@ def find(
         ]
     )
     return LayerProfile(
-        _by_layer(own, best),
-        _by_layer(own, single),
-        _by_layer(own, known[EQUAL]),
-        float(kl),
-        most,
-        tried,
-        frozenset(pairs.texts) | frozenset(text_hashes(texts)),
+        strengths=_by_layer(own, best),
+        single=_by_layer(own, single),
+        equal=_by_layer(own, known[EQUAL]),
+        kl=float(kl),
+        gain=most,
+        tried=tried,
+        texts=frozenset(pairs.texts) | frozenset(text_hashes(texts)),
     )
 
 
@@ -232,28 +232,33 @@ class _Task:
         return slope, cost.to(at.dtype)
 
     def at_budget(self, shapes: Tensor, fisher: Tensor | None) -> Tensor:
-        """Profiles (P, L) of these shapes whose divergence is the budget, all sought at once by the
-        secant of log divergence over log scale. Raises ValueError where one is not found."""
-        scale = torch.ones(len(shapes), dtype=shapes.dtype)
+        """Profiles (P, L) of these shapes whose divergence is the budget, sought together: outwards
+        or inwards until the budget is bracketed, then between the ends, by the line through them
+        in logarithms and by halves in turn. Raises ValueError where there is none."""
+        scale = torch.zeros(len(shapes), dtype=shapes.dtype)  # logarithms, as all here
         if fisher is not None:
-            curve = torch.einsum("pi,ij,pj->p", shapes, fisher, shapes)
-            scale = (2 * self.kl / curve.clamp_min(1e-12)).sqrt()
-        power, last = torch.full_like(scale, 2.0), None
-        for _ in range(_LOOKS):
-            cost = self.strengths.divergences(self.texts, scale[:, None] * shapes)
-            off = (self.kl / cost.clamp_min(1e-12)).log()
-            if bool((off.abs() < _NEAR).all()):
-                return scale[:, None] * shapes
-            if last is not None:
-                rise, run = last[1] - off, scale.log() - last[0]
-                secant = torch.where(run.abs() > 1e-4, rise / run, power)
-                power = torch.where(secant > 0, secant, power).clamp(0.5, 4.0)
-            last = scale.log(), off
-            scale = scale * (off / power).clamp(-1.5, 1.5).exp()
-        bad = shapes[int(off.abs().argmax())]
+            curve = torch.einsum("pi,ij,pj->p", shapes, fisher, shapes).clamp_min(1e-12)
+            scale = (2 * self.kl / curve).log() / 2
+        ends = torch.full((len(shapes), 2, 2), torch.nan, dtype=shapes.dtype)  # scale, off
+        open_ = torch.arange(len(shapes))
+        for look in range(_LOOKS):
+            tried = scale[open_].exp()[:, None] * shapes[open_]
+            off = (self.strengths.divergences(self.texts, tried).clamp_min(1e-12) / self.kl).log()
+            ends[open_, (off > 0).long()] = torch.stack([scale[open_], off], dim=1)
+            far = off.abs() > _NEAR
+            open_, off = open_[far], off[far]
+            if len(open_) == 0:
+                return scale.exp()[:, None] * shapes
+            (low, under), (high, over) = ends[open_, 0].T, ends[open_, 1].T
+            share = torch.full_like(under, 0.5) if look % 3 == 2 else -under / (over - under)
+            # While there is one end only, as if the divergence grew with the square.
+            alone = scale[open_] - (off / 2).clamp(-1.5, 1.5)
+            between = low + share * (high - low)
+            scale[open_] = torch.where(between.isnan(), alone, between)
         raise ValueError(
             f"a divergence of {self.kl:g} nats per token is not found along the layer profile "
-            f"{_by_layer(self.strengths.layers, bad)}: give another budget, or fewer layers"
+            f"{_by_layer(self.strengths.layers, shapes[open_[0]])}: give another budget, or fewer "
+            "layers"
         )
 
 

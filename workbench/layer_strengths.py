@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from workbench import tracing
-from workbench.distributions import chosen_logprobs, precise
+from workbench.distributions import chosen_logprobs, divergence, precise
 from workbench.odds import both_sides
 from workbench.pairs import Pairs
 from workbench.positions import Positions, everything
@@ -99,8 +99,7 @@ class Strengths:
                 def finish(logits: Tensor) -> Tensor:
                     where = logits.device
                     log = before.to(where)
-                    apart = (log - precise(logits).log_softmax(dim=-1)).clamp(-1e4, 1e4)
-                    kl = torch.linalg.vecdot(log.exp(), apart).double()
+                    kl = divergence(log, _logs(logits)).double()
                     return kl.masked_fill(~own.to(where), 0).sum(dim=1)
 
                 return finish
@@ -119,7 +118,7 @@ class Strengths:
         total = torch.zeros(count, count, dtype=torch.float64)
 
         def finish(logits: Tensor) -> Tensor:
-            log = precise(logits).log_softmax(dim=-1)
+            log = _logs(logits)
             p = log[-1].exp()
             slope = (log[:count] - log[count:-1]).clamp(-1e4, 1e4) / (2 * STEP)
             slope = slope - (p * slope).sum(dim=-1, keepdim=True)

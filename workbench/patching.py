@@ -46,9 +46,8 @@ def act_add(
     The shorter prompt is filled up on the right with spaces, as the paper does; its layer l reads
     what goes into block l, here `layer` l - 1: its layer 0 is -1, the stream before the first
     block. Positions where both prompts agree from the beginning, as at a start token, add nothing
-    and are left out. Raises ValueError for prompts that
-    are the same or empty, a layer out of range, a start below 0, and prompts of different length
-    where a space is not one token.
+    and are left out. Raises ValueError for prompts that are the same or empty, a layer out of
+    range, a start below 0, and prompts of different length where a space is not one token.
     """
     at = check_place(lm, layer)
     if isinstance(start, bool) or not isinstance(start, int) or start < 0:
@@ -197,5 +196,5 @@ def patch(
     Raises ValueError for no cells, a place or a head that the model lacks, prompts of different
     length without `align`, and positions that are out of range or not aligned.
     """
-    whole = [cell if isinstance(cell, Cell) else Cell(*cell) for cell in cells]
+    whole = [each if isinstance(each, Cell) else Cell(each[0], each[1]) for each in cells]
     return transplant(lm, source, target, whole, align=align, remote=remote).rows(whole)

@@ -51,7 +51,8 @@ def patching_effects(
 
     answers    of the source and of the target, each one token: as text that follows the prompt,
                such as (" Paris", " Rome"), or as ids
-    sites      where: "residual", "attention", "mlp", or "heads", each head apart
+    sites      where (`updates.Site`): "residual", "attention", "mlp", "attention_write",
+               "mlp_write", or "heads", each head apart
     layers     default: all; -1 is the residual stream before the first block
     positions  of the target's tokens, 0 the first; default: all that are aligned
     align      position of the target -> that of the source; prompts of one length need none

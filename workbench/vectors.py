@@ -174,6 +174,8 @@ class SteeringVector:
                 raise ValueError(
                     f"layers {layers!r} beside coefficients by layer; give one of them"
                 )
+            if not coefficient:
+                raise ValueError("coefficient {} names no layer; give one at least")
             return tuple(
                 each
                 for layer, own in coefficient.items()
