@@ -155,3 +155,11 @@ def test_the_map_has_the_layers_upwards_and_the_tokens_across() -> None:
     assert map_.zmin == -map_.zmax <= -1
     with pytest.raises(ValueError, match="no site 'mlp'"):
         figures.patching_map(frame, site="mlp")
+
+
+def test_prompts_of_different_length_are_filled_with_spaces_by_sentencepiece_too(
+    stories: LM,
+) -> None:
+    """Alone a space is two tokens of that tokenizer."""
+    edits = act_add(stories, " cheerful", " grim", layer=1)
+    assert len(edits) > 3

@@ -56,7 +56,9 @@ def act_add(
     ids = [list(prompt.ids) for prompt in batch.prompts]
     longest = max(map(len, ids))
     if len(ids[0]) != len(ids[1]):
-        space = lm.tokenizer.encode(" ", add_special_tokens=False)
+        # As it follows a text: alone, SentencePiece would put another one before it.
+        after = encode(lm, [positive], [" "])
+        space = after.ids[after.completion].tolist()
         if len(space) != 1:
             raise ValueError(
                 f"{positive!r} and {negative!r} have {len(ids[0])} and {len(ids[1])} tokens, and a "
