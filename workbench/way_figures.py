@@ -99,6 +99,6 @@ def preference_against_cost(frame: pd.DataFrame, *, by: str = "way", title: str 
         title={"text": html.escape(title)},
         legend={"orientation": "h", "y": -0.22, "x": 0, "yanchor": "top"},
     )
-    figure.update_xaxes(title_text="Cost: fall of log-probability (nats per token)")
-    figure.update_yaxes(title_text="Gain in preference log-odds (nats)")
+    figure.update_xaxes(title_text="Cost: fall of log-probability (nats per token of both answers)")
+    figure.update_yaxes(title_text="Gain in log-odds (nats per answer)")
     return figure
