@@ -65,10 +65,10 @@ def contrast_pairs(count: int) -> Any:
 
 def contestants(lm: Any, plain: Any, given: Any, size: Size) -> dict[str, Contestant]:
     from workbench.extract import extract
-    from workbench.reading import _encoded, batches, read_pairs
+    from workbench.reading import batches, encode_pairs, read_pairs
     from workbench.tracing import TOKENS
 
-    ready = [batch for batch, _ in batches(_encoded(lm, given, False), TOKENS)]
+    ready = [batch for batch, _ in batches(encode_pairs(lm, given), TOKENS)]
 
     @torch.inference_mode()
     def forward() -> None:

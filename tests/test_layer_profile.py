@@ -4,6 +4,7 @@ model where the answer is known."""
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from workbench.models import LM
 from workbench.odds import odds
 from workbench.pairs import Pair, Pairs
 from workbench.profile_figures import strengths_by_layer
+from workbench.splits import text_hashes
 from workbench.tokens import encode
 from workbench.tracing import forward
 from workbench.vectors import SteeringVector
@@ -174,6 +176,9 @@ def test_what_the_search_saw_and_bad_budgets_are_refused() -> None:
     )
     with pytest.raises(ValueError, match="the search's"):
         layer_profile.compare(lm, vector, found, pairs, ["Another text"])
+    mine = replace(vector, provenance={"texts": sorted(text_hashes(TEXTS))})
+    with pytest.raises(ValueError, match="the vector's"):
+        layer_profile.find(lm, mine, pairs, TEXTS)
     with pytest.raises(ValueError, match="give one of them"):
         vector.at({0: 1.0}, layers=[0])
     with pytest.raises(ValueError, match="names no layer"):

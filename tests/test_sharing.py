@@ -118,6 +118,17 @@ def test_another_template_or_tokenizer_is_named(shared):
     assert found["template"]
 
 
+def test_in_half_precision_it_is_verified_on_its_own_machine():
+    model = copy.deepcopy(build("llama").model).to(torch.bfloat16)
+    lm = load(model, tokenizer=tokenizer())
+    given = share(lm, replace(vector(lm), fingerprint=lm.fingerprint), 0.5, new_tokens=12)
+    assert given.verify(lm).verified
+    card = copy.deepcopy(dict(given.card))
+    for each in card["generations"]:
+        each["logprobs"] = [value - 0.2 for value in each["logprobs"]]
+    assert not SharedVector(given.vector, card).verify(lm).verified
+
+
 def test_where_there_is_a_template_it_is_tried():
     words = copy.deepcopy(tokenizer())
     words.chat_template = "{% for m in messages %}say {{ m['content'] }} {% endfor %}"
@@ -295,6 +306,8 @@ def test_a_folder_that_holds_something_stays(shared, tmp_path):
         ({"generations": []}, "is damaged: generations"),
         ({"about": []}, "is damaged: about"),
         ({"ceiling": 3}, "is damaged"),
+        ({"ceiling": {"marks": []}}, "is damaged: ceiling"),
+        ({"recommended": True}, "is damaged: recommended"),
         ({"method": None}, "is damaged: method"),
     ],
 )

@@ -41,5 +41,7 @@ def test_the_figure_has_a_curve_for_each_way_and_escapes_names():
 def test_what_cannot_be_drawn_is_refused():
     with pytest.raises(ValueError, match="no column 'way'"):
         paths(odds_of(0))
+    with pytest.raises(ValueError, match="'a' has several rows of one pair and m"):
+        paths(pd.concat([odds_of(0), odds_of(1)]).assign(way="a"))
     with pytest.raises(ValueError, match="'a' has no row of m = 0"):
         paths(odds_of(0).query("m > 0").assign(way="a"))

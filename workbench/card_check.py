@@ -56,7 +56,16 @@ def _sound(card: Mapping[str, Any], vector: SteeringVector, positions: Mapping[s
         len(card["layers"]) > 0 and all(layer in vector.directions for layer in card["layers"]),
     )
     ceiling = card["ceiling"]
-    yield "ceiling", ceiling is None or isinstance(ceiling["marks"], list)
+    yield "ceiling", ceiling is None or isinstance(ceiling, Mapping)
+    if ceiling is not None:
+        needed = {"level", "prompts", "compared", "signal", "controlled"}
+        marks = {"sign", "mark", "value", "low", "high", "status"}
+        yield "ceiling", needed <= set(ceiling) and 0 < number(ceiling["level"]) < 1
+        yield "ceiling", all(marks <= set(each) for each in ceiling["marks"])
+    yield (
+        "recommended",
+        card["recommended"] is False or (card["recommended"] is True and ceiling is not None),
+    )
     kept = card["generations"]
     yield "generations", isinstance(kept, list) and len(kept) == TEXTS
     for row, each in enumerate(kept):

@@ -98,7 +98,9 @@ def find(
     """
     if not 0 < number(kl) < math.inf:
         raise ValueError(f"kl {kl!r}: give a positive number, in nats per token")
-    require_disjoint({"the vector's": vector.texts, "the search's pairs": pairs.texts})
+    sides = {"the search's pairs": pairs.texts, "the search's texts": text_hashes(texts)}
+    for side, hashes in sides.items():
+        require_disjoint({"the vector's": vector.texts, side: hashes})
     own = tuple(vector.layers if layers is None else layers)
     strengths = Strengths(lm, vector, own, positions, memory, remote)
     task = _Task(strengths, pairs, encode(lm, texts), float(kl))

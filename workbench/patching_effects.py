@@ -21,6 +21,7 @@ from workbench import tracing
 from workbench.ablation_sweep import chunks
 from workbench.distributions import precise
 from workbench.patching import Cell, Transplant, transplant
+from workbench.token_texts import token_texts
 from workbench.tokens import Prompt, encode
 from workbench.tracing import Remote
 from workbench.updates import EMBEDDINGS, SITES, Place, Site
@@ -91,7 +92,7 @@ def patching_effects(
             f"both prompts have a logit difference of {difference:g} between the answers: nothing "
             "to recover; give prompts that are answered differently"
         )
-    texts = [lm.tokenizer.decode([each]) for each in given.target.prompts[0].ids]
+    texts = token_texts(lm.tokenizer, given.target.prompts[0].ids)
     frame = pd.DataFrame(
         {
             "site": [cell.at.site for cell in cells],
@@ -106,7 +107,7 @@ def patching_effects(
     )
     frame.attrs = {
         "model": lm.name,
-        "answers": [lm.tokenizer.decode([each]) for each in ids],
+        "answers": token_texts(lm.tokenizer, ids),
         "source": batch.texts[0],
         "target": given.target.texts[0],
         "source_difference": from_difference,

@@ -51,7 +51,7 @@ def readme(card: Mapping[str, Any]) -> str:
     parts = [
         f"---\n{data.to_yaml()}\n---",
         f"# Steering vector: {cell(trait)}",
-        f"For `{cell(model)}` (weights `{card['fingerprint'][:12]}`, {card['dtype']}), layer "
+        f"For `{cell(model)}` (weights `{cell(card['fingerprint'][:12])}`, {cell(card['dtype'])}), layer "
         f"{', '.join(map(str, card['layers']))}, on the tokens `{card['positions']}`.",
         _coefficient(card),
         _marks(card["ceiling"]),

@@ -30,7 +30,14 @@ from workbench.generate import generate
 from workbench.hub import push_folder
 from workbench.planning import added_hash
 from workbench.positions import Positions, everything
-from workbench.replay import Replay, attention_kernel, template_hash, tokenizer_hash, verify_card
+from workbench.replay import (
+    Replay,
+    attention_kernel,
+    stored_scores,
+    template_hash,
+    tokenizer_hash,
+    verify_card,
+)
 from workbench.shared_card import found, readme
 from workbench.store import write_folder
 from workbench.tokens import Prompt
@@ -235,19 +242,24 @@ def share(
         "about": json.loads(json.dumps(dict(vector.provenance), default=str)),
         "versions": versions(),
     }
-    made = generate(lm, prompts, SharedVector(vector, card).at(), new_tokens=new_tokens)
+    steered = SharedVector(vector, card).at()
+    made = generate(lm, prompts, steered, new_tokens=new_tokens, score=False)
     unsteered = generate(lm, prompts, new_tokens=new_tokens, score=False)
+    ids = [made.ids[row, :length].tolist() for row, length in enumerate(made.lengths.tolist())]
+    # Scored as `verify` scores them, in one pass: in half precision decoding rounds otherwise.
+    scores = stored_scores(lm, prompts, ids, steered)
     card["generations"] = [
         {
             "prompt": prompt if isinstance(prompt, str) else [dict(each) for each in prompt],
-            "ids": made.ids[row, :length].tolist(),
-            "logprobs": _rounded(made.logprobs_steered, row, length),
-            "logprobs_unsteered": _rounded(made.logprobs_unsteered, row, length),
+            "ids": ids[row],
+            **{
+                name: [round(p, 6) for p in values[row].tolist()] for name, values in scores.items()
+            },
             "text": made.texts[row],
             "unsteered": unsteered.texts[row],
             "new_tokens": new_tokens,
         }
-        for row, (prompt, length) in enumerate(zip(prompts, made.lengths.tolist(), strict=True))
+        for row, prompt in enumerate(prompts)
     ]
     return SharedVector(vector, card)
 
@@ -288,7 +300,3 @@ def _check_ceiling(
                 "give find_ceiling(sweep(lm, vector, ..., layers=..., positions=...)) of what is "
                 "shared"
             )
-
-
-def _rounded(values: Any, row: int, length: int) -> list[float]:
-    return [round(p, 6) for p in values[row, :length].tolist()]

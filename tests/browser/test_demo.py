@@ -194,7 +194,10 @@ def test_in_jupyterlab_from_run_all_to_copied_code(tmp_path: Path, shots: Path) 
 
         # A hostile prompt changes nothing on the page but itself, nor does the answer that is kept.
         face.drag_to(recommended)
-        prompt, style = page.get_by_label("Prompt", exact=True), page.get_by_label("Prompt style")
+        prompt, style = (
+            page.get_by_label("Prompt", exact=True),
+            page.get_by_label("Prompt style").first,
+        )
         style.select_option("chat")
         prompt.fill(HOSTILE)
         prompt.blur()

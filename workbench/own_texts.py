@@ -1,0 +1,29 @@
+"""Texts that a model writes by itself: what its cost on ordinary text is measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from workbench.checks import check_whole
+from workbench.generate import generate
+
+if TYPE_CHECKING:
+    from workbench.models import LM
+
+
+def own_texts(
+    lm: LM, prompts: Sequence[str], count: int, *, new_tokens: int = 24, seed: int = 0
+) -> list[str]:
+    """The first `count` different prompts, each with what the model writes after it, at
+    temperature 1.
+
+    Raises ValueError for a count below 1 or more than there are different prompts, and as
+    `generate`.
+    """
+    check_whole("count", count, 1)
+    chosen = list(dict.fromkeys(prompts))[:count]
+    if len(chosen) < count:
+        raise ValueError(f"count {count}: only {len(chosen)} of the prompts are different")
+    made = generate(lm, chosen, new_tokens=new_tokens, temperature=1.0, seed=seed, score=False)
+    return [before + text for before, text in zip(chosen, made.texts, strict=True)]
