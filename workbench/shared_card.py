@@ -51,8 +51,8 @@ def readme(card: Mapping[str, Any]) -> str:
     parts = [
         f"---\n{data.to_yaml()}\n---",
         f"# Steering vector: {cell(trait)}",
-        f"For `{cell(model)}` (weights `{cell(card['fingerprint'][:12])}`, {cell(card['dtype'])}), layer "
-        f"{', '.join(map(str, card['layers']))}, on the tokens `{card['positions']}`.",
+        f"For `{cell(model)}` (weights `{cell(card['fingerprint'][:12])}`, {cell(card['dtype'])}), "
+        f"layer {', '.join(map(str, card['layers']))}, on the tokens `{card['positions']}`.",
         _coefficient(card),
         _marks(card["ceiling"]),
         "## Where it came from",

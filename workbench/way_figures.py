@@ -33,8 +33,8 @@ def paths(frame: pd.DataFrame, *, by: str = "way") -> pd.DataFrame:
     One row per way and multiple: `by`, `m`, `gain` (mean over pairs of the change of preference
     log-odds from m = 0, nats) with `gain_low` and `gain_high`, its 95 % bootstrap interval over
     pairs, `cost` (mean fall of the log-probability per token of both answers, nats) and `pairs`.
-    Raises ValueError for a frame without the column, a way without m = 0, or with a pair twice at one
-    m.
+    Raises ValueError for a frame without the column, a way without m = 0, or one that has a pair
+    twice at one m.
     """
     if by not in frame.columns:
         raise ValueError(f"the frame has no column {by!r} that names the way")
