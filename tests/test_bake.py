@@ -15,10 +15,11 @@ from edited import make
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from workbench import models, positions
+from workbench import positions
 from workbench.bake import bake
 from workbench.baked_changes import described, refuse_twice
 from workbench.edit import edit
+from workbench.fingerprints import fingerprint
 from workbench.generate import generate
 from workbench.maps import Replace
 from workbench.models import LM, load
@@ -89,13 +90,13 @@ def require_same(lm: LM, other: LM, interventions) -> None:
 @pytest.mark.parametrize("name", WRITTEN_AS)
 def test_a_vector(name, tmp_path):
     lm = build(name)
-    before = models.fingerprint(lm.model)
+    before = fingerprint(lm.model)
     baked = bake(lm, two_layers(lm), **SHORT)
     assert baked.rewritten == WRITTEN_AS[name]
     assert baked.check.difference < 1e-4
     assert baked.check.same == baked.check.written
     assert baked.check.kl_bfloat16 < 10 * baked.check.kl_bfloat16_base + 1e-3
-    assert models.fingerprint(lm.model) == before
+    assert fingerprint(lm.model) == before
     require_same(lm, reloaded(baked, tmp_path / "baked"), two_layers(lm))
 
 

@@ -14,11 +14,11 @@ from architectures import SENTENCES, build
 from torch import Tensor
 
 from workbench import figures, layer_profile
+from workbench.layer_profile import strengths_by_layer
 from workbench.layer_strengths import STEP, Strengths
 from workbench.models import LM
 from workbench.odds import odds
 from workbench.pairs import Pair, Pairs
-from workbench.profile_figures import strengths_by_layer
 from workbench.splits import text_hashes
 from workbench.tokens import encode
 from workbench.tracing import forward

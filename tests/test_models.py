@@ -23,6 +23,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from workbench import checkpoints, hub, models
+from workbench.fingerprints import fingerprint
 from workbench.layers import find_layers
 
 
@@ -310,14 +311,14 @@ def test_fingerprint_differs_after_any_change() -> None:
         random_llama(seed=1),
         random_llama().bfloat16(),
     ]
-    assert len({models.fingerprint(model) for model in changed}) == len(changed)
+    assert len({fingerprint(model) for model in changed}) == len(changed)
 
 
 def test_a_setting_that_every_config_gains_changes_no_fingerprint(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As a newer transformers does: the setting is there, at its default, for all architectures."""
-    before = models.fingerprint(random_llama())
+    before = fingerprint(random_llama())
     real = transformers.PreTrainedConfig.to_dict
 
     def newer(config: Any) -> dict[str, Any]:
@@ -325,14 +326,14 @@ def test_a_setting_that_every_config_gains_changes_no_fingerprint(
 
     monkeypatch.setattr(transformers.PreTrainedConfig, "to_dict", newer)
     assert "brand_new" in random_llama().config.to_dict()
-    assert models.fingerprint(random_llama()) == before
+    assert fingerprint(random_llama()) == before
 
 
 def test_fingerprint_of_weights_that_are_elsewhere_is_refused() -> None:
     with torch.device("meta"):
         model = random_llama()
     with pytest.raises(ValueError, match=r"the weight '.*' is not in memory"):
-        models.fingerprint(model)
+        fingerprint(model)
 
 
 # ------------------------------------------------------------------ with and without a network

@@ -9,10 +9,11 @@ from architectures import NAMES, build, config, tokenizer
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from workbench import models, tracing
+from workbench import tracing
 from workbench.baked_card import card
 from workbench.baked_check import logits_of
 from workbench.edit import edit
+from workbench.fingerprints import fingerprint
 from workbench.generate import generate
 from workbench.models import LM, load
 from workbench.orthogonalise import orthogonalise
@@ -51,10 +52,10 @@ def removed(lm: LM, rows: torch.Tensor) -> list:
 @pytest.mark.parametrize("name", ABLE)
 def test_it_is_the_removal_from_every_write(name, tmp_path):
     lm, rows = build(name), draw(build(name), 2)
-    before = models.fingerprint(lm.model)
+    before = fingerprint(lm.model)
     baked = orthogonalise(lm, rows, **SHORT)
     assert baked.check.same == baked.check.written
-    assert models.fingerprint(lm.model) == before
+    assert fingerprint(lm.model) == before
     other = load(baked.save(tmp_path / "without"))
     batch = encode(lm, PROMPTS)
     plain = tracing.forward(lm, batch, [], lambda logits: logits).detach()

@@ -206,6 +206,30 @@ def compare(
     return pd.DataFrame(rows)
 
 
+def strengths_by_layer(found: LayerProfile, compared: pd.DataFrame) -> pd.DataFrame:
+    """The three profiles as they were compared: one row per profile and layer.
+
+    compared  of `compare`, whose scale and gains these are
+
+    Columns `profile`, `layer`, `strength` (residual norms), `gain`, `gain_low`, `gain_high` (nats).
+    """
+    own = {PROFILE: found.strengths, SINGLE: found.single, EQUAL: found.equal}
+    layers = sorted({layer for each in own.values() for layer in each})
+    rows = compared.set_index("profile")
+    return pd.DataFrame(
+        [
+            {
+                "profile": name,
+                "layer": layer,
+                "strength": each.get(layer, 0.0) * float(rows.at[name, "scale"]),
+                **{key: float(rows.at[name, key]) for key in ("gain", "gain_low", "gain_high")},
+            }
+            for name, each in own.items()
+            for layer in layers
+        ]
+    )
+
+
 @dataclass(frozen=True)
 class _Task:
     """What is moved, what it must not cost, and how much it may."""

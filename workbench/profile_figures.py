@@ -7,35 +7,11 @@ import html
 import pandas as pd
 import plotly.graph_objects as go
 
-from workbench.layer_profile import EQUAL, PROFILE, SINGLE, LayerProfile
+from workbench.layer_profile import EQUAL, PROFILE, SINGLE
 from workbench.look import BLUE, GREY, TEMPLATE, VERMILLION, WIDTH, redrawable
 from workbench.wording import number
 
 _LOOKS = {PROFILE: VERMILLION, SINGLE: BLUE, EQUAL: GREY}
-
-
-def strengths_by_layer(found: LayerProfile, compared: pd.DataFrame) -> pd.DataFrame:
-    """The three profiles as they were compared: one row per profile and layer.
-
-    compared  of `layer_profile.compare`, whose scale and gains these are
-
-    Columns `profile`, `layer`, `strength` (residual norms), `gain`, `gain_low`, `gain_high` (nats).
-    """
-    own = {PROFILE: found.strengths, SINGLE: found.single, EQUAL: found.equal}
-    layers = sorted({layer for each in own.values() for layer in each})
-    rows = compared.set_index("profile")
-    return pd.DataFrame(
-        [
-            {
-                "profile": name,
-                "layer": layer,
-                "strength": each.get(layer, 0.0) * float(rows.at[name, "scale"]),
-                **{key: float(rows.at[name, key]) for key in ("gain", "gain_low", "gain_high")},
-            }
-            for name, each in own.items()
-            for layer in layers
-        ]
-    )
 
 
 @redrawable
@@ -43,7 +19,7 @@ def layer_profiles(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
     """How strongly each profile steers each layer, all at one divergence; the legend has its gain.
 
     Args:
-        frame: rows of `profile_figures.strengths_by_layer`.
+        frame: rows of `layer_profile.strengths_by_layer`.
         title: above the figure.
     """
     figure = go.Figure()
