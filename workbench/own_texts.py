@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 def own_texts(
     lm: LM, prompts: Sequence[str], count: int, *, new_tokens: int = 24, seed: int = 0
 ) -> list[str]:
-    """The first `count` different prompts, each with what the model writes after it, at
-    temperature 1.
+    """So many texts: the different prompts in turn, each with what the model writes after it at
+    temperature 1. Where there are fewer prompts than texts, a prompt is continued several times.
 
-    Raises ValueError for a count below 1 or more than there are different prompts, and as
-    `generate`.
+    Raises ValueError for a count below 1, for no prompts, and as `generate`.
     """
     check_whole("count", count, 1)
-    chosen = list(dict.fromkeys(prompts))[:count]
-    if len(chosen) < count:
-        raise ValueError(f"count {count}: only {len(chosen)} of the prompts are different")
+    different = list(dict.fromkeys(prompts))
+    if not different:
+        raise ValueError("no prompts: there is nothing to continue")
+    chosen = [different[row % len(different)] for row in range(count)]
     made = generate(lm, chosen, new_tokens=new_tokens, temperature=1.0, seed=seed, score=False)
     return [before + text for before, text in zip(chosen, made.texts, strict=True)]
