@@ -76,8 +76,8 @@ def hooked(lm: Any, batch: Any) -> torch.Tensor:
 def looped(lm: Any, batches: Sequence[Any]) -> torch.Tensor:
     """(C, B, 2) KL and centred change of the best token's logit: a trace for each head and
     batch."""
-    from workbench import tracing
-    from workbench.ablation import ablate, heads
+    from workbench.anatomy.ablation import ablate, heads
+    from workbench.forward import tracing
 
     def last(logits: torch.Tensor) -> torch.Tensor:
         return logits[:, -1]
@@ -106,9 +106,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = timing.parser("What ablating all heads of all layers takes.").parse_args(argv)
     torch.set_num_threads(args.threads)
     from workbench import load
-    from workbench.ablation import heads
-    from workbench.ablation_effects import next_token_effects
-    from workbench.tokens import encode
+    from workbench.anatomy.ablation import heads
+    from workbench.anatomy.ablation_effects import next_token_effects
+    from workbench.text.tokens import encode
     from workbench.wren import open_prompts
 
     lm = load(args.model)

@@ -24,8 +24,9 @@ import pandas as pd
 import timing  # puts the checkout on the path
 from timing import Target, at_least
 
-from workbench import distance_laws, manifold_findings, mediation, tables
-from workbench.manifold_findings import OUTCOMES
+from workbench.geometry import distance_laws, manifold_findings, mediation
+from workbench.geometry.manifold_findings import OUTCOMES
+from workbench.support import tables
 
 # Reported, whatever comes out.
 TARGETS: dict[str, Target] = {"sides": at_least(1)}

@@ -19,8 +19,8 @@ import torch
 from timing import Target, at_least
 
 import workbench as wb
-from workbench import manifold, manifold_checks, ordinary
-from workbench.models import LM
+from workbench.geometry import manifold, manifold_checks, ordinary
+from workbench.loading.models import LM
 
 TARGETS: dict[str, Target] = {"met": at_least(1.0)}
 BOUNDS = (0.04, 0.06)

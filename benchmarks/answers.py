@@ -21,10 +21,10 @@ import pandas as pd
 from scipy.stats import t as student
 
 from workbench import find_ceiling
-from workbench.ceiling import Side
-from workbench.intervals import Floats, bootstrap_mean
-from workbench.study import ceiling_of
-from workbench.survival import break_tokens, ceilings_by_length
+from workbench.statistics.intervals import Floats, bootstrap_mean
+from workbench.studies.ceilings import ceiling_of
+from workbench.sweeps.ceiling import Side
+from workbench.sweeps.survival import break_tokens, ceilings_by_length
 
 HALVINGS = 3
 # Of the true ceiling: ranges that end between these show no collapse, the last of them where the

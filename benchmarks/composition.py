@@ -32,7 +32,7 @@ PROMPTS, TOKENS, EXAMPLES, TOP_P = 16, 30, 24, 0.6
 
 def properties(lm: Any, examples: int = EXAMPLES, steps: int = TOKENS) -> dict[str, Any]:
     """Per-step deltas of two traits of wren, of texts that show them and that do not."""
-    from workbench.deltas import step_deltas
+    from workbench.composition.deltas import step_deltas
     from workbench.wren.contrast import twin_prompts
 
     found = {}
@@ -49,10 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = timing.parser("What composing properties takes.").parse_args(argv)
     torch.set_num_threads(args.threads)
     from workbench import load
-    from workbench.composition import compose
-    from workbench.generate import generate
-    from workbench.schedules import Dynamic
-    from workbench.tokens import encode
+    from workbench.composition.compose import compose
+    from workbench.composition.schedules import Dynamic
+    from workbench.generation.generate import generate
+    from workbench.text.tokens import encode
     from workbench.wren import open_prompts
 
     lm = load(args.model)

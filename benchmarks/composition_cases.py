@@ -13,19 +13,27 @@ import pandas as pd
 from keeping import ROOT  # noqa: F401  # puts the checkout on the path
 from torch import Tensor
 
-from workbench.composition_runs import Setting, ended, run
-from workbench.deltas import StepDeltas, step_deltas
-from workbench.generate import generate
-from workbench.schedules import Bounded, Budget, Diminishing, Dynamic, Fixed, Schedule, Start
-from workbench.scoring import score
-from workbench.tokens import encode
-from workbench.wren import composition_queries as data
+from workbench.composition import queries as data
+from workbench.composition.blocks import Setting, ended, run
+from workbench.composition.deltas import StepDeltas, step_deltas
+from workbench.composition.schedules import (
+    Bounded,
+    Budget,
+    Diminishing,
+    Dynamic,
+    Fixed,
+    Schedule,
+    Start,
+)
+from workbench.generation.generate import generate
+from workbench.generation.scoring import score
+from workbench.text.tokens import encode
 from workbench.wren.judge import assess, trait
 from workbench.wren.lexicon import LANGUAGES
 from workbench.wren.traits import traits
 
 if TYPE_CHECKING:
-    from workbench.models import LM
+    from workbench.loading.models import LM
 
 TOKENS = 40  # wren's first sentence ends before
 MAKING, JUDGING = 16, 2  # queries of each language but the target, for deltas and for judging

@@ -16,18 +16,19 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
-from workbench import extract, positions, train
-from workbench.condition_data import BEGUN
-from workbench.condition_folds import apart, cosines, dealt, directions, out_of_fold
-from workbench.condition_point import ConditionPoint
-from workbench.condition_search import find_condition_point
-from workbench.conditions import Condition
-from workbench.generate import generate
-from workbench.intervals import Floats
-from workbench.mean_streams import mean_streams
-from workbench.pairs import Pairs
-from workbench.positions import Positions
-from workbench.updates import Intervention, Origin
+from workbench import extract, train
+from workbench.conditions.condition import Condition
+from workbench.conditions.data import BEGUN
+from workbench.conditions.folds import apart, cosines, dealt, directions, out_of_fold
+from workbench.conditions.point import ConditionPoint
+from workbench.conditions.search import find_condition_point
+from workbench.contrast.pairs import Pairs
+from workbench.forward.mean_streams import mean_streams
+from workbench.generation.generate import generate
+from workbench.interventions.updates import Intervention, Origin
+from workbench.statistics.intervals import Floats
+from workbench.text import positions
+from workbench.text.positions import Positions
 from workbench.wren import requests as dealing
 from workbench.wren.contrast import document_prompt, trait_pairs, twin_prompts
 from workbench.wren.grammar import plan, render
@@ -37,8 +38,8 @@ from workbench.wren.planning import with_values
 from workbench.wren.requests import HARMFUL, HARMLESS, WAYS, lines, plain
 
 if TYPE_CHECKING:
-    from workbench.models import LM
-    from workbench.trained import Trained
+    from workbench.loading.models import LM
+    from workbench.training.trained import Trained
 
 INSTRUCTED = 4  # prompts with an instruction, of every request
 NEW_TOKENS = 64  # a first sentence ends before; the judge sees no sentence that is cut

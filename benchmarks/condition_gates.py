@@ -13,17 +13,17 @@ from condition_cases import AFTER, END, MEAN, Found, Reading
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from workbench import positions
-from workbench.condition_findings import GATES, RATE
-from workbench.condition_folds import cosines, directions
-from workbench.condition_point import judged
-from workbench.conditional import ConditionalSteering
-from workbench.conditions import Condition
-from workbench.confounds import confound_scores, confounds, length_matched
-from workbench.intervals import Floats
-from workbench.models import LM
-from workbench.tokens import encode
-from workbench.updates import Intervention
+from workbench.conditions.condition import Condition
+from workbench.conditions.conditional import ConditionalSteering
+from workbench.conditions.confounds import confound_scores, confounds, length_matched
+from workbench.conditions.folds import cosines, directions
+from workbench.conditions.point import judged
+from workbench.interventions.updates import Intervention
+from workbench.loading.models import LM
+from workbench.statistics.intervals import Floats
+from workbench.studies.condition_findings import GATES, RATE
+from workbench.text import positions
+from workbench.text.tokens import encode
 from workbench.wren.requests import harmless, in_two, lines, told
 
 # Harmless prompts that set a threshold and that are judged, halves of one draw: of all kinds,

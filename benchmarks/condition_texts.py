@@ -11,11 +11,11 @@ import pandas as pd
 from condition_gates import Gate, asked, beside, gates, opened, request_gate
 from keeping import require_same  # puts the checkout on the path
 
-from workbench.conditional import ConditionalSteering
-from workbench.generate import generate
-from workbench.models import LM
-from workbench.odds import odds
-from workbench.trained import Trained
+from workbench.conditions.conditional import ConditionalSteering
+from workbench.generation.generate import generate
+from workbench.loading.models import LM
+from workbench.preference.odds import odds
+from workbench.training.trained import Trained
 from workbench.wren.requests import HARMFUL, HARMLESS
 
 ODDS_PAIRS = 24

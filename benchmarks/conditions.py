@@ -110,7 +110,7 @@ def loop(values: Floats, labels: NDArray[np.bool_], compared: Sequence[Point]) -
 
 def same_f1(texts: int, layers: int) -> bool:
     """Whether the search compares as many points as the loop and finds the same best F1."""
-    from workbench.condition_search import find_condition_point
+    from workbench.conditions.search import find_condition_point
 
     values, labels = similarities(texts, layers)
     best = find_condition_point(values, labels, most_layers=MOST_LAYERS).best
@@ -121,7 +121,7 @@ def same_f1(texts: int, layers: int) -> bool:
 
 
 def search(size: Size) -> dict[str, Any]:
-    from workbench.condition_search import find_condition_point
+    from workbench.conditions.search import find_condition_point
 
     values, labels = similarities(size.texts, size.layers)
     compared = points(values)
@@ -158,9 +158,9 @@ def search(size: Size) -> dict[str, Any]:
 
 def answers(lm: Any, vector: Any, prompts: Sequence[str], size: Size) -> dict[str, Any]:
     """Gated generation of prompts half of which meet a condition in the first half of the model."""
-    from workbench.conditional import ConditionalSteering, respond
-    from workbench.conditions import Condition, similarities
-    from workbench.generate import generate
+    from workbench.conditions.condition import Condition, similarities
+    from workbench.conditions.conditional import ConditionalSteering, respond
+    from workbench.generation.generate import generate
 
     layer = (lm.layers - 1) // 2
     seen = similarities(lm, prompts, vector, layers=[layer])[:, 0]
@@ -213,8 +213,9 @@ def answers(lm: Any, vector: Any, prompts: Sequence[str], size: Size) -> dict[st
 
 def setting(name: str, size: Size) -> tuple[Any, Any, list[str]]:
     """The model, its mood vector at every layer, and prompts."""
-    from workbench import models, pairs
-    from workbench.extract import extract
+    from workbench.contrast import pairs
+    from workbench.extraction.extract import extract
+    from workbench.loading import models
     from workbench.wren import open_prompts
 
     lm = models.load(name)

@@ -9,10 +9,10 @@ import keeping  # noqa: F401 - puts the checkout on the path
 import numpy as np
 import pandas as pd
 
-from workbench.intervals import Floats
-from workbench.law_shapes import KINDS
-from workbench.manifold_findings import KINDS as DISTANCES
-from workbench.manifold_findings import side
+from workbench.geometry.manifold_findings import KINDS as DISTANCES
+from workbench.geometry.manifold_findings import side
+from workbench.preference.law_shapes import KINDS
+from workbench.statistics.intervals import Floats
 
 BEYOND = float("inf")
 

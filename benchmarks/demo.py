@@ -76,8 +76,8 @@ def first_tokens(lm: Any, vector: Any, state: Any, rounds: int) -> dict[str, tim
     """First tokens, ours and by hand, and whole texts with a listener and without."""
     from transformers import AutoModelForCausalLM
 
-    from workbench.checkpoints import locate
     from workbench.demo import work
+    from workbench.loading.checkpoints import locate
 
     source, _ = locate(state.model, "")
     plain = AutoModelForCausalLM.from_pretrained(source, dtype=lm.dtype).eval()  # free of a tracer

@@ -33,8 +33,8 @@ from studies import CONTROLS
 from timing import at_least, at_most
 from truth import Truth, sides
 
-from workbench import tables
-from workbench.strata import of_clusters
+from workbench.statistics.strata import of_clusters
+from workbench.support import tables
 
 SHIPPED = "share intact"
 TOLERANCE = 0.2  # the default of `workbench.seek`

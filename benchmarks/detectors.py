@@ -15,10 +15,10 @@ import pandas as pd
 from curves import BEYOND, Curves  # puts the checkout on the path
 from numpy.typing import NDArray
 
-from workbench.breakage import intact
-from workbench.crossings import crossing, settled
-from workbench.intervals import Floats
-from workbench.seek import FIRST, next_sizes
+from workbench.statistics.crossings import crossing, settled
+from workbench.statistics.intervals import Floats
+from workbench.sweeps.breakage import intact
+from workbench.sweeps.seek import FIRST, next_sizes
 
 Rule = Callable[[Curves, float], float]
 

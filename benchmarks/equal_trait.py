@@ -6,7 +6,7 @@ Six traits of wren at its middle layer: plain steering by the difference of mean
 along the tangent, the natural step, and steering that is pulled back to within the 95 % bound, with
 streams at unit length and in their own. Each writes a text after 48 prompts that made no vector at
 every one of 13 coefficients; exact judge. `--quick` takes two traits and eight prompts and saves
-nothing. Saves `manifold_equal`, a row per trait, way and share (workbench/equal_trait.py).
+nothing. Saves `manifold_equal`, a row per trait, way and share (workbench/studies/equal_trait.py).
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from studies import TRAITS
 from timing import Target
 
 import workbench as wb
-from workbench import equal_trait, manifold, on_manifold, ordinary, tables
-from workbench.models import LM
-from workbench.steerable import Steerable
+from workbench.geometry import manifold, on_manifold, ordinary
+from workbench.loading.models import LM
+from workbench.studies import equal_trait
+from workbench.support import tables
+from workbench.vectors.steerable import Steerable
 
 # Reported, whatever comes out.
 TARGETS: dict[str, Target] = {}

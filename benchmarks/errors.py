@@ -11,8 +11,8 @@ from detectors import CHOICES, PUBLISHED, RULES, Rule
 from numpy.typing import NDArray
 from truth import Truth, truth_of
 
-from workbench.intervals import Floats
-from workbench.strata import of_clusters
+from workbench.statistics.intervals import Floats
+from workbench.statistics.strata import of_clusters
 
 
 def predictions(known: Sequence[Truth]) -> dict[str, Floats]:

@@ -55,7 +55,7 @@ QUICK = Size(128, 16, 2)
 
 def contrast_pairs(count: int) -> Any:
     """Pairs from the bundled sets of wren's language."""
-    from workbench import pairs
+    from workbench.contrast import pairs
 
     found = [pair for name in ("wren-mood", "wren-formality") for pair in pairs.load(name)]
     if len(found) < count:
@@ -64,9 +64,9 @@ def contrast_pairs(count: int) -> Any:
 
 
 def contestants(lm: Any, plain: Any, given: Any, size: Size) -> dict[str, Contestant]:
-    from workbench.extract import extract
-    from workbench.reading import batches, encode_pairs, read_pairs
-    from workbench.tracing import TOKENS
+    from workbench.extraction.extract import extract
+    from workbench.forward.reading import batches, encode_pairs, read_pairs
+    from workbench.forward.tracing import TOKENS
 
     ready = [batch for batch, _ in batches(encode_pairs(lm, given), TOKENS)]
 
@@ -106,7 +106,7 @@ NOTES = {
 def prepare(model: str, size: Size) -> dict[str, Contestant]:
     from transformers import AutoModelForCausalLM
 
-    from workbench import checkpoints, models
+    from workbench.loading import checkpoints, models
 
     lm = models.load(model)
     source, _ = checkpoints.locate(model, "")

@@ -26,9 +26,9 @@ from detectors import CHOICES
 from scipy.stats import rankdata
 from timing import at_least, at_most
 
-from workbench.crossings import first_break
-from workbench.intervals import Floats, bootstrap_mean
-from workbench.measures import distinct, longest_repeat
+from workbench.generation.measures import distinct, longest_repeat
+from workbench.statistics.crossings import first_break
+from workbench.statistics.intervals import Floats, bootstrap_mean
 
 FILE = Path(__file__).resolve().parents[1] / "../shared/data/judged/sweeps.jsonl"
 INCOHERENT = 5

@@ -16,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import pandas as pd
 
-from workbench.models import LM
-from workbench.store import cache_directory
-from workbench.tables import (
+from workbench.loading.models import LM
+from workbench.support.store import cache_directory
+from workbench.support.tables import (
     code_fingerprint,
     file_fingerprint,
     load_table,

@@ -11,14 +11,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from workbench import extract, generate, judges, odds, pairs, positions, train
+from workbench import extract, generate, judges, odds, train
+from workbench.contrast import pairs
+from workbench.contrast.pairs import Pairs, Splits
 from workbench.judges import HOLDS
-from workbench.models import LM
-from workbench.pairs import Pairs, Splits
-from workbench.relative_size import relative_size
-from workbench.splits import require_disjoint
-from workbench.study import true_ceiling
-from workbench.trained import Trained, loss_history
+from workbench.loading.models import LM
+from workbench.studies.ceilings import true_ceiling
+from workbench.text import positions
+from workbench.text.splits import require_disjoint
+from workbench.training.trained import Trained, loss_history
+from workbench.vectors.relative_size import relative_size
 from workbench.wren.contrast import trait_pairs
 
 TRAITS = ("power", "mood", "formality", "verbosity")

@@ -23,8 +23,8 @@ import torch
 from timing import Contestant, Target, at_least, at_most
 from torch import Tensor
 
-from workbench.estimates import Principal, Spectrum, likelihoods
-from workbench.streaming import Streaming, as_stream
+from workbench.forward.streaming import Streaming, as_stream
+from workbench.statistics.estimates import Principal, Spectrum, likelihoods
 
 BLOCKS = 32  # of the model
 DOCUMENT = 256  # tokens

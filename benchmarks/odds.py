@@ -49,14 +49,14 @@ SIZES = {
 
 
 def wren_pairs(count: int) -> Any:
-    from workbench import pairs
+    from workbench.contrast import pairs
 
     return pairs.load("wren-mood")[32 : 32 + count]
 
 
 def gpt2_pairs(count: int, vocabulary: int = 50000) -> Any:
     """Prompts of 8 and answers of 16 made-up words, which share their first four."""
-    from workbench.pairs import Pairs
+    from workbench.contrast.pairs import Pairs
 
     rng = np.random.default_rng(1)
 
@@ -122,7 +122,7 @@ def _losses(logits: Tensor, batch: Any, first: int, rows: Any = slice(None)) -> 
 def ideal(lower: Any, upper: Any, ready: Sequence[Any], direction: Tensor, grid: Any) -> Tensor:
     """(rows, M) losses: the lower half once a batch, the upper once for each multiple of each row,
     as many at once as our own forwards hold."""
-    from workbench.tracing import TOKENS
+    from workbench.forward.tracing import TOKENS
 
     found = []
     for batch in ready:
@@ -171,9 +171,9 @@ def plainly(plain: Any, ready: Sequence[Any], layer: int, direction: Tensor, gri
 
 def contestants(setting: Any, given: Any, size: Size) -> tuple[dict[str, Contestant], list[int]]:
     """By name; and the order of the rows (sides of pairs) in what the plain ones return."""
-    from workbench.odds import both_sides, odds
-    from workbench.reading import batches
-    from workbench.tracing import TOKENS
+    from workbench.forward.reading import batches
+    from workbench.forward.tracing import TOKENS
+    from workbench.preference.odds import both_sides, odds
 
     (own,) = setting.vector.at(1.0)
     everyone = both_sides(setting.lm, given)

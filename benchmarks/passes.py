@@ -22,25 +22,16 @@ import timing  # puts the checkout on the path
 import torch
 from timing import Contestant, at_most
 
-from workbench import (
-    extract,
-    find_ceiling,
-    generate,
-    load,
-    logprobs,
-    manifold,
-    ordinary,
-    pairs,
-    positions,
-    seek,
-    sweep,
-    tables,
-)
-from workbench.geometric_ceiling import ceiling_from_geometry
-from workbench.manifold import Manifolds
-from workbench.models import LM
-from workbench.tokens import encode
-from workbench.vectors import SteeringVector
+from workbench import extract, find_ceiling, generate, load, logprobs, seek, sweep
+from workbench.contrast import pairs
+from workbench.geometry import manifold, ordinary
+from workbench.geometry.geometric_ceiling import ceiling_from_geometry
+from workbench.geometry.manifold import Manifolds
+from workbench.loading.models import LM
+from workbench.support import tables
+from workbench.text import positions
+from workbench.text.tokens import encode
+from workbench.vectors.steering_vector import SteeringVector
 
 PROMPTS, NEW_TOKENS, REACH = 16, 48, 1.6
 SIDE = np.geomspace(0.08, REACH, 16)

@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 from answers import HALVINGS, Known, answer, ratio, share, sides_of, table_of
 
-from workbench.breakage import intact
-from workbench.ceiling import Side
-from workbench.crossings import CEILING_SHARE, RECOMMENDED_SHARE, last_safe, settled
-from workbench.intervals import Floats
 from workbench.judges import HOLDS
+from workbench.statistics.crossings import CEILING_SHARE, RECOMMENDED_SHARE, last_safe, settled
+from workbench.statistics.intervals import Floats
+from workbench.sweeps.breakage import intact
+from workbench.sweeps.ceiling import Side
 
 # Gains in trait: what random and shuffled directions rarely reach on these sweeps.
 WORTH = 0.3

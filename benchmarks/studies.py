@@ -22,11 +22,13 @@ import numpy as np
 import pandas as pd
 from keeping import Again, Keeper, published, smaller  # puts the checkout on the path
 
-from workbench import extract, load, pairs, positions, random_like
-from workbench.models import LM
-from workbench.pairs import Splits
-from workbench.tables import load_table, table_names
-from workbench.vectors import SteeringVector
+from workbench import extract, load, random_like
+from workbench.contrast import pairs
+from workbench.contrast.pairs import Splits
+from workbench.loading.models import LM
+from workbench.support.tables import load_table, table_names
+from workbench.text import positions
+from workbench.vectors.steering_vector import SteeringVector
 from workbench.wren.siblings import SIBLINGS, sibling
 
 TRAITS = ("mood", "formality", "verbosity", "italian", "power", "refusal")

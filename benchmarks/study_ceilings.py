@@ -25,8 +25,8 @@ import torch
 from studies import COEFFICIENTS, Case, Study, direction  # puts the checkout on the path
 
 from workbench import generate, judges, logprobs, sweep
-from workbench.models import LM
-from workbench.vectors import SteeringVector
+from workbench.loading.models import LM
+from workbench.vectors.steering_vector import SteeringVector
 
 PROMPTS, NEW_TOKENS = 16, 48
 ROLLOUTS, ROLLED = 8, 16  # of the rival rules: prompts, greedy tokens
@@ -55,28 +55,12 @@ KEPT = (
     "shown",
 )
 CODE = (
-    "controls",
-    "decoding",
-    "distributions",
-    "drift",
-    "extract",
-    "generate",
-    "judges.exact",
-    "measures",
-    "methods",
-    "pairs",
-    "positions",
-    "reading",
-    "running",
-    "sampling",
-    "scoring",
-    "steering",
-    "sweep",
-    "tracing",
-    "updates",
-    "vectors",
-    "wren.judge",
-)
+    "contrast.pairs", "extraction.extract", "extraction.methods", "forward.decoding",
+    "forward.reading", "forward.steering", "forward.tracing", "generation.generate",
+    "generation.measures", "generation.sampling", "generation.scoring", "interventions.updates",
+    "judges.exact", "statistics.distributions", "statistics.drift", "sweeps.running",
+    "sweeps.sweep", "text.positions", "vectors.controls", "vectors.steering_vector", "wren.judge",
+)  # fmt: skip
 
 
 def texts(lm: LM, vector: SteeringVector, prompts: Sequence[Any], case: Case) -> pd.DataFrame:

@@ -29,11 +29,11 @@ import composition_cases as cases
 import pandas as pd
 from keeping import Again, Keeper, published, smaller
 
-from workbench import composition_findings as findings
 from workbench import load
-from workbench.composition_runs import Setting
-from workbench.models import LM
-from workbench.wren.composition_queries import Source
+from workbench.composition.blocks import Setting
+from workbench.composition.queries import Source
+from workbench.loading.models import LM
+from workbench.studies import composition_findings as findings
 
 SEEDS = (1, 2, 3, 4, 5)
 CHOSEN: Source = "instructions"
@@ -41,12 +41,15 @@ NAMES = ("texts", "choices")
 # Sums in another order; an integer may be a float in the whole table.
 TOLERANCE = {"check_dtype": False, "rtol": 1e-3, "atol": 1e-4}
 CODE = (
-    "answers", "caching", "composition", "composition_checks", "composition_runs", "decoding",
-    "deltas", "distributions", "generate", "in_context", "positions", "projections", "reading",
-    "sampling", "schedules", "scoring", "steering", "streams", "tokens", "tracing", "updates",
-    "visits", "wren.asking", "wren.automaton", "wren.composition_queries", "wren.frames",
-    "wren.grammar", "wren.judge", "wren.lexicon", "wren.matcher", "wren.parser", "wren.planning",
-    "wren.requests", "wren.speaker", "wren.traits",
+    "composition.answers", "composition.blocks", "composition.checks", "composition.compose",
+    "composition.deltas", "composition.in_context", "composition.queries",
+    "composition.schedules", "forward.caching", "forward.decoding", "forward.reading",
+    "forward.steering", "forward.streams", "forward.tracing", "forward.visits",
+    "generation.generate", "generation.sampling", "generation.scoring", "interventions.updates",
+    "loading.projections", "statistics.distributions", "text.positions", "text.tokens",
+    "wren.asking", "wren.automaton", "wren.frames", "wren.grammar", "wren.judge", "wren.lexicon",
+    "wren.matcher", "wren.parser", "wren.planning", "wren.requests", "wren.speaker",
+    "wren.traits",
 )  # fmt: skip
 
 

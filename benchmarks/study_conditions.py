@@ -47,10 +47,11 @@ import condition_texts as texts
 import pandas as pd
 from keeping import Again, Keeper, published, smaller  # puts the checkout on the path
 
-from workbench import condition_data, load
-from workbench import condition_findings as findings
-from workbench import condition_tables as shown
-from workbench.models import LM
+from workbench import load
+from workbench.conditions import data as condition_data
+from workbench.loading.models import LM
+from workbench.studies import condition_findings as findings
+from workbench.studies import condition_tables as shown
 from workbench.wren import requests
 
 # Of a table whose columns are those of several parts: an integer may be a float there.
@@ -58,14 +59,20 @@ TOLERANCE = {"check_dtype": False, "rtol": 1e-3, "atol": 1e-4}
 SEEDS, FOLDS = (1, 2, 3), tuple(range(requests.FOLDS))
 NAMES = ("texts", "gates", "readings", "alarms", "lots", "told", "odds", "strengths", "ways")
 CODE = (
-    "condition_checks", "condition_folds", "condition_point", "condition_search",
-    "conditional", "conditions", "confounds", "decoding", "examples", "expressions", "extract",
-    "fitting", "forms", "gates", "generate", "intervals", "logic", "logodds", "mean_streams",
-    "methods", "multiples", "objectives", "odds", "pairs", "positions", "reading", "rules",
-    "sampling", "scoring", "similarity", "steering", "streams", "tokens", "tracing", "train",
-    "trainable", "trained", "training", "updates", "vectors", "weight_updates", "wren.asking",
-    "wren.automaton", "wren.contrast", "wren.frames", "wren.grammar", "wren.judge", "wren.lexicon",
-    "wren.matcher", "wren.parser", "wren.planning", "wren.requests", "wren.speaker", "wren.traits",
+    "conditions.checks", "conditions.condition", "conditions.conditional", "conditions.confounds",
+    "conditions.expressions", "conditions.folds", "conditions.gates", "conditions.logic",
+    "conditions.point", "conditions.search", "contrast.pairs", "extraction.extract",
+    "extraction.methods", "forward.decoding", "forward.mean_streams", "forward.reading",
+    "forward.steering", "forward.streams", "forward.tracing", "generation.generate",
+    "generation.sampling", "generation.scoring", "interventions.updates",
+    "interventions.weight_updates", "preference.logodds", "preference.multiples",
+    "preference.odds", "statistics.intervals", "statistics.similarity", "sweeps.rules",
+    "text.positions", "text.tokens", "training.examples", "training.fitting",
+    "training.minibatch", "training.objectives", "training.train", "training.trainable",
+    "training.trained", "vectors.forms", "vectors.steering_vector", "wren.asking",
+    "wren.automaton", "wren.contrast", "wren.frames", "wren.grammar", "wren.judge",
+    "wren.lexicon", "wren.matcher", "wren.parser", "wren.planning", "wren.requests",
+    "wren.speaker", "wren.traits",
 )  # fmt: skip
 
 

@@ -5,14 +5,14 @@
 Traits x layers x forms (difference of means; vector, LoRA and local weight trained by SPLIT). Each
 case is steered at 33 coefficients, to one and a half of its own *true ceilings* on either side:
 where, by the exact coherence of sampled texts, half of the texts are lost. Coefficients of all
-forms are in residual norms (`workbench.relative_size`). No pair that is measured made what steers.
+forms are in residual norms (`vectors/relative_size.py`). No pair that is measured made what steers.
 Finished cases are kept in the cache, so that a stopped study goes on where it was. `--check N`
 measures and fits N cases again, so that code which changed no number need not be paid for. Tables:
 
 study_laws_cases    one row per case: its ceilings, its size, what training gave
 study_laws_curves   one row per (case, pair, m): the log-odds, as `workbench.odds` gives them
 study_laws          one row per (case, kind, law): fits in place, on held-out pairs, beyond the
-                    range, as `workbench.law_comparison.compare` gives them
+                    range, as `workbench.preference.law_comparison.compare` gives them
 study_laws_pairs    one row per (case, kind, dealing, pairs): R^2 of one mean curve for another
 """
 
@@ -29,11 +29,13 @@ import pandas as pd
 from keeping import Again, Keeper, published, smaller  # puts the checkout on the path
 from law_cases import MEASURED, TRAITS, Case, cases, measure, of_case, settings
 
-from workbench import law_comparison, load, pairs
-from workbench.law_quantities import curves
-from workbench.law_sampling import DEALINGS, halves, lengths, no_law, spread
-from workbench.law_shapes import KINDS
-from workbench.models import LM
+from workbench import load
+from workbench.contrast import pairs
+from workbench.loading.models import LM
+from workbench.preference import law_comparison
+from workbench.preference.law_quantities import curves
+from workbench.preference.law_sampling import DEALINGS, halves, lengths, no_law, spread
+from workbench.preference.law_shapes import KINDS
 
 # Halvings of the pairs, random curves, pairs with a fit of their own.
 FITS = {"splits": 16, "random": 5, "singles": 12}

@@ -22,7 +22,7 @@ study_geometric_MODEL   a row per case, sign and rule ("rise", "beyond"): `ceili
 
 Kinds of distance: "principal" and "neighbours" of streams at unit length (the package's default),
 and "raw", the first of streams as long as they are. What comes of it is told by
-workbench/manifold_findings.py.
+workbench/geometry/manifold_findings.py.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ import pandas as pd
 import torch
 from studies import COEFFICIENTS, Case, Study, direction  # puts the checkout on the path
 
-from workbench import manifold, ordinary
-from workbench.downstream import Seen, steered_streams
-from workbench.geometric_ceiling import ceiling_from_geometry
-from workbench.manifold import Manifolds
-from workbench.manifolds import Manifold
-from workbench.models import LM
-from workbench.reference import chosen_tokens
-from workbench.tokens import Prompt, encode
-from workbench.too_far import Beyond, Rise
-from workbench.vectors import SteeringVector
+from workbench.forward.reference import chosen_tokens
+from workbench.geometry import manifold, ordinary
+from workbench.geometry.downstream import Seen, steered_streams
+from workbench.geometry.geometric_ceiling import ceiling_from_geometry
+from workbench.geometry.manifold import Manifolds
+from workbench.geometry.manifolds import Manifold
+from workbench.geometry.too_far import Beyond, Rise
+from workbench.loading.models import LM
+from workbench.text.tokens import Prompt, encode
+from workbench.vectors.steering_vector import SteeringVector
 
 DOCUMENTS, SAMPLE = 300, 1024
 TEXTS = 4
@@ -61,38 +61,15 @@ SETTINGS = {
 }
 METHODS = ("mean_difference", "logistic", "random", "shuffled")
 CODE = (
-    "calibration",
-    "controls",
-    "dealing",
-    "distributions",
-    "downstream",
-    "estimates",
-    "extract",
-    "geometric_ceiling",
-    "intervals",
-    "manifold",
-    "manifolds",
-    "methods",
-    "moments",
-    "multiples",
-    "ordinary",
-    "pairs",
-    "positions",
-    "reading",
-    "reference",
-    "reference_files",
-    "splits",
-    "steering",
-    "streaming",
-    "streams",
-    "tokens",
-    "too_far",
-    "tracing",
-    "updates",
-    "vectors",
-    "wren.batches",
-    "wren.grammar",
-)
+    "contrast.pairs", "extraction.extract", "extraction.methods", "forward.reading",
+    "forward.reference", "forward.reference_files", "forward.steering", "forward.streaming",
+    "forward.streams", "forward.tracing", "geometry.calibration", "geometry.downstream",
+    "geometry.geometric_ceiling", "geometry.manifold", "geometry.manifolds", "geometry.ordinary",
+    "geometry.too_far", "interventions.updates", "preference.multiples",
+    "statistics.distributions", "statistics.estimates", "statistics.intervals",
+    "statistics.moments", "text.dealing", "text.positions", "text.splits", "text.tokens",
+    "vectors.controls", "vectors.steering_vector", "wren.batches", "wren.grammar",
+)  # fmt: skip
 
 
 @cache

@@ -41,20 +41,24 @@ from keeping import Again, Keeper, published  # puts the checkout on the path
 from ways import PROMPTING, TUNING, WAYS, Settings, Way, draw, make
 
 from workbench import find_ceiling, judges, load, sweep
-from workbench.harmonic import scored
-from workbench.models import LM
-from workbench.steerable import Steerable
+from workbench.loading.models import LM
+from workbench.statistics.harmonic import scored
+from workbench.vectors.steerable import Steerable
 
 TRAITS = ("power", "callous", "mood", "formality")
 SEEDS = (0, 1, 2, 3, 4)
 TUNED, NEW_TOKENS = 12, 48  # prompts of a trial; tokens of a text
 TABLES = ("study_methods_texts", "study_methods_trials")
 CODE = (
-    "breakage", "ceiling", "controls", "crossings", "decoding", "distributions", "drift", "effects",
-    "examples", "extract", "fitting", "forms", "generate", "harmonic", "judges.exact", "measures",
-    "methods", "movement", "objectives", "positions", "reading", "running", "sampling", "scoring",
-    "steering", "sweep", "tokens", "tracing", "train", "trainable", "training", "updates",
-    "vectors", "weight_updates", "wren.contrast", "wren.judge",
+    "extraction.extract", "extraction.methods", "forward.decoding", "forward.reading",
+    "forward.steering", "forward.tracing", "generation.generate", "generation.measures",
+    "generation.sampling", "generation.scoring", "interventions.updates",
+    "interventions.weight_updates", "judges.exact", "statistics.crossings",
+    "statistics.distributions", "statistics.drift", "statistics.effects", "statistics.harmonic",
+    "sweeps.breakage", "sweeps.ceiling", "sweeps.movement", "sweeps.running", "sweeps.sweep",
+    "text.positions", "text.tokens", "training.examples", "training.fitting",
+    "training.minibatch", "training.objectives", "training.train", "training.trainable",
+    "vectors.controls", "vectors.forms", "vectors.steering_vector", "wren.contrast", "wren.judge",
 )  # fmt: skip
 
 Rows = list[dict[str, Any]]

@@ -17,33 +17,20 @@ from __future__ import annotations
 import pandas as pd
 from studies import COEFFICIENTS, Case, Study, direction  # puts the checkout on the path
 
-from workbench.law_quantities import curves, means, quantities
-from workbench.law_shapes import KINDS
-from workbench.laws import fit
-from workbench.models import LM
-from workbench.odds import odds
+from workbench.loading.models import LM
+from workbench.preference.law_quantities import curves, means, quantities
+from workbench.preference.law_shapes import KINDS
+from workbench.preference.laws import fit
+from workbench.preference.odds import odds
 
 PAIRS = 8
 CODE = (
-    "distributions",
-    "extract",
-    "law_quantities",
-    "law_shapes",
-    "laws",
-    "logodds",
-    "methods",
-    "multiples",
-    "odds",
-    "pairs",
-    "positions",
-    "reading",
-    "scoring",
-    "steering",
-    "streams",
-    "tracing",
-    "updates",
-    "vectors",
-)
+    "contrast.pairs", "extraction.extract", "extraction.methods", "forward.reading",
+    "forward.steering", "forward.streams", "forward.tracing", "generation.scoring",
+    "interventions.updates", "preference.law_quantities", "preference.law_shapes",
+    "preference.laws", "preference.logodds", "preference.multiples", "preference.odds",
+    "statistics.distributions", "text.positions", "vectors.steering_vector",
+)  # fmt: skip
 
 
 def measure(lm: LM, case: Case) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -14,7 +14,7 @@ study_parts_MODEL  a row per case, `part` ("whole", "inside", "outside", "random
                    vector's squared length what lies in the part (of the random ones', what would on
                    average); `chance`, what would of a random one's
 
-What comes of it is told by workbench/mediation.py.
+What comes of it is told by workbench/geometry/mediation.py.
 """
 
 from __future__ import annotations
@@ -24,17 +24,20 @@ from studies import COEFFICIENTS, Case, Study, direction  # puts the checkout on
 from study_manifold import CODE as MANIFOLD
 from study_manifold import SETTINGS, manifolds_of, streams, texts_of
 
-from workbench.controls import random_like
-from workbench.law_quantities import curves, means
-from workbench.law_shapes import KINDS
-from workbench.models import LM
-from workbench.odds import odds
-from workbench.on_manifold import parts
+from workbench.geometry.on_manifold import parts
+from workbench.loading.models import LM
+from workbench.preference.law_quantities import curves, means
+from workbench.preference.law_shapes import KINDS
+from workbench.preference.odds import odds
+from workbench.vectors.controls import random_like
 
 PAIRS, TEXTS = 4, 2
 # Five sizes of either sign, from .12 to .88 of a norm.
 GRID = COEFFICIENTS[[3, 5, 7, 9, 13, 16, 19, 23, 25, 27, 29]]
-CODE = (*MANIFOLD, "law_quantities", "law_shapes", "logodds", "odds", "on_manifold", "scoring")
+CODE = (
+    *MANIFOLD, "generation.scoring", "geometry.on_manifold", "preference.law_quantities",
+    "preference.law_shapes", "preference.logodds", "preference.odds",
+)  # fmt: skip
 
 
 def measure(lm: LM, case: Case) -> tuple[pd.DataFrame]:
@@ -69,7 +72,12 @@ def measure(lm: LM, case: Case) -> tuple[pd.DataFrame]:
 STUDY = Study(
     tables=("parts",),
     measure=measure,
-    settings={**SETTINGS, "texts": TEXTS, "pairs": PAIRS, "parts_grid": GRID.round(6).tolist()},
+    settings={
+        **SETTINGS,
+        "texts": TEXTS,
+        "pairs": PAIRS,
+        "parts_grid": GRID.round(6).tolist(),
+    },
     modules=tuple(sorted(CODE)),
     methods=("mean_difference",),
     seeds=(0,),

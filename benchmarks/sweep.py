@@ -100,8 +100,9 @@ class Setting:
 def wren_setting(name: str) -> Setting:
     from transformers import AutoModelForCausalLM
 
-    from workbench import checkpoints, models, pairs
-    from workbench.extract import extract
+    from workbench.contrast import pairs
+    from workbench.extraction.extract import extract
+    from workbench.loading import checkpoints, models
     from workbench.wren import open_prompts
 
     lm = models.load(name)
@@ -123,9 +124,9 @@ def gpt2_setting(**config: Any) -> Setting:
     from tokenizers.pre_tokenizers import WhitespaceSplit
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-    from workbench import models
-    from workbench.extract import with_norms
-    from workbench.vectors import SteeringVector
+    from workbench.extraction.extract import with_norms
+    from workbench.loading import models
+    from workbench.vectors.steering_vector import SteeringVector
 
     torch.manual_seed(0)
     end = config.get("vocab_size", 50257) - 1
@@ -150,7 +151,7 @@ def gpt2_setting(**config: Any) -> Setting:
 
 def write(setting: Setting, size: Size) -> Any:
     """Our greedy texts, by generation alone."""
-    from workbench.generate import generate
+    from workbench.generation.generate import generate
 
     task = setting.task(size)
     return generate(
@@ -168,10 +169,10 @@ def coefficients(task: Task) -> torch.Tensor:
 
 def contestants(setting: Setting, size: Size, written: Any) -> dict[str, Contestant]:
     """Everything that is timed, by name. `written` is what `write` returns."""
-    from workbench import tracing
-    from workbench.generate import generate
-    from workbench.scoring import score
-    from workbench.sweep import sweep
+    from workbench.forward import tracing
+    from workbench.generation.generate import generate
+    from workbench.generation.scoring import score
+    from workbench.sweeps.sweep import sweep
 
     lm, plain, words, task = setting.lm, setting.plain, setting.tokenizer, setting.task(size)
 

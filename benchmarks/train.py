@@ -35,14 +35,14 @@ STEPS = 5
 
 
 def contestants(lm: Any, plain: Any) -> dict[str, Contestant]:
-    from workbench import pairs
-    from workbench.examples import make_examples
-    from workbench.fitting import State, fit
-    from workbench.layers import find_layers, frozen
-    from workbench.objectives import SPLIT
-    from workbench.positions import everything
-    from workbench.trainable import FORMS
-    from workbench.training import Settings, Task
+    from workbench.contrast import pairs
+    from workbench.loading.layers import find_layers, frozen
+    from workbench.text.positions import everything
+    from workbench.training.examples import make_examples
+    from workbench.training.fitting import State, fit
+    from workbench.training.minibatch import Settings, Task
+    from workbench.training.objectives import SPLIT
+    from workbench.training.trainable import FORMS
 
     given, layer = pairs.load("wren-mood")[:PAIRS], lm.layers // 2
 
@@ -150,7 +150,7 @@ def arguments() -> Any:
 def main(argv: Sequence[str] | None = None) -> int:
     from transformers import AutoModelForCausalLM
 
-    from workbench import checkpoints, models
+    from workbench.loading import checkpoints, models
 
     args = arguments().parse_args(argv)
     torch.set_num_threads(args.threads)

@@ -23,10 +23,13 @@ import pandas as pd
 import timing  # puts the checkout on the path
 from timing import at_least
 
-from workbench import extract, find_ceiling, findings, load, positions, random_like, sweep, tables
+from workbench import extract, find_ceiling, load, random_like, sweep
+from workbench.contrast.pairs import Pairs
+from workbench.extraction.steerability import at_steepest
 from workbench.judges import Written
-from workbench.pairs import Pairs
-from workbench.steerability import at_steepest
+from workbench.studies import coefficient_findings as findings
+from workbench.support import tables
+from workbench.text import positions
 
 CHILDREN = ("Lily", "Tom", "Sue", "Ben", "Mia", "Tim", "Anna", "Max", "Jane", "Sam")
 # Trait -> how its two sides go on after the child's name.

@@ -12,9 +12,9 @@ import pandas as pd
 from detectors import Curves
 from studies import ABOUT
 
-from workbench import tables
 from workbench.judges import HOLDS
-from workbench.study import true_ceiling
+from workbench.studies.ceilings import true_ceiling
+from workbench.support import tables
 
 RESAMPLES = 200
 

@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from workbench import extract, positions, train
-from workbench.pairs import Pairs
-from workbench.splits import PromptSet, text_hash
-from workbench.steerable import Steerable
-from workbench.trainable import FORMS
-from workbench.vectors import SteeringVector, Unit
+from workbench import extract, train
+from workbench.contrast.pairs import Pairs
+from workbench.text import positions
+from workbench.text.splits import PromptSet, text_hash
+from workbench.training.trainable import FORMS
+from workbench.vectors.steerable import Steerable
+from workbench.vectors.steering_vector import SteeringVector, Unit
 from workbench.wren.contrast import trait_pairs, twin_prompts
 
 if TYPE_CHECKING:
-    from workbench.models import LM
+    from workbench.loading.models import LM
 
 Settings = Mapping[str, Any]
 

@@ -26,9 +26,9 @@ from tokenizers import (
 )
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from workbench import tracing
-from workbench.models import LM, load
-from workbench.tokens import Batch
+from workbench.forward import tracing
+from workbench.loading.models import LM, load
+from workbench.text.tokens import Batch
 
 WIDTH = 32
 DEPTH = 3

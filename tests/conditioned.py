@@ -6,10 +6,10 @@ import torch
 from architectures import SENTENCES
 
 import workbench as wb
-from workbench.conditional import ConditionalSteering, Response
-from workbench.conditions import Condition, similarities
-from workbench.models import LM
-from workbench.positions import Positions, prompt
+from workbench.conditions.condition import Condition, similarities
+from workbench.conditions.conditional import ConditionalSteering, Response
+from workbench.loading.models import LM
+from workbench.text.positions import Positions, prompt
 
 # Of many lengths, no two alike.
 PROMPTS = [

@@ -29,7 +29,7 @@ for folder in (TESTS, TESTS.parent):
 from architectures import build  # noqa: E402
 from outside import SHARED  # noqa: E402
 
-from workbench import models  # noqa: E402
+from workbench.loading import models  # noqa: E402
 
 
 @pytest.fixture(scope="session", autouse=True)

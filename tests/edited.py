@@ -6,9 +6,9 @@ import math
 import torch
 from torch import nn
 
-from workbench.forms import LocalWeight, LoRA, WeightForm
-from workbench.models import LM, load
-from workbench.weight_updates import AddLinear, AddLowRank
+from workbench.interventions.weight_updates import AddLinear, AddLowRank
+from workbench.loading.models import LM, load
+from workbench.vectors.forms import LocalWeight, LoRA, WeightForm
 
 
 def make(lm: LM, form: str, layers=(1,), seed: int = 0) -> WeightForm:

@@ -3,7 +3,7 @@
 import torch
 
 import workbench as wb
-from workbench.models import LM
+from workbench.loading.models import LM
 
 
 def made_up(lm: LM, **provenance: str) -> wb.SteeringVector:

@@ -23,8 +23,7 @@ from conditioned import random_vector
 from torch import Tensor
 
 import workbench as wb
-from workbench import tracing
-from workbench.ablation import (
+from workbench.anatomy.ablation import (
     Component,
     ablate,
     by_row,
@@ -34,14 +33,15 @@ from workbench.ablation import (
     parts,
     places,
 )
-from workbench.captures import capture
-from workbench.fillings import means
-from workbench.models import LM, load
-from workbench.orthogonalise import removed_from_writes
-from workbench.positions import content, everything, last, mask
-from workbench.resampling import samples
-from workbench.tokens import Batch, encode
-from workbench.updates import Place
+from workbench.anatomy.fillings import means
+from workbench.anatomy.resampling import samples
+from workbench.forward import tracing
+from workbench.forward.captures import capture
+from workbench.interventions.updates import Place
+from workbench.keeping.orthogonalise import removed_from_writes
+from workbench.loading.models import LM, load
+from workbench.text.positions import content, everything, last, mask
+from workbench.text.tokens import Batch, encode
 
 TEXTS = list(SENTENCES[:3])
 Map = Callable[[Tensor], Tensor]

@@ -15,18 +15,20 @@ from architectures import MIXTURES_OF_EXPERTS, NAMES, SENTENCES, build
 from test_ablation import everyone, hooked, zeroed
 
 import workbench as wb
-from workbench import ablation_sweep, decoding, tokens, tracing
-from workbench.ablation import Component, ablate, heads, parts, places
-from workbench.ablation_effects import (
+from workbench.anatomy import ablation_sweep
+from workbench.anatomy.ablation import Component, ablate, heads, parts, places
+from workbench.anatomy.ablation_effects import (
     next_token_effects,
     over_draws,
     preference_effects,
     write_ablated,
 )
-from workbench.fillings import means, zero
-from workbench.pairs import Pair, Pairs
-from workbench.positions import last, mask
-from workbench.resampling import draws, samples
+from workbench.anatomy.fillings import means, zero
+from workbench.anatomy.resampling import draws, samples
+from workbench.contrast.pairs import Pair, Pairs
+from workbench.forward import decoding, tracing
+from workbench.text import tokens
+from workbench.text.positions import last, mask
 
 PROMPTS = [SENTENCES[0], "A girl and", "Please tell me a story about a king"]
 PAIRS = Pairs(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from studied import study
 
-from workbench import tables
+from workbench.support import tables
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import load_file
 from test_forms import COMPLETIONS, PROMPTS, make
 
-from workbench.adapters import save_peft
-from workbench.forms import LoRA
-from workbench.streams import model_inputs
-from workbench.tokens import encode
-from workbench.weight_updates import AddLowRank
+from workbench.forward.streams import model_inputs
+from workbench.interventions.weight_updates import AddLowRank
+from workbench.text.tokens import encode
+from workbench.vectors.adapters import save_peft
+from workbench.vectors.forms import LoRA
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "opt", "gemma2"])

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 import workbench as wb
-from workbench import manifold, manifold_checks
-from workbench.models import LM
+from workbench.geometry import manifold, manifold_checks
+from workbench.loading.models import LM
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
-from workbench.alert import Alert, alert_as_coded, alert_as_meant
+from workbench.sweeps.alert import Alert, alert_as_coded, alert_as_meant
 
 FRAME = pd.DataFrame(
     {"prompt_index": 0, "vector": "vector", "coefficient": [0.0, 1.0], "text": ["a", "b"]}

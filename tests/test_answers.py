@@ -12,16 +12,16 @@ import torch
 from architectures import build, tokenizer
 from torch import Tensor
 
-from workbench import answers
-from workbench.answers import answer_lengths, end_answers, ended
-from workbench.composition import compose
-from workbench.composition_study import compose_study
-from workbench.composition_study_prompts import Contrast, Settings, arrange
-from workbench.deltas import StepDeltas, step_deltas, step_means
-from workbench.generate import Generation, generate
-from workbench.in_context import Example, Examples
-from workbench.models import LM, load
-from workbench.schedules import Fixed
+from workbench.composition import answers
+from workbench.composition.answers import answer_lengths, end_answers, ended
+from workbench.composition.compose import compose
+from workbench.composition.deltas import StepDeltas, step_deltas, step_means
+from workbench.composition.in_context import Example, Examples
+from workbench.composition.schedules import Fixed
+from workbench.composition.study import compose_study
+from workbench.composition.study_prompts import Contrast, Settings, arrange
+from workbench.generation.generate import Generation, generate
+from workbench.loading.models import LM, load
 
 # A text, the answer in it, and the rest from the token on that follows the one that ends it.
 TEXTS: list[tuple[str, str | None, str]] = [

@@ -6,8 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workbench.assembly import assemble, is_complete, missing, require_complete, whole_prompts
-from workbench.planning import Rows
+from workbench.sweeps.assembly import (
+    assemble,
+    is_complete,
+    missing,
+    require_complete,
+    whole_prompts,
+)
+from workbench.sweeps.planning import Rows
 
 
 def plan() -> Rows:

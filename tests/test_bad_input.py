@@ -23,24 +23,29 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from workbench import files, formats, loaders, models, pairs, positions, splits, tracing, updates
-from workbench.alert import alert_as_coded
-from workbench.ceiling import find_ceiling
-from workbench.conditional import ConditionalSteering, respond
-from workbench.conditions import Condition
-from workbench.controls import random_like
-from workbench.extract import extract
-from workbench.generate import generate
+from workbench.conditions.condition import Condition
+from workbench.conditions.conditional import ConditionalSteering, respond
+from workbench.contrast import loaders, pairs
+from workbench.contrast.pairs import Pair, Pairs
+from workbench.extraction.extract import extract
+from workbench.forward import tracing
+from workbench.generation.generate import generate
+from workbench.interventions import updates
+from workbench.interventions.updates import Add, Intervention
 from workbench.judges import exact
-from workbench.models import LM
-from workbench.pairs import Pair, Pairs
-from workbench.planning import row_bytes
-from workbench.slopes import slopes
-from workbench.splits import PromptSet
-from workbench.sweep import sweep
-from workbench.tokens import encode
-from workbench.updates import Add, Intervention
-from workbench.vectors import SteeringVector
+from workbench.loading import models
+from workbench.loading.models import LM
+from workbench.sweeps.alert import alert_as_coded
+from workbench.sweeps.ceiling import find_ceiling
+from workbench.sweeps.planning import row_bytes
+from workbench.sweeps.slopes import slopes
+from workbench.sweeps.sweep import sweep
+from workbench.text import positions, splits
+from workbench.text.splits import PromptSet
+from workbench.text.tokens import encode
+from workbench.vectors import files, formats
+from workbench.vectors.controls import random_like
+from workbench.vectors.steering_vector import SteeringVector
 
 NAN, INF = float("nan"), float("inf")
 

@@ -15,19 +15,19 @@ from edited import make
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from workbench import positions
-from workbench.bake import bake
-from workbench.baked_changes import described, refuse_twice
-from workbench.edit import edit
-from workbench.fingerprints import fingerprint
-from workbench.generate import generate
-from workbench.maps import Replace
-from workbench.models import LM, load
-from workbench.orthogonalise import orthogonalise
-from workbench.tokens import encode
-from workbench.updates import Add, Intervention
-from workbench.vectors import SteeringVector
-from workbench.weight_updates import AddLinear, AddLowRank
+from workbench.generation.generate import generate
+from workbench.interventions.maps import Replace
+from workbench.interventions.updates import Add, Intervention
+from workbench.interventions.weight_updates import AddLinear, AddLowRank
+from workbench.keeping.bake import bake
+from workbench.keeping.baked_changes import described, refuse_twice
+from workbench.keeping.edit import edit
+from workbench.keeping.orthogonalise import orthogonalise
+from workbench.loading.fingerprints import fingerprint
+from workbench.loading.models import LM, load
+from workbench.text import positions
+from workbench.text.tokens import encode
+from workbench.vectors.steering_vector import SteeringVector
 
 PROMPTS = ("A girl and her dog", "The old fox walked slowly through the snow", "I am")
 # As which architecture a vector is baked; the others have no place for one.
@@ -110,7 +110,7 @@ def test_where_a_vector_has_no_place_the_error_says_what_would_work(name):
     with pytest.raises(ValueError, match=r"no bias that adds a constant to the stream after") as e:
         bake(lm, two_layers(lm), **SHORT)
     assert "layer 1, 2" in str(e.value)
-    assert "from workbench.edit import edit" in str(e.value)
+    assert "from workbench.keeping.edit import edit" in str(e.value)
     assert ("form='lora'" in str(e.value)) == (name in DENSE)
 
 
@@ -424,7 +424,7 @@ def test_code_of_others_is_refused():
 
 
 def test_a_result_that_is_not_the_same_is_not_given_out(tiny, monkeypatch):
-    import workbench.bake as module
+    import workbench.keeping.bake as module
 
     monkeypatch.setattr(module, "_write", lambda *_: None)
     with pytest.raises(ValueError, match=r"does not compute what the traced interventions do"):

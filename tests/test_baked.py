@@ -22,13 +22,14 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import filter_repo_objects
 from test_bake import SHORT, vector
 
-from workbench import baked as module
-from workbench import hub, store
-from workbench.bake import bake
-from workbench.baked import Baked
-from workbench.baked_check import logits_of, written
-from workbench.models import load
-from workbench.updates import Add, Intervention
+from workbench.interventions.updates import Add, Intervention
+from workbench.keeping import baked as module
+from workbench.keeping.bake import bake
+from workbench.keeping.baked import Baked
+from workbench.keeping.baked_check import logits_of, written
+from workbench.loading import hub
+from workbench.loading.models import load
+from workbench.support import store
 
 
 @pytest.fixture(scope="module")

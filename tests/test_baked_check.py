@@ -9,13 +9,13 @@ from architectures import build, config, tokenizer
 from test_bake import SHORT, draw, vector
 from transformers import AutoModelForCausalLM
 
-import workbench.bake as baking
-from workbench import baked_check as module
-from workbench.bake import bake
-from workbench.baked_card import card
-from workbench.baked_check import compare, kl, logits_of, written
-from workbench.models import load
-from workbench.updates import Add, Intervention
+import workbench.keeping.bake as baking
+from workbench.interventions.updates import Add, Intervention
+from workbench.keeping import baked_check as module
+from workbench.keeping.bake import bake
+from workbench.keeping.baked_card import card
+from workbench.keeping.baked_check import compare, kl, logits_of, written
+from workbench.loading.models import load
 
 
 def half(name="gpt2"):

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from workbench.bands import band_over_prompts
+from workbench.sweeps.bands import band_over_prompts
 
 
 def sweep(prompts: int = 3) -> pd.DataFrame:

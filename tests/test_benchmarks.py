@@ -167,7 +167,7 @@ def test_the_model_of_the_peers_is_left_as_it_was(modules, setting, size):
 
 def test_extract_contestants_run(modules, stories):
     pytest.importorskip("repeng", reason="repeng is not installed")
-    from workbench.pairs import Pairs
+    from workbench.contrast.pairs import Pairs
 
     given = Pairs.from_lists(
         [f"The dog was happy and ran {n} times." for n in range(6)],

@@ -8,8 +8,8 @@ import transformers
 from architectures import build, config, tokenizer
 from transformers import AutoModelForCausalLM
 
-from workbench.biases import find_room
-from workbench.layers import find_layers
+from workbench.keeping.biases import find_room
+from workbench.loading.layers import find_layers
 
 
 def made(settings) -> transformers.PreTrainedModel:

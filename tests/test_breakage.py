@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binom
 
-from workbench.breakage import RISE, intact
+from workbench.sweeps.breakage import RISE, intact
 
 
 def texts(excess: np.ndarray, tokens: int, own: np.ndarray | None = None) -> pd.DataFrame:

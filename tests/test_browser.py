@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from kaleido.errors import ChromeNotFoundError
 
-from workbench import browser as module
-from workbench.browser import Browser, browser
+from workbench.reporting import browser as module
+from workbench.reporting.browser import Browser, browser
 
 FIGURE = {"data": [{"type": "scatter", "x": [0, 1], "y": [2, 3]}], "layout": {}}
 OPTIONS = {"format": "svg", "width": 300, "height": 200, "scale": 1}
@@ -31,7 +31,11 @@ def drawing(path: Path, **changed: object) -> dict[str, object]:
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
-    given = [sys.executable, "-c", f"import os\nfrom workbench.browser import browser\n{code}"]
+    given = [
+        sys.executable,
+        "-c",
+        f"import os\nfrom workbench.reporting.browser import browser\n{code}",
+    ]
     return subprocess.run(given, capture_output=True, text=True, timeout=120, check=True)
 
 

@@ -11,8 +11,8 @@ from architectures import SENTENCES, build
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from workbench.caching import RoomyLayer, decoding_cache, roomy_cache, select_rows
-from workbench.generate import generate
+from workbench.forward.caching import RoomyLayer, decoding_cache, roomy_cache, select_rows
+from workbench.generation.generate import generate
 
 
 def given(step: int, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -75,7 +75,7 @@ def test_generation_uses_it_and_changes_no_text(monkeypatch: Any) -> None:
     monkeypatch.setattr(transformers.generation.utils, "DynamicCache", noted)
     ours = generate(lm, SENTENCES, new_tokens=12, score=False)
     assert made == []
-    monkeypatch.setattr("workbench.decoding.roomy_cache", lambda *_: None)
+    monkeypatch.setattr("workbench.forward.decoding.roomy_cache", lambda *_: None)
     theirs = generate(lm, SENTENCES, new_tokens=12, score=False)
     assert len(made) == 1
     assert torch.equal(ours.ids, theirs.ids)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from workbench.calibration import Calibration, document_means
+from workbench.geometry.calibration import Calibration, document_means
 
 
 def text(documents: int, tokens: int = 30, seed: int = 0, spread: float = 1.0) -> tuple:

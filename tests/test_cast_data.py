@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from outside import SHARED
 
-from workbench.cast_data import condition_pairs, read_classes, refusal_pairs
+from workbench.contrast.cast_data import condition_pairs, read_classes, refusal_pairs
 
 CAST = SHARED / "data" / "cast"
 needs_shared = pytest.mark.skipif(not CAST.is_dir(), reason=f"public test data missing: {CAST}")

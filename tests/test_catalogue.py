@@ -2,7 +2,7 @@
 
 import pytest
 
-from workbench import catalogue, pairs
+from workbench.contrast import catalogue, pairs
 
 
 def test_sets_made_for_a_model_go_with_it_alone() -> None:

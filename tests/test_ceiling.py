@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 
-from workbench.alert import alert_as_coded, alert_as_meant
-from workbench.ceiling import find_ceiling, intact
-from workbench.curves import falling, means
+from workbench.statistics.curves import falling, means
+from workbench.sweeps.alert import alert_as_coded, alert_as_meant
+from workbench.sweeps.ceiling import find_ceiling, intact
 
 GRID = np.linspace(-2, 2, 33)
 

@@ -5,7 +5,7 @@ from architectures import CHAT_TEMPLATE
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.chats import Segment, render
+from workbench.text.chats import Segment, render
 
 # Trims, as Llama 3's does, and names the role in words of its own.
 TRIMMING = (

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from workbench.checks import check_whole, number
+from workbench.support.checks import check_whole, number
 
 
 @pytest.mark.parametrize("value", [2, 2.0, np.int64(2), np.float32(2)])

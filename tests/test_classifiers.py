@@ -9,8 +9,8 @@ import torch
 from architectures import tokenizer
 from transformers import BertConfig, BertForSequenceClassification, pipeline
 
-from workbench.classifiers import classifier
 from workbench.judges import Written
+from workbench.judges.classifiers import classifier
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,8 @@
 import pytest
 from architectures import SENTENCES, metaspace_tokenizer, tokenizer, wordpiece_tokenizer
 
-from workbench.completions import decode_completions, encode_completions
-from workbench.models import LM
+from workbench.loading.models import LM
+from workbench.text.completions import decode_completions, encode_completions
 
 # How a completion may begin: with a space or without, within a word, with breaks and other letters.
 TEXTS = [

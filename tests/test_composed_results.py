@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workbench import composed_results, judges
-from workbench.composed_results import (
+from workbench import judges
+from workbench.composition import results as composed_results
+from workbench.composition.results import (
     Results,
     in_english,
     judge_again,

@@ -10,17 +10,19 @@ import pytest
 import torch
 from architectures import SENTENCES, build
 
-from workbench import composition, extract, positions
-from workbench.composition import Same, compose
-from workbench.deltas import StepDeltas, step_deltas, step_means
-from workbench.distributions import likely_kl
-from workbench.generate import generate
-from workbench.models import LM
-from workbench.pairs import Pairs
-from workbench.schedules import Bounded, Budget, Dynamic, Fixed, Given, Start
-from workbench.steering import Plan
-from workbench.tokens import Batch, encode
-from workbench.updates import Add, Intervention
+from workbench import extract
+from workbench.composition import compose as composition
+from workbench.composition.compose import Same, compose
+from workbench.composition.deltas import StepDeltas, step_deltas, step_means
+from workbench.composition.schedules import Bounded, Budget, Dynamic, Fixed, Given, Start
+from workbench.contrast.pairs import Pairs
+from workbench.forward.steering import Plan
+from workbench.generation.generate import generate
+from workbench.interventions.updates import Add, Intervention
+from workbench.loading.models import LM
+from workbench.statistics.distributions import likely_kl
+from workbench.text import positions
+from workbench.text.tokens import Batch, encode
 
 ARCHITECTURES = ("llama", "gpt2", "gpt_neox", "mistral", "qwen2", "gemma2", "opt", "bloom", "phi")
 PROMPTS = [" ".join(each.split()[:n]) for each, n in zip(SENTENCES * 2, (3, 5, 4, 6), strict=False)]

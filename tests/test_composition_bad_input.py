@@ -9,13 +9,13 @@ import torch
 from architectures import SENTENCES, build
 from conditioned import random_vector
 
-from workbench import composition
-from workbench.composition import Same, compose
-from workbench.deltas import StepDeltas, step_deltas
-from workbench.distributions import likely_kl, most_likely
-from workbench.models import LM
-from workbench.schedules import Budget, Dynamic, Fixed, Schedule, Start
-from workbench.updates import Add, Intervention
+from workbench.composition import compose as composition
+from workbench.composition.compose import Same, compose
+from workbench.composition.deltas import StepDeltas, step_deltas
+from workbench.composition.schedules import Budget, Dynamic, Fixed, Schedule, Start
+from workbench.interventions.updates import Add, Intervention
+from workbench.loading.models import LM
+from workbench.statistics.distributions import likely_kl, most_likely
 
 STEPS = 4
 PROMPTS = [SENTENCES[0], " ".join(SENTENCES[1].split()[:3])]

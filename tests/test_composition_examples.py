@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from workbench.composition_examples import of_pairs, of_wren, shown_by_pairs
-from workbench.pairs import Pairs, load
+from workbench.composition.examples import of_pairs, of_wren, shown_by_pairs
+from workbench.contrast.pairs import Pairs, load
 
 
 def test_examples_of_any_pairs_are_the_same_on_both_sides() -> None:

@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from workbench import composition_findings as findings
-from workbench import composition_tables as tables
 from workbench import figures
-from workbench.over_seeds import of_seeds
+from workbench.statistics.over_seeds import of_seeds
+from workbench.studies import composition_findings as findings
+from workbench.studies import composition_tables as tables
 
 PROMPTS = 100  # texts of a seed and setting
 SHIFTS = {1: -0.01, 2: 0.0, 3: 0.01}  # of shares between 0 and 1: no two seeds agree

@@ -11,10 +11,10 @@ import torch
 from outside import SHARED
 from safetensors.torch import load_file
 
-from workbench.composition import compose
-from workbench.deltas import StepDeltas, step_means
-from workbench.models import LM
-from workbench.schedules import Diminishing, Dynamic, Fixed, Given, Schedule, Start
+from workbench.composition.compose import compose
+from workbench.composition.deltas import StepDeltas, step_means
+from workbench.composition.schedules import Diminishing, Dynamic, Fixed, Given, Schedule, Start
+from workbench.loading.models import LM
 
 FOLDER = SHARED / "golden" / "3_dac"
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="../shared/golden/3_dac is missing")

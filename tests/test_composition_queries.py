@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from workbench.wren import composition_queries as data
+from workbench.composition import queries as data
 from workbench.wren.grammar import render
 from workbench.wren.judge import trait
 from workbench.wren.planning import with_values

@@ -4,12 +4,12 @@ import pandas as pd
 import pytest
 import torch
 
-from workbench.composition import Composed, compose
-from workbench.composition_examples import over_text
-from workbench.composition_runs import Setting, run
-from workbench.deltas import StepDeltas
-from workbench.models import LM, load
-from workbench.schedules import Budget, Dynamic, Fixed, Schedule, Start
+from workbench.composition.blocks import Setting, run
+from workbench.composition.compose import Composed, compose
+from workbench.composition.deltas import StepDeltas
+from workbench.composition.examples import over_text
+from workbench.composition.schedules import Budget, Dynamic, Fixed, Schedule, Start
+from workbench.loading.models import LM, load
 from workbench.wren import open_prompts
 
 TOKENS = 6

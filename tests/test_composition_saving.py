@@ -12,10 +12,10 @@ from architectures import build
 from kills import in_child
 from test_composition_study import FEW, ONE, TWO
 
-from workbench import composition_study
-from workbench.composed_results import Results, judge_again, load_results
-from workbench.composition_study import compose_study
-from workbench.composition_study_prompts import Settings
+from workbench.composition import study as composition_study
+from workbench.composition.results import Results, judge_again, load_results
+from workbench.composition.study import compose_study
+from workbench.composition.study_prompts import Settings
 
 GIVEN = Settings(
     icl_examples=2, support=2, evaluation_size=3, max_new_tokens=3, alphas=(1.0,), top_p=(0.5,)

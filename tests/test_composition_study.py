@@ -10,17 +10,18 @@ import pytest
 import torch
 from architectures import build
 
-from workbench import composition_study, models
-from workbench.composed_results import Results, load_results, save_results
-from workbench.composition import compose
-from workbench.composition_study import ALPHAS, TOP_P, compose_study
-from workbench.composition_study_prompts import Contrast, Settings, arrange, check
-from workbench.deltas import step_deltas
-from workbench.generate import generate
-from workbench.in_context import Example, Examples, deal, in_context, questions
-from workbench.language import probabilities
-from workbench.loaders import read_rows
-from workbench.schedules import Dynamic, Fixed
+from workbench.composition import study as composition_study
+from workbench.composition.compose import compose
+from workbench.composition.deltas import step_deltas
+from workbench.composition.in_context import Example, Examples, deal, in_context, questions
+from workbench.composition.results import Results, load_results, save_results
+from workbench.composition.schedules import Dynamic, Fixed
+from workbench.composition.study import ALPHAS, TOP_P, compose_study
+from workbench.composition.study_prompts import Contrast, Settings, arrange, check
+from workbench.contrast.loaders import read_rows
+from workbench.generation.generate import generate
+from workbench.judges.language import probabilities
+from workbench.loading import models
 
 WORDS = ("cat", "dog", "sun", "sea", "red", "big", "box", "day")
 SMALL = {"icl_examples": 2, "support": 2, "evaluation_size": 2, "max_new_tokens": 2}

@@ -2,7 +2,8 @@
 
 import pytest
 
-from workbench import condition_data, pairs
+from workbench.conditions import data as condition_data
+from workbench.contrast import pairs
 from workbench.wren import requests
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workbench import condition_findings as findings
-from workbench import condition_tables as shown
 from workbench import figures
+from workbench.studies import condition_findings as findings
+from workbench.studies import condition_tables as shown
 from workbench.wren import requests
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from workbench import condition_folds as folds
+from workbench.conditions import folds
 
 TOPICS = ("theft", "fraud", "soup", "poem", "bread", "puppy")
 HARMFUL = ("theft", "fraud")

@@ -5,11 +5,13 @@ import pandas as pd
 import pytest
 import torch
 
-from workbench import condition_making, conditions, positions
-from workbench.condition_data import Examples
-from workbench.condition_folds import directions
-from workbench.mean_streams import mean_streams
-from workbench.models import LM
+from workbench.conditions import condition as conditions
+from workbench.conditions import making as condition_making
+from workbench.conditions.data import Examples
+from workbench.conditions.folds import directions
+from workbench.forward.mean_streams import mean_streams
+from workbench.loading.models import LM
+from workbench.text import positions
 
 READ = positions.last_k(1)
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from outside import SHARED
 from sklearn.metrics import f1_score
 
-from workbench.condition_checks import auc, curves, firmness, held_out, stability
-from workbench.condition_point import ConditionPoint, judged
-from workbench.condition_search import find_condition_point, load_search
-from workbench.condition_search_reference import reference_condition_point
+from workbench.conditions.checks import auc, curves, firmness, held_out, stability
+from workbench.conditions.point import ConditionPoint, judged
+from workbench.conditions.search import find_condition_point, load_search
+from workbench.conditions.search_reference import reference_condition_point
 
 GOLDEN = SHARED / "golden" / "2_cast"
 POINTS = json.loads((GOLDEN / "best_condition_point.json").read_text()) if GOLDEN.is_dir() else []

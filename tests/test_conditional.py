@@ -12,12 +12,13 @@ from architectures import build
 from conditioned import PROMPTS, half_met, random_vector, written
 
 import workbench as wb
-from workbench import live, positions
-from workbench.conditional import ConditionalSteering, is_one, respond
-from workbench.conditions import Condition
-from workbench.keep_norm import keep_norm
-from workbench.logic import parse
-from workbench.models import LM
+from workbench.conditions.condition import Condition
+from workbench.conditions.conditional import ConditionalSteering, is_one, respond
+from workbench.conditions.logic import parse
+from workbench.generation import live
+from workbench.interventions.keep_norm import keep_norm
+from workbench.loading.models import LM
+from workbench.text import positions
 
 ARCHITECTURES = ("gpt2", "gpt_neox", "llama", "mistral", "qwen2", "gemma2", "opt", "bloom", "phi")
 
@@ -201,9 +202,13 @@ def test_a_call_leaves_nothing_behind() -> None:
 
 def test_verdicts_while_a_text_is_written_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     lm = build("llama")
-    with caplog.at_level(logging.DEBUG, "workbench.conditional"):
+    with caplog.at_level(logging.DEBUG, "workbench.conditions.conditional"):
         respond(lm, PROMPTS[:2], half_met(lm), new_tokens=3, recheck="always")
-    told = [each.getMessage() for each in caplog.records if each.name == "workbench.conditional"]
+    told = [
+        each.getMessage()
+        for each in caplog.records
+        if each.name == "workbench.conditions.conditional"
+    ]
     assert [each.split(" called")[0] for each in told] == ["row 0: 'push'", "row 1: 'push'"]
 
 

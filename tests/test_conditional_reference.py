@@ -14,12 +14,12 @@ from architectures import SENTENCES, build
 from torch import Tensor
 
 import workbench as wb
-from workbench.conditional_reference import (
+from workbench.conditions.conditional_reference import (
     ReferenceBehaviour,
     reference_condition,
     reference_respond,
 )
-from workbench.models import LM
+from workbench.loading.models import LM
 
 NEW = 5
 RULES = (

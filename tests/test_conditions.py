@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import workbench as wb
-from workbench import positions, tracing
-from workbench.condition_search import find_condition_point
-from workbench.conditions import Condition, similarities
-from workbench.models import LM
-from workbench.similarity import SIMILARITIES, similarity
+from workbench.conditions.condition import Condition, similarities
+from workbench.conditions.search import find_condition_point
+from workbench.forward import tracing
+from workbench.loading.models import LM
+from workbench.statistics.similarity import SIMILARITIES, similarity
+from workbench.text import positions
 
 RULES = [
     positions.prompt,

@@ -7,7 +7,8 @@ import pytest
 from architectures import SENTENCES
 from made_up import made_up
 
-from workbench import condition_search, conditional
+from workbench.conditions import conditional
+from workbench.conditions import search as condition_search
 
 
 @pytest.fixture(scope="module")

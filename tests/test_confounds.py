@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from outside import SHARED
 
-from workbench.condition_checks import auc
-from workbench.confounds import confound_scores, confounds, length_matched
+from workbench.conditions.checks import auc
+from workbench.conditions.confounds import confound_scores, confounds, length_matched
 
 DATA = SHARED / "data" / "cast" / "condition_harmful.json"
 MAKING = ["a dog", "a big dog runs", "cat", "the cat sat"] * 10

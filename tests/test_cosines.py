@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from workbench import figures
-from workbench.cosines import cosine_by_chance, cosines, cosines_across_layers
-from workbench.vectors import SteeringVector
+from workbench.vectors.cosines import cosine_by_chance, cosines, cosines_across_layers
+from workbench.vectors.steering_vector import SteeringVector
 
 
 def vector(*directions: list[float], layer: int = 0, weights: str = "") -> SteeringVector:

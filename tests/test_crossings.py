@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, norm
 
-from workbench.crossings import (
+from workbench.statistics.crossings import (
     CEILING_SHARE,
     RECOMMENDED_SHARE,
     bounded_from_below,
@@ -19,8 +19,8 @@ from workbench.crossings import (
     reentry,
     settled,
 )
-from workbench.curves import Floats, falling
-from workbench.intervals import percentiles, resamples
+from workbench.statistics.curves import Floats, falling
+from workbench.statistics.intervals import percentiles, resamples
 
 ROUNDS = 400
 SPREAD = 0.25

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 import workbench
-from workbench import pairs
-from workbench.catalogue import bundled
-from workbench.pairs import Pair, Pairs
-from workbench.splits import prompt_texts, require_disjoint, text_hashes
+from workbench.contrast import pairs
+from workbench.contrast.catalogue import bundled
+from workbench.contrast.pairs import Pair, Pairs
+from workbench.text.splits import prompt_texts, require_disjoint, text_hashes
 
 DATA = Path(workbench.__file__).parent / "data"
 NAMES = bundled()

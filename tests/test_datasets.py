@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from outside import SHARED
 
-from workbench.datasets import read_concepts, read_items
+from workbench.contrast.datasets import read_concepts, read_items
 
 needs_shared = pytest.mark.skipif(
     not (SHARED / "data").is_dir(), reason=f"public test data missing: {SHARED / 'data'}"

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from studied import GRID, study
 
-from workbench import distance_laws, figures
-from workbench.distance_laws import held_out, judged, points
+from workbench import figures
+from workbench.geometry import distance_laws
+from workbench.geometry.distance_laws import held_out, judged, points
 
 
 @pytest.fixture

@@ -5,15 +5,15 @@ import math
 import pytest
 import torch
 
-from workbench import distributions
-from workbench.distributions import (
+from workbench.statistics import distributions
+from workbench.statistics.distributions import (
     choice_scores,
     chosen_logprobs,
     likely_kl,
     token_scores,
     total_variation,
 )
-from workbench.distributions import divergence as divergence_of
+from workbench.statistics.distributions import divergence as divergence_of
 
 NEVER = -math.inf
 

@@ -6,12 +6,12 @@ import torch
 from architectures import NAMES, SENTENCES, build
 from made_up import made_up
 
-from workbench import tracing
-from workbench.downstream import Record, Seen, steered_streams
-from workbench.models import LM
-from workbench.positions import content, generated, mask, select
-from workbench.tokens import Batch, encode
-from workbench.updates import Intervention
+from workbench.forward import tracing
+from workbench.geometry.downstream import Record, Seen, steered_streams
+from workbench.interventions.updates import Intervention
+from workbench.loading.models import LM
+from workbench.text.positions import content, generated, mask, select
+from workbench.text.tokens import Batch, encode
 
 COEFFICIENTS = (-0.4, 0.0, 0.7)
 

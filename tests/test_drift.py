@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import workbench as wb
-from workbench.drift import RISE, drift
-from workbench.scoring import score
+from workbench.generation.scoring import score
+from workbench.statistics.drift import RISE, drift
 
 
 def plain_drift(steps: list[float], allowed: float) -> tuple[float, int]:

@@ -10,8 +10,8 @@ from made_up import made_up
 from outside import SHARED
 from test_forms import make
 
-from workbench import easyedit
-from workbench.vectors import SteeringVector
+from workbench.training import easyedit
+from workbench.vectors.steering_vector import SteeringVector
 
 GOLDEN = SHARED / "golden" / "4_easyedit"
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"golden numbers missing: {GOLDEN}")

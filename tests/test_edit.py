@@ -9,20 +9,21 @@ from architectures import NAMES, SENTENCES, build, steered_logits
 from edited import make
 from test_odds import PAIRS
 
-from workbench import positions, tracing
-from workbench.composition import Same, compose
-from workbench.edit import Edited, edit, steered, written_in
-from workbench.extract import extract
-from workbench.generate import generate
-from workbench.keep_norm import KeepNorm, keep_norm
-from workbench.maps import RemoveDirection, Replace, Turn
-from workbench.models import LM
-from workbench.odds import odds
-from workbench.reading import read_pairs
-from workbench.schedules import Dynamic
-from workbench.tokens import encode
-from workbench.updates import Add, Intervention
-from workbench.vectors import SteeringVector
+from workbench.composition.compose import Same, compose
+from workbench.composition.schedules import Dynamic
+from workbench.extraction.extract import extract
+from workbench.forward import tracing
+from workbench.forward.reading import read_pairs
+from workbench.generation.generate import generate
+from workbench.interventions.keep_norm import KeepNorm, keep_norm
+from workbench.interventions.maps import RemoveDirection, Replace, Turn
+from workbench.interventions.updates import Add, Intervention
+from workbench.keeping.edit import Edited, edit, steered, written_in
+from workbench.loading.models import LM
+from workbench.preference.odds import odds
+from workbench.text import positions
+from workbench.text.tokens import encode
+from workbench.vectors.steering_vector import SteeringVector
 
 PROMPTS = ("A girl and her dog", "The old fox walked slowly through the snow", "I am")
 COMPLETIONS = (" went to the river.", " for", " very sad today")

@@ -9,12 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from workbench.effects import (
-    judge_effect,
-    onset_estimate,
-    place_among,
-    sign_flip,
-)
+from workbench.statistics.effects import judge_effect, onset_estimate, place_among, sign_flip
 
 GRID = np.linspace(0, 1, 9)
 ROUNDS = 300

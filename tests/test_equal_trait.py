@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workbench import equal_trait
-from workbench.equal_trait import compare_at
+from workbench.studies import equal_trait
+from workbench.studies.equal_trait import compare_at
 
 GRID = np.linspace(0, 1, 11)
 GIVEN, HELD = np.tile(GRID, (6, 1)), np.tile(1 - GRID, (6, 1))

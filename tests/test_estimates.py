@@ -7,8 +7,15 @@ import pytest
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
-from workbench.estimates import Clusters, Neighbours, Principal, Spectrum, likelihoods, ranks
-from workbench.moments import Moments, merged
+from workbench.statistics.estimates import (
+    Clusters,
+    Neighbours,
+    Principal,
+    Spectrum,
+    likelihoods,
+    ranks,
+)
+from workbench.statistics.moments import Moments, merged
 
 WIDTH = 12
 

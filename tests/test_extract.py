@@ -11,17 +11,20 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
-from workbench import files, formats, methods, reading, store, tracing
-from workbench.controls import random_like
-from workbench.layer_scores import d_prime_interval
-from workbench.models import LM, load
-from workbench.pairs import Pair, Pairs
-from workbench.positions import everything, generated, last, last_k, mask, token
-from workbench.reading import read_pairs
-from workbench.templating import from_templates
-from workbench.tokens import encode
+from workbench.contrast.pairs import Pair, Pairs
+from workbench.contrast.templating import from_templates
+from workbench.extraction import methods
+from workbench.extraction.layer_scores import d_prime_interval
+from workbench.forward import reading, tracing
+from workbench.forward.reading import read_pairs
+from workbench.loading.models import LM, load
+from workbench.support import store
+from workbench.text.positions import everything, generated, last, last_k, mask, token
+from workbench.text.tokens import encode
+from workbench.vectors import files, formats
+from workbench.vectors.controls import random_like
 
-ex = import_module("workbench.extract")  # `workbench.extract` is the function
+ex = import_module("workbench.extraction.extract")
 
 
 @pytest.fixture(autouse=True)
@@ -419,7 +422,7 @@ def test_shuffled_labels_are_a_control(tiny):
 
 
 def test_with_norms_serves_imported_vectors(tiny):
-    from workbench.vectors import SteeringVector
+    from workbench.vectors.steering_vector import SteeringVector
 
     bare = SteeringVector({1: torch.ones(tiny.width)}, {}, "x", "", "imported", 1)
     measured = ex.with_norms(bare, tiny, ["the dog runs", "a cat"])
@@ -470,7 +473,7 @@ def test_refused_texts(tiny, monkeypatch):
 
 
 def test_sides_that_look_the_same(tiny):
-    from workbench.positions import prompt
+    from workbench.text.positions import prompt
 
     for rule in (prompt, last):
         with pytest.raises(ValueError, match=rf"{rule} reads only the prompts of 'dogs'"):

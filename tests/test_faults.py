@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workbench import fault_findings, faults, figures, tables
+from workbench import figures
 from workbench.judges import HOLDS
+from workbench.studies import fault_findings, faults
+from workbench.support import tables
 
 ROOT = Path(__file__).resolve().parents[1] / "reports"
 SIDE = (0.1, 0.2, 0.4, 0.8, 1.6)

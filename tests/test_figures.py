@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workbench import figures, look, sweep_figures
+from workbench import figures
+from workbench.figures import look
+from workbench.figures import sweeps as sweep_figures
 
 MARKS = [
     {"mark": "recommended", "value": -0.5, "low": -0.6, "high": -0.4},

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from test_vectors import vector
 
 import workbench
-from workbench import files
+from workbench.vectors import files
 
 
 def test_save_and_load_are_exact(tmp_path):

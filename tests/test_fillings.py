@@ -6,12 +6,12 @@ import pytest
 import torch
 from architectures import SENTENCES, build
 
-from workbench.captures import capture
-from workbench.fillings import means, zero
-from workbench.positions import but_first, content, everything, last
-from workbench.tokens import encode
-from workbench.tracing import activations
-from workbench.updates import Place
+from workbench.anatomy.fillings import means, zero
+from workbench.forward.captures import capture
+from workbench.forward.tracing import activations
+from workbench.interventions.updates import Place
+from workbench.text.positions import but_first, content, everything, last
+from workbench.text.tokens import encode
 
 PLACES = [Place(0, "heads"), Place(1, "attention_write"), Place(1, "mlp"), Place(2)]
 TEXTS = list(SENTENCES)

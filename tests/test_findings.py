@@ -7,9 +7,9 @@ import pandas as pd
 import torch
 from sweeps import GRID, swept
 
-from workbench import findings
-from workbench.ceiling import Ceiling, find_ceiling
-from workbench.vectors import SteeringVector
+from workbench.studies import coefficient_findings as findings
+from workbench.sweeps.ceiling import Ceiling, find_ceiling
+from workbench.vectors.steering_vector import SteeringVector
 
 VECTORS = {
     "mood": SteeringVector(

@@ -11,12 +11,12 @@ from architectures import SENTENCES, build
 from outside import SHARED
 from safetensors.torch import load_file
 
-from workbench.composition import compose
-from workbench.deltas import StepDeltas
-from workbench.fluency import fluency, perplexity
-from workbench.generate import generate
-from workbench.models import LM
-from workbench.schedules import Dynamic, Fixed, Schedule
+from workbench.composition.compose import compose
+from workbench.composition.deltas import StepDeltas
+from workbench.composition.fluency import fluency, perplexity
+from workbench.composition.schedules import Dynamic, Fixed, Schedule
+from workbench.generation.generate import generate
+from workbench.loading.models import LM
 
 FOLDER = SHARED / "golden" / "3_dac"
 STEPS = 5
@@ -110,7 +110,7 @@ def test_steering_that_breaks_texts_costs_in_both_measures() -> None:
 @pytest.mark.parametrize("compat", [True, False])
 def test_a_schedule_that_looks_is_asked_again_but_for_compat(monkeypatch, compat: bool) -> None:
     lm = build("llama")
-    from workbench import fluency as module
+    from workbench.composition import fluency as module
 
     schedules: dict[str, Schedule] = {"one": Dynamic(0.6)}
     made = compose(lm, QUESTIONS, deltas(lm), schedules, new_tokens=STEPS)

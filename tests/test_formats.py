@@ -11,7 +11,7 @@ from outside import SHARED
 from pandas.testing import assert_frame_equal
 from test_vectors import vector
 
-from workbench import formats
+from workbench.vectors import formats
 
 GOLDEN = SHARED / "golden" / "1_repeng" / "vector_pca_diff.gguf"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"shared data missing: {SHARED}")

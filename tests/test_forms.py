@@ -14,15 +14,16 @@ import transformers
 from edited import edited, make
 from torch import nn
 
-from workbench import positions, tracing
-from workbench.forms import LocalWeight, LoRA, WeightForm
-from workbench.models import LM, load
-from workbench.steering import plan
-from workbench.tokens import encode
-from workbench.updates import Add, Intervention
-from workbench.weight_updates import AddLinear, AddLowRank
+from workbench.forward import tracing
+from workbench.forward.steering import plan
+from workbench.interventions.updates import Add, Intervention
+from workbench.interventions.weight_updates import AddLinear, AddLowRank
+from workbench.loading.models import LM, load
+from workbench.text import positions
+from workbench.text.tokens import encode
+from workbench.vectors.forms import LocalWeight, LoRA, WeightForm
 
-generation = import_module("workbench.generate")  # `workbench.generate` is the function
+generation = import_module("workbench.generation.generate")
 
 PROMPTS = ("A girl and her dog", "The old fox walked slowly through the snow", "I am")
 COMPLETIONS = (" went to the river.", " for", " very sad today, said the bird")

@@ -8,14 +8,15 @@ import torch
 from architectures import build
 from conditioned import PROMPTS, half_met, random_vector
 
-from workbench import gates, positions
-from workbench.conditions import Condition
-from workbench.gates import Gate, gated
-from workbench.logic import parse
-from workbench.mean_streams import mean_streams
-from workbench.models import LM
-from workbench.tokens import encode
-from workbench.updates import Add, Intervention, schedule
+from workbench.conditions import gates
+from workbench.conditions.condition import Condition
+from workbench.conditions.gates import Gate, gated
+from workbench.conditions.logic import parse
+from workbench.forward.mean_streams import mean_streams
+from workbench.interventions.updates import Add, Intervention, schedule
+from workbench.loading.models import LM
+from workbench.text import positions
+from workbench.text.tokens import encode
 
 RULES = ["if odd and not long then push", "if long then push * 2, turn"]
 
@@ -72,9 +73,9 @@ def test_verdicts_are_logged_and_the_logger_is_silent_otherwise(
     batch = encode(lm, PROMPTS[:2])
     gate(lm).judge(lm, batch)
     assert not caplog.records
-    with caplog.at_level(logging.INFO, "workbench.gates"):
+    with caplog.at_level(logging.INFO, "workbench.conditions.gates"):
         found = gate(lm).judge(lm, batch)
-    assert [each.name for each in caplog.records] == ["workbench.gates"] * 2
+    assert [each.name for each in caplog.records] == ["workbench.conditions.gates"] * 2
     said = caplog.records[1].getMessage()
     assert said.startswith(f"row 1 {PROMPTS[1]!r}: ")
     assert repr(found.similarities["long"][1].tolist()) in said

@@ -7,11 +7,12 @@ import torch
 from architectures import build, steered_logits
 from transformers import GenerationConfig
 
-from workbench import positions, tracing
-from workbench.generate import end_ids, generate, text_lengths
-from workbench.models import LM
-from workbench.tokens import encode, pad_id
-from workbench.updates import Add, Intervention
+from workbench.forward import tracing
+from workbench.generation.generate import end_ids, generate, text_lengths
+from workbench.interventions.updates import Add, Intervention
+from workbench.loading.models import LM
+from workbench.text import positions
+from workbench.text.tokens import encode, pad_id
 
 PROMPTS = ("Once upon a time", "Lily and Tom went to the big park and", "The dog")
 VALUES = torch.tensor([0.0, 1.0, -1.5])

@@ -11,14 +11,15 @@ from architectures import SENTENCES
 from made_up import made_up
 from test_geometry import manifolds as manifolds  # the fixture
 
-from workbench import manifold, tracing
-from workbench.geometric_ceiling import _search, ceiling_from_geometry
-from workbench.manifold import Manifolds
-from workbench.models import LM
-from workbench.positions import content, mask
-from workbench.reference import chosen_tokens
-from workbench.tokens import encode
-from workbench.too_far import Beyond, Rise
+from workbench.forward import tracing
+from workbench.forward.reference import chosen_tokens
+from workbench.geometry import manifold
+from workbench.geometry.geometric_ceiling import _search, ceiling_from_geometry
+from workbench.geometry.manifold import Manifolds
+from workbench.geometry.too_far import Beyond, Rise
+from workbench.loading.models import LM
+from workbench.text.positions import content, mask
+from workbench.text.tokens import encode
 
 TEXTS = (SENTENCES[1], SENTENCES[3], SENTENCES[5])
 

@@ -10,15 +10,16 @@ from architectures import SENTENCES
 from made_up import made_up
 
 import workbench as wb
-from workbench import manifold, tracing
-from workbench.forms import LoRA
-from workbench.geometry import asked, displacement, own_texts
-from workbench.manifold import Manifolds
-from workbench.models import LM
-from workbench.positions import mask
-from workbench.reference import chosen_tokens
-from workbench.tokens import encode
-from workbench.weight_updates import AddLowRank
+from workbench.forward import tracing
+from workbench.forward.reference import chosen_tokens
+from workbench.geometry import manifold
+from workbench.geometry.displacement import asked, displacement, own_texts
+from workbench.geometry.manifold import Manifolds
+from workbench.interventions.weight_updates import AddLowRank
+from workbench.loading.models import LM
+from workbench.text.positions import mask
+from workbench.text.tokens import encode
+from workbench.vectors.forms import LoRA
 
 TEXTS = (SENTENCES[0], SENTENCES[2], SENTENCES[4])
 GRID = (-0.5, 0.0, 0.25, 0.5)

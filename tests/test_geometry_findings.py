@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workbench import geometry_findings
+from workbench.studies import geometry_findings
 
 
 def test_all_rules_are_judged_on_the_sides_that_geometry_knows() -> None:

@@ -11,9 +11,11 @@ import pytest
 from judge_server import KEY, JudgeServer
 from sweeps import swept
 
-from workbench import figures, grading, judges, study
+from workbench import figures, judges
 from workbench.judges import Written
-from workbench.models import LM
+from workbench.loading.models import LM
+from workbench.studies import ceilings as study
+from workbench.studies import grading
 
 
 def rater(trait: float, coherence: float | None = None) -> Any:

@@ -14,12 +14,12 @@ from lm_eval.evaluator import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from workbench import positions
-from workbench.bake import bake
-from workbench.edit import edit
-from workbench.harness import Harness
-from workbench.models import LM
-from workbench.updates import Add, Intervention
+from workbench.interventions.updates import Add, Intervention
+from workbench.keeping.bake import bake
+from workbench.keeping.edit import edit
+from workbench.keeping.harness import Harness
+from workbench.loading.models import LM
+from workbench.text import positions
 
 PAIRS = [
     ("A girl and her dog", " went to the river."),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.in_context import (
+from workbench.composition.in_context import (
     Example,
     Examples,
     answers,

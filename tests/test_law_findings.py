@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workbench import figures, law_findings, law_study_curves, law_words
-from workbench.law_findings import CASE, FORMS
-from workbench.law_shapes import KINDS, LAWS
+from workbench import figures
+from workbench.preference.law_shapes import KINDS, LAWS
+from workbench.studies import law_findings, law_study_curves, law_words
+from workbench.studies.law_findings import CASE, FORMS
 
 TRAITS, LAYERS = ("power", "mood"), (0, 3)
 SCORES = {

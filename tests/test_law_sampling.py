@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workbench import law_sampling
-from workbench.law_sampling import carried, halves, no_law, spread
+from workbench.preference import law_sampling
+from workbench.preference.law_sampling import carried, halves, no_law, spread
 
 M = np.linspace(-1, 1, 33)
 MEAN = 10 * np.tanh(2 * M)

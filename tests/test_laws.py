@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workbench import figures, law_comparison, law_quantities, laws
-from workbench.law_shapes import KINDS, LAWS, Kind, validity, wells
+from workbench import figures
+from workbench.preference import law_comparison, law_quantities, laws
+from workbench.preference.law_shapes import KINDS, LAWS, Kind, validity, wells
 
 M = np.linspace(-0.7, 0.7, 33)
 # m+, L+, p+, m-, L-; p- follows from continuity.

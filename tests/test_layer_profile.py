@@ -13,16 +13,17 @@ import torch
 from architectures import SENTENCES, build
 from torch import Tensor
 
-from workbench import figures, layer_profile
-from workbench.layer_profile import strengths_by_layer
-from workbench.layer_strengths import STEP, Strengths
-from workbench.models import LM
-from workbench.odds import odds
-from workbench.pairs import Pair, Pairs
-from workbench.splits import text_hashes
-from workbench.tokens import encode
-from workbench.tracing import forward
-from workbench.vectors import SteeringVector
+from workbench import figures
+from workbench.anatomy import layer_profile
+from workbench.anatomy.layer_profile import strengths_by_layer
+from workbench.anatomy.layer_strengths import STEP, Strengths
+from workbench.contrast.pairs import Pair, Pairs
+from workbench.forward.tracing import forward
+from workbench.loading.models import LM
+from workbench.preference.odds import odds
+from workbench.text.splits import text_hashes
+from workbench.text.tokens import encode
+from workbench.vectors.steering_vector import SteeringVector
 
 WORDS = ("good", "bad", "warm", "cold", "here", "there", "now", "then")
 TEXTS = list(SENTENCES[:3])

@@ -6,7 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workbench.layer_scores import best_layer, best_layers, d_prime_interval, share_interval
+from workbench.extraction.layer_scores import (
+    best_layer,
+    best_layers,
+    d_prime_interval,
+    share_interval,
+)
 
 
 def plain_d_prime(high: np.ndarray, low: np.ndarray) -> float:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from transformers import OlmoConfig, OlmoForCausalLM, OPTConfig, OPTForCausalLM
 
-from workbench import lens
-from workbench.lens import final_norm, nearest_tokens, token_effects, top_tokens
-from workbench.models import LM, load
+from workbench.anatomy import lens
+from workbench.anatomy.lens import final_norm, nearest_tokens, token_effects, top_tokens
+from workbench.loading.models import LM, load
 
 
 def logits_of(lm: LM, stream: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from workbench import linear_probes as lp
+from workbench.anatomy import linear_probes as lp
 
 
 def planted(count: int, width: int, gap: float, seed: int, share: float = 0.5):

@@ -12,12 +12,13 @@ from architectures import build
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench import live, tracing
-from workbench.completions import decode_completions, encode_completions
-from workbench.generate import end_ids, generate
-from workbench.models import LM
-from workbench.tokens import encode
-from workbench.updates import Add, Intervention
+from workbench.forward import tracing
+from workbench.generation import live
+from workbench.generation.generate import end_ids, generate
+from workbench.interventions.updates import Add, Intervention
+from workbench.loading.models import LM
+from workbench.text.completions import decode_completions, encode_completions
+from workbench.text.tokens import encode
 
 PROMPT = "Once upon a time"
 

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.expressions import Joined, Met, Not
-from workbench.logic import Rule, Rules, parse
+from workbench.conditions.expressions import Joined, Met, Not
+from workbench.conditions.logic import Rule, Rules, parse
 
 CONDITIONS = ("harmful", "medical advice", "spam")
 BEHAVIOURS = ("refuse", "be brief")

@@ -7,8 +7,8 @@ import pytest
 import torch
 from outside import SHARED
 
-from workbench.logic import parse
-from workbench.logic_reference import reference_value
+from workbench.conditions.logic import parse
+from workbench.conditions.logic_reference import reference_value
 
 GOLDEN = SHARED / "golden" / "2_cast" / "rules.json"
 NAMES = ("C1", "C2", "C3")

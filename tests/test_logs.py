@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import workbench as wb
-from workbench import logs
-from workbench.pairs import Pairs
+from workbench.contrast.pairs import Pairs
+from workbench.support import logs
 
 PACKAGE = logging.getLogger("workbench")
 
@@ -36,15 +36,15 @@ def heard(path: Path) -> list[str]:
 def test_a_file_by_one_call_and_its_path(tmp_path):
     path = logs.log_to(tmp_path / "new" / "run.log")
     assert path == tmp_path / "new" / "run.log"
-    say("extract")
+    say("extraction.extract")
     say("wren.grammar", logging.WARNING, "naïve")
-    say("extract", logging.DEBUG)
+    say("extraction.extract", logging.DEBUG)
     first, second = path.read_text(encoding="utf-8").splitlines()
-    assert re.fullmatch(r"[\d-]+ [\d:,]+ INFO workbench\.extract: hello", first)
+    assert re.fullmatch(r"[\d-]+ [\d:,]+ INFO workbench\.extraction\.extract: hello", first)
     assert second.endswith("WARNING workbench.wren.grammar: naïve")
     assert logs.files() == (path,)
     logs.stop(path)
-    say("extract")
+    say("extraction.extract")
     assert len(path.read_text().splitlines()) == 2
     assert logs.files() == ()
 
@@ -65,10 +65,10 @@ def test_the_same_file_is_never_written_twice(tmp_path, monkeypatch):
     path = logs.log_to("a.log", "WARNING")
     assert logs.log_to(tmp_path / "b" / ".." / "a.log", "DEBUG") == path
     assert len(logs.files()) == 1
-    say("extract", logging.DEBUG)
-    assert heard(path) == ["workbench.extract"]
+    say("extraction.extract", logging.DEBUG)
+    assert heard(path) == ["workbench.extraction.extract"]
     other = logs.log_to(tmp_path / "other.log", "ERROR")
-    say("extract", logging.ERROR)
+    say("extraction.extract", logging.ERROR)
     assert (len(heard(path)), len(heard(other))) == (2, 1)
     logs.stop("a.log")
     assert logs.files() == (other,)
@@ -76,22 +76,29 @@ def test_the_same_file_is_never_written_twice(tmp_path, monkeypatch):
 
 
 def test_modules_are_switched_one_by_one(tmp_path):
-    few = logs.log_to(tmp_path / "few.log", modules=["extract", "wren"])
+    few = logs.log_to(tmp_path / "few.log", modules=["extraction", "wren"])
     own = logs.log_to(
-        tmp_path / "own.log", modules={"": "ERROR", "reading": "DEBUG", "wren.grammar": "WARNING"}
+        tmp_path / "own.log", modules={"": "ERROR", "forward": "DEBUG", "wren.grammar": "WARNING"}
     )
-    for module in ("extract", "reading", "wren", "wren.grammar", "wrench"):
+    for module in ("extraction.extract", "forward.reading", "wren", "wren.grammar", "wrench"):
         say(module)
-    say("reading", logging.DEBUG)
-    say("extract", logging.ERROR)
+    say("forward.reading", logging.DEBUG)
+    say("extraction.extract", logging.ERROR)
     say("wren.grammar", logging.WARNING)
     PACKAGE.error("of the package itself")
     assert heard(few) == [
         f"workbench.{name}"
-        for name in ("extract", "wren", "wren.grammar", "extract", "wren.grammar")
+        for name in (
+            "extraction.extract",
+            "wren",
+            "wren.grammar",
+            "extraction.extract",
+            "wren.grammar",
+        )
     ]
     assert heard(own) == [
-        "workbench.reading", "workbench.reading", "workbench.extract", "workbench.wren.grammar",
+        "workbench.forward.reading", "workbench.forward.reading", "workbench.extraction.extract",
+        "workbench.wren.grammar",
         "workbench",
     ]  # fmt: skip
 
@@ -116,9 +123,9 @@ def test_the_level_that_was_set_by_hand_comes_back(tmp_path):
         ({"level": "LOUD"}, "level 'LOUD' is unknown; choose one of DEBUG"),
         ({"level": True}, "level True is unknown"),
         ({"level": 17}, "level 17 is unknown"),
-        ({"modules": ["extrakt"]}, "no module 'extrakt', did you mean 'extract'"),
-        ({"modules": {"reading": "LOUD"}}, "level 'LOUD' is unknown"),
-        ({"modules": "extract"}, "modules is one text, 'extract'"),
+        ({"modules": ["extraktion"]}, "no module 'extraktion', did you mean 'extraction'"),
+        ({"modules": {"forward.reading": "LOUD"}}, "level 'LOUD' is unknown"),
+        ({"modules": "extraction"}, "modules is one text, 'extraction'"),
         ({"modules": []}, "modules is empty"),
     ],
 )
@@ -142,15 +149,15 @@ def test_extraction_says_what_it_does(tmp_path, tiny, monkeypatch):
     for _ in range(2):
         wb.extract(tiny, pairs, held_out=0, quiet=True)
     text = path.read_text()
-    assert "INFO workbench.reading: mood: 4 texts at last_k(1), layers (0, 1, 2)" in text
-    assert "INFO workbench.extract: mood: layer 1: the middle one" in text
-    assert text.count("DEBUG workbench.store: to be made:") == 1
-    assert text.count("DEBUG workbench.store: found") == 1
+    assert "INFO workbench.forward.reading: mood: 4 texts at last_k(1), layers (0, 1, 2)" in text
+    assert "INFO workbench.extraction.extract: mood: layer 1: the middle one" in text
+    assert text.count("DEBUG workbench.support.store: to be made:") == 1
+    assert text.count("DEBUG workbench.support.store: found") == 1
 
 
 def test_silent_by_default():
     """Nobody who merely imports the package sees its warnings, in a process of its own."""
-    code = "import logging, workbench; logging.getLogger('workbench.extract').error('hello')"
+    code = "import logging, workbench; logging.getLogger('workbench.text').error('hello')"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     )

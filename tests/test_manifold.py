@@ -11,9 +11,11 @@ from architectures import SENTENCES
 from corruptions import CORRUPTIONS
 
 import workbench as wb
-from workbench import manifold, tracing
-from workbench.manifold import KINDS, Manifolds
-from workbench.manifold_checks import (
+from workbench.forward import tracing
+from workbench.forward.reference import collect, read_tokens
+from workbench.geometry import manifold
+from workbench.geometry.manifold import KINDS, Manifolds
+from workbench.geometry.manifold_checks import (
     auc,
     centre_in_words,
     false_alarms,
@@ -21,11 +23,10 @@ from workbench.manifold_checks import (
     spoiled,
     towards_centre,
 )
-from workbench.models import LM
-from workbench.ordinary import from_file, from_grammar, from_model
-from workbench.positions import content, everything, generated, mask
-from workbench.reference import collect, read_tokens
-from workbench.tokens import encode
+from workbench.geometry.ordinary import from_file, from_grammar, from_model
+from workbench.loading.models import LM
+from workbench.text.positions import content, everything, generated, mask
+from workbench.text.tokens import encode
 from workbench.wren.batches import documents
 
 LETTERS = 160  # of a document, in these tests

@@ -11,10 +11,12 @@ from architectures import SENTENCES
 from made_up import made_up
 from test_geometry import manifolds as manifolds  # the fixture
 
-from workbench import figures, geometry, manifold_checks, manifold_views, projection
-from workbench.manifold import Manifolds
-from workbench.models import LM
-from workbench.pairs import Pairs
+from workbench import figures
+from workbench.contrast.pairs import Pairs
+from workbench.geometry import displacement as geometry
+from workbench.geometry import manifold_checks, manifold_views, projection
+from workbench.geometry.manifold import Manifolds
+from workbench.loading.models import LM
 
 GRID = [-0.5, 0.0, 0.5]
 TEXTS = list(SENTENCES[:4])

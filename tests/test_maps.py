@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.maps import RemoveDirection, Replace, Turn
-from workbench.updates import steer
+from workbench.interventions.maps import RemoveDirection, Replace, Turn
+from workbench.interventions.updates import steer
 
 SEEDS = st.integers(0, 10_000)
 

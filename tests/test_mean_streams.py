@@ -6,10 +6,11 @@ from architectures import build
 from conditioned import PROMPTS
 
 import workbench as wb
-from workbench import mean_streams as module
-from workbench import positions, tracing
-from workbench.mean_streams import mean_streams
-from workbench.tokens import encode
+from workbench.forward import mean_streams as module
+from workbench.forward import tracing
+from workbench.forward.mean_streams import mean_streams
+from workbench.text import positions
+from workbench.text.tokens import encode
 
 WANTED = [
     ([1], positions.prompt),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.measures import distinct, empty, longest_repeat
+from workbench.generation.measures import distinct, empty, longest_repeat
 
 TEXTS = st.lists(st.lists(st.integers(0, 3), max_size=9), min_size=1, max_size=5)
 

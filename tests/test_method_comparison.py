@@ -8,15 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workbench import figures, method_words
-from workbench.harmonic import scored
-from workbench.method_comparison import (
-    at_the_end,
-    cells,
-    differences,
-    table,
-)
-from workbench.method_words import by_trait, edges, headline, verdict
+from workbench import figures
+from workbench.statistics.harmonic import scored
+from workbench.studies import method_words
+from workbench.studies.method_comparison import at_the_end, cells, differences, table
+from workbench.studies.method_words import by_trait, edges, headline, verdict
 
 TRAITS = ("power", "mood", "formality", "callous")
 # How far each way shows the trait, and its coherence.

@@ -10,11 +10,13 @@ import torch
 from made_up import made_up
 
 import workbench as wb
-from workbench import comparison, metrics, scoring
 from workbench.figures import metric_areas, metric_curves
+from workbench.generation import scoring
+from workbench.generation.measures import distinct
 from workbench.judges import Written
-from workbench.measures import distinct
-from workbench.tokens import encode
+from workbench.studies import metric_comparison as comparison
+from workbench.sweeps import metrics
+from workbench.text.tokens import encode
 
 
 def frame(

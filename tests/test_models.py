@@ -22,9 +22,9 @@ from huggingface_hub import constants
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from workbench import checkpoints, hub, models
-from workbench.fingerprints import fingerprint
-from workbench.layers import find_layers
+from workbench.loading import checkpoints, hub, models
+from workbench.loading.fingerprints import fingerprint
+from workbench.loading.layers import find_layers
 
 
 def random_llama(seed: int = 0, **changes: object) -> transformers.PreTrainedModel:

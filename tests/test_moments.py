@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.moments import Moments, merged
+from workbench.statistics.moments import Moments, merged
 
 
 def whole(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,11 +11,12 @@ import torch
 from architectures import SENTENCES, build, tokenizer
 from torch import Tensor
 
-from workbench import figures, tracing
-from workbench.models import LM, load
-from workbench.next_token import next_tokens
-from workbench.updates import Add, Intervention
-from workbench.vectors import SteeringVector
+from workbench import figures
+from workbench.anatomy.next_token import next_tokens
+from workbench.forward import tracing
+from workbench.interventions.updates import Add, Intervention
+from workbench.loading.models import LM, load
+from workbench.vectors.steering_vector import SteeringVector
 
 PROMPTS = ["The old fox", "A girl and her dog went to", SENTENCES[2]]
 COEFFICIENTS = [-0.5, 0.25, 1.0]

@@ -9,8 +9,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from typer.testing import CliRunner
 
-from workbench import notebooks, report
 from workbench.cli import app
+from workbench.reporting import notebooks, report
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMETERS = 'model = "wren"\nseed = 0'
@@ -178,13 +178,13 @@ def test_a_notebook_without_its_parameters_is_refused(
 
 
 def test_study_says_which_tables_are_stale(project: Path) -> None:
-    from workbench import tables
+    from workbench.support import tables
 
     assert "no tables in reports/tables yet" in CliRunner().invoke(app, ["study"]).output
     import pandas as pd
 
-    tables.save_table(pd.DataFrame({"a": [1]}), "good", modules=("look",))
-    tables.save_table(pd.DataFrame({"a": [1]}), "old", modules=("look",))
+    tables.save_table(pd.DataFrame({"a": [1]}), "good", modules=("figures.look",))
+    tables.save_table(pd.DataFrame({"a": [1]}), "old", modules=("figures.look",))
     (project / "reports" / "tables" / "old.csv").write_text("a\n2\n")
     lines = CliRunner().invoke(app, ["study"]).output.splitlines()
     assert lines.pop(0) == "there is no benchmarks/study_*.py here"

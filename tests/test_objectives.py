@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.objectives import SFT, SPLIT, RePS, Side, as_objective, describe
+from workbench.training.objectives import SFT, SPLIT, RePS, Side, as_objective, describe
 
 # Three examples: log-probabilities, tokens of the completion, tokens of the whole text.
 W = ([-6.0, -2.0, -9.0], [3, 4, 2], [10, 6, 5])

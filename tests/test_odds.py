@@ -15,17 +15,18 @@ import pytest
 import torch
 from architectures import NAMES, build
 
-from workbench import coupling, multiples, tracing
-from workbench.logodds import score_rows, utility, utility_of_means
-from workbench.models import LM
-from workbench.odds import against, odds, unrelated_loss
-from workbench.pairs import Pair, Pairs
-from workbench.positions import generated, mask
-from workbench.tokens import encode
-from workbench.train import train
-from workbench.updates import Add, Intervention
-from workbench.vectors import SteeringVector
-from workbench.weight_updates import AddLowRank
+from workbench.contrast.pairs import Pair, Pairs
+from workbench.forward import tracing
+from workbench.interventions.updates import Add, Intervention
+from workbench.interventions.weight_updates import AddLowRank
+from workbench.loading.models import LM
+from workbench.preference import coupling, multiples
+from workbench.preference.logodds import score_rows, utility, utility_of_means
+from workbench.preference.odds import against, odds, unrelated_loss
+from workbench.text.positions import generated, mask
+from workbench.text.tokens import encode
+from workbench.training.train import train
+from workbench.vectors.steering_vector import SteeringVector
 
 GRID = (-2.0, -0.5, 0.0, 1.0, 1.5)
 PAIRS = Pairs(
@@ -313,7 +314,7 @@ def test_undefined_is_in_the_attrs(
     losses = np.full((2, 6, len(GRID)), 3.0)
     losses[:, :2, -1] = 0.1
     found = torch.tensor(-losses * np.array([4, 1, 4, 8, 1, 1])[None, :, None])
-    module = sys.modules["workbench.odds"]
+    module = sys.modules["workbench.preference.odds"]
     monkeypatch.setattr(module, "multiples", lambda *_, **__: found[None])
     frame = odds(tiny, edits(tiny), PAIRS, GRID, length="mean")
     wide = frame.pivot(index="pair", columns="m", values="utility").isna()
@@ -421,7 +422,7 @@ def test_pairs_that_are_refused(tiny: LM) -> None:
 
 
 def test_an_answer_without_tokens_is_refused(tiny: LM, monkeypatch: pytest.MonkeyPatch) -> None:
-    from workbench import tokens
+    from workbench.text import tokens
 
     real = tokens.encode_completions
 

@@ -12,17 +12,18 @@ from made_up import made_up
 from test_geometry import manifolds as manifolds  # the fixture
 
 import workbench as wb
-from workbench import manifold, tracing
-from workbench.estimates import Principal
-from workbench.manifold import Manifolds
-from workbench.models import LM
-from workbench.on_manifold import PulledBack, natural, parts
-from workbench.positions import content, generated, select
-from workbench.pull_back import Cloud, PullBack, _Path
-from workbench.reference import chosen_tokens
-from workbench.streaming import as_stream
-from workbench.tokens import Batch, encode
-from workbench.updates import Add
+from workbench.forward import tracing
+from workbench.forward.reference import chosen_tokens
+from workbench.forward.streaming import as_stream
+from workbench.geometry import manifold
+from workbench.geometry.manifold import Manifolds
+from workbench.geometry.on_manifold import PulledBack, natural, parts
+from workbench.geometry.pull_back import Cloud, PullBack, _Path
+from workbench.interventions.updates import Add
+from workbench.loading.models import LM
+from workbench.statistics.estimates import Principal
+from workbench.text.positions import content, generated, select
+from workbench.text.tokens import Batch, encode
 
 
 def test_the_parts_of_a_vector_add_up(tiny: LM, manifolds: Manifolds) -> None:

@@ -10,9 +10,8 @@ import torch
 from architectures import build
 from conditioned import random_vector
 
-from workbench.card_check import vector_hash
-from workbench.files import load, save
-from workbench.orthogonal_vectors import orthogonal_to
+from workbench.vectors.files import load, save
+from workbench.vectors.orthogonal import orthogonal_to
 
 
 def test_nothing_of_the_others_is_left_and_nothing_else_is_taken() -> None:
@@ -52,7 +51,7 @@ def test_what_was_taken_and_how_much_is_left_is_kept(tmp_path) -> None:
     assert found.provenance["seed"] == 7
     assert found.texts == {"a", "b"}
     assert found.provenance["orthogonal_to"] == [
-        {"method": other.method, "trait": "mood", "sha256": vector_hash(other)}
+        {"method": other.method, "trait": "mood", "sha256": other.sha256}
     ]
     for layer, share in found.provenance["left"].items():
         one, two = (each.directions[int(layer)] for each in (vector, other))

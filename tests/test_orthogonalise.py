@@ -9,17 +9,17 @@ from architectures import NAMES, build, config, tokenizer
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from workbench import tracing
-from workbench.baked_card import card
-from workbench.baked_check import logits_of
-from workbench.edit import edit
-from workbench.fingerprints import fingerprint
-from workbench.generate import generate
-from workbench.models import LM, load
-from workbench.orthogonalise import orthogonalise
-from workbench.tokens import encode
-from workbench.updates import Add, Intervention
-from workbench.vectors import SteeringVector
+from workbench.forward import tracing
+from workbench.generation.generate import generate
+from workbench.interventions.updates import Add, Intervention
+from workbench.keeping.baked_card import card
+from workbench.keeping.baked_check import logits_of
+from workbench.keeping.edit import edit
+from workbench.keeping.orthogonalise import orthogonalise
+from workbench.loading.fingerprints import fingerprint
+from workbench.loading.models import LM, load
+from workbench.text.tokens import encode
+from workbench.vectors.steering_vector import SteeringVector
 
 PROMPTS = ("A girl and her dog", "The old fox walked slowly through the snow", "I am")
 SHORT = {"prompts": ("The",)}

@@ -3,8 +3,8 @@
 import pytest
 from architectures import build
 
-from workbench.generate import generate
-from workbench.own_texts import own_texts
+from workbench.generation.generate import generate
+from workbench.generation.own_texts import own_texts
 
 
 def test_each_prompt_in_turn_with_what_is_written_after_it():

@@ -10,19 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from outside import SHARED
 
-from workbench import pairs as wp
-from workbench.catalogue import bundled
-from workbench.dealing import divide, group_by_texts
-from workbench.loaders import load_pairs, load_prompts
-from workbench.pairs import Pair, Pairs
-from workbench.splits import (
-    PromptSet,
-    require_disjoint,
-    settle_role,
-    text_hash,
-    text_hashes,
-)
-from workbench.templating import crossed, from_ab, from_suffixes, from_templates
+from workbench.contrast import pairs as wp
+from workbench.contrast.catalogue import bundled
+from workbench.contrast.loaders import load_pairs, load_prompts
+from workbench.contrast.pairs import Pair, Pairs
+from workbench.contrast.templating import crossed, from_ab, from_suffixes, from_templates
+from workbench.text.dealing import divide, group_by_texts
+from workbench.text.splits import PromptSet, require_disjoint, settle_role, text_hash, text_hashes
 
 DATA = SHARED / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"public test data missing: {DATA}")

@@ -12,10 +12,10 @@ import torch
 from outside import SHARED
 from safetensors.torch import load_file
 
-from workbench.alert import alert_as_coded
-from workbench.models import LM
-from workbench.sweep import sweep
-from workbench.vectors import SteeringVector
+from workbench.loading.models import LM
+from workbench.sweeps.alert import alert_as_coded
+from workbench.sweeps.sweep import sweep
+from workbench.vectors.steering_vector import SteeringVector
 
 GOLDEN = SHARED / "golden" / "5_alert"
 # Greedy ids are only comparable up to the first close decision.

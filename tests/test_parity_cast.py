@@ -8,13 +8,13 @@ import torch
 from outside import SHARED
 from safetensors.torch import load_file
 
-from workbench.extract import extract
-from workbench.methods import CAST_METHODS
-from workbench.models import LM
-from workbench.pairs import Pairs
-from workbench.positions import LastK, Positions, everything, last_k
-from workbench.reading import read_pairs
-from workbench.templating import crossed
+from workbench.contrast.pairs import Pairs
+from workbench.contrast.templating import crossed
+from workbench.extraction.extract import extract
+from workbench.extraction.methods import CAST_METHODS
+from workbench.forward.reading import read_pairs
+from workbench.loading.models import LM
+from workbench.text.positions import LastK, Positions, everything, last_k
 
 GOLDEN = SHARED / "golden" / "2_cast"
 pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"golden numbers missing: {GOLDEN}")

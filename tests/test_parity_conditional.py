@@ -9,18 +9,18 @@ from outside import SHARED
 from safetensors.torch import load_file
 
 import workbench as wb
-from workbench import tracing
-from workbench.conditional_reference import (
+from workbench.conditions.condition import similarities
+from workbench.conditions.conditional_reference import (
     ReferenceBehaviour,
     reference_condition,
     reference_interventions,
     reference_respond,
 )
-from workbench.conditions import similarities
-from workbench.models import LM
-from workbench.positions import everything, last_k
-from workbench.svec import load_svec
-from workbench.tokens import to_batch
+from workbench.forward import tracing
+from workbench.loading.models import LM
+from workbench.text.positions import everything, last_k
+from workbench.text.tokens import to_batch
+from workbench.vectors.svec import load_svec
 
 GOLDEN = SHARED / "golden" / "2_cast"
 pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"golden numbers missing: {GOLDEN}")

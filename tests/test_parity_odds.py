@@ -9,12 +9,12 @@ import torch
 from outside import SHARED
 from safetensors.torch import load_file
 
-from workbench import models
-from workbench.odds import odds
-from workbench.pairs import Pair, Pairs
-from workbench.positions import Positions, Rule, everything
-from workbench.tokens import Batch
-from workbench.updates import Add, Intervention
+from workbench.contrast.pairs import Pair, Pairs
+from workbench.interventions.updates import Add, Intervention
+from workbench.loading import models
+from workbench.preference.odds import odds
+from workbench.text.positions import Positions, Rule, everything
+from workbench.text.tokens import Batch
 
 GOLDEN = SHARED / "golden" / "6_pref_util"
 pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"golden numbers missing: {GOLDEN}")

@@ -7,9 +7,9 @@ import torch
 from outside import SHARED
 from safetensors.torch import load_file
 
-from workbench.extract import extract
-from workbench.pairs import Pairs
-from workbench.reading import read_pairs
+from workbench.contrast.pairs import Pairs
+from workbench.extraction.extract import extract
+from workbench.forward.reading import read_pairs
 
 GOLDEN = SHARED / "golden" / "1_repeng"
 pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"golden numbers missing: {GOLDEN}")

@@ -9,18 +9,18 @@ import torch
 from outside import SHARED
 from safetensors.torch import load_file
 
-from workbench import tracing
-from workbench.examples import completion_logprobs, make_examples
-from workbench.forms import LocalWeight, LoRA
-from workbench.generate import generate
-from workbench.objectives import SFT, SPLIT, Objective, RePS
-from workbench.pairs import Pairs
-from workbench.positions import Rule, everything
-from workbench.train import train
-from workbench.trainable import EXTRA, FORMS, interventions
-from workbench.trained import loss_history
-from workbench.vectors import SteeringVector
-from workbench.weight_updates import AddLinear, AddLowRank
+from workbench.contrast.pairs import Pairs
+from workbench.forward import tracing
+from workbench.generation.generate import generate
+from workbench.interventions.weight_updates import AddLinear, AddLowRank
+from workbench.text.positions import Rule, everything
+from workbench.training.examples import completion_logprobs, make_examples
+from workbench.training.objectives import SFT, SPLIT, Objective, RePS
+from workbench.training.train import train
+from workbench.training.trainable import EXTRA, FORMS, interventions
+from workbench.training.trained import loss_history
+from workbench.vectors.forms import LocalWeight, LoRA
+from workbench.vectors.steering_vector import SteeringVector
 
 GOLDEN = SHARED / "golden" / "4_easyedit"
 pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"golden numbers missing: {GOLDEN}")

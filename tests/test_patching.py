@@ -11,10 +11,10 @@ from architectures import MIXTURES_OF_EXPERTS, NAMES, SENTENCES, build, steered_
 from torch import Tensor
 
 import workbench as wb
-from workbench.models import LM
-from workbench.patching import act_add, patch
-from workbench.tokens import encode
-from workbench.updates import Place
+from workbench.anatomy.patching import act_add, patch
+from workbench.interventions.updates import Place
+from workbench.loading.models import LM
+from workbench.text.tokens import encode
 
 SOURCE, TARGET = "A girl and her dog went", "A bird and her dog went"
 DENSE = [name for name in NAMES if name not in MIXTURES_OF_EXPERTS]

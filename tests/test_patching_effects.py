@@ -10,12 +10,12 @@ from architectures import build
 from test_patching import SOURCE, TARGET, ids_of, run, stream
 
 from workbench import figures
-from workbench.models import LM
-from workbench.patching import act_add
-from workbench.patching_effects import patching_effects
-from workbench.tokens import encode
-from workbench.tracing import forward
-from workbench.updates import EMBEDDINGS
+from workbench.anatomy.patching import act_add
+from workbench.anatomy.patching_effects import patching_effects
+from workbench.forward.tracing import forward
+from workbench.interventions.updates import EMBEDDINGS
+from workbench.loading.models import LM
+from workbench.text.tokens import encode
 
 FAMILIES = ("llama", "gpt2", "gemma2", "gpt_neox", "qwen2", "mpt")
 

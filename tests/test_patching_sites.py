@@ -10,10 +10,10 @@ import torch
 from architectures import build
 from torch import Tensor
 
-from workbench.models import LM
-from workbench.patching import Cell, patch
-from workbench.patching_effects import patching_effects
-from workbench.updates import Place
+from workbench.anatomy.patching import Cell, patch
+from workbench.anatomy.patching_effects import patching_effects
+from workbench.interventions.updates import Place
+from workbench.loading.models import LM
 
 SOURCE, TARGET = "A girl and her sea went", "A girl and her day went"
 ANSWERS = (" to", " the")

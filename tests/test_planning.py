@@ -4,10 +4,10 @@ import copy
 
 import torch
 
-from workbench.models import LM, load
-from workbench.planning import lay_out, provenance
-from workbench.tokens import encode
-from workbench.vectors import SteeringVector
+from workbench.loading.models import LM, load
+from workbench.sweeps.planning import lay_out, provenance
+from workbench.text.tokens import encode
+from workbench.vectors.steering_vector import SteeringVector
 
 CHATS = [[{"role": "user", "content": text}] for text in ("The fox", "A girl and her dog")]
 

@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 
-from workbench import png
+from workbench.reporting import png
 
 
 def encode(pixels: np.ndarray, filters: list[int], kind: int = 6) -> bytes:

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from workbench.pairs import Pair, Pairs
-from workbench.polarity import against_said, contradictions, require_consistent
+from workbench.contrast.pairs import Pair, Pairs
+from workbench.contrast.polarity import against_said, contradictions, require_consistent
 
 RIGHT = (
     Pair(" yes", " no", "Do you want power?"),

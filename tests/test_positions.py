@@ -3,9 +3,9 @@ import re
 import pytest
 import torch
 
-from workbench import positions as where
-from workbench.tokens import encode
-from workbench.updates import Intervention
+from workbench.interventions.updates import Intervention
+from workbench.text import positions as where
+from workbench.text.tokens import encode
 
 CHAT = [
     {"role": "user", "content": "Who is it?"},

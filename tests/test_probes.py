@@ -15,16 +15,18 @@ from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from workbench import figures, load, pairs, tracing
-from workbench.generate import generate
-from workbench.labelled_texts import label_texts
-from workbench.linear_probes import STRENGTHS
-from workbench.pairs import Pair, Pairs
-from workbench.positions import generated, last_k, mask
-from workbench.probes import probe
-from workbench.reading import residual_norms
-from workbench.token_streams import read_tokens, touched_by
-from workbench.tokens import encode
+from workbench import figures, load
+from workbench.anatomy.labelled_texts import label_texts
+from workbench.anatomy.linear_probes import STRENGTHS
+from workbench.anatomy.probes import probe
+from workbench.contrast import pairs
+from workbench.contrast.pairs import Pair, Pairs
+from workbench.forward import tracing
+from workbench.forward.reading import residual_norms
+from workbench.forward.token_streams import read_tokens, touched_by
+from workbench.generation.generate import generate
+from workbench.text.positions import generated, last_k, mask
+from workbench.text.tokens import encode
 from workbench.wren.judge import coherences, trait_scores
 
 WORDS = ("fox", "girl", "king", "bird", "house", "river", "story", "nest", "crown", "dog")
@@ -71,7 +73,7 @@ def test_tokens_are_read_as_plain_hooks_see_them(name, monkeypatch):
     lm = build(name)
     texts = [sentence[: 12 + 9 * i] for i, sentence in enumerate(SENTENCES)]
     batch = encode(lm, texts)
-    monkeypatch.setattr("workbench.reading.TOKENS", 40)
+    monkeypatch.setattr("workbench.forward.reading.TOKENS", 40)
     touched = touched_by(lm, batch, [0, 9, -1, -12])
     rule = touched_by(lm, batch, last_k(3))
     assert list(rule) == ["last_k(3)"]
@@ -156,7 +158,7 @@ def test_what_all_texts_share_tells_nothing(tiny, monkeypatch):
         values[0, 1::2] *= 1 + 2e-7
         return values, norms
 
-    monkeypatch.setattr("workbench.probes.read_tokens", rounded)
+    monkeypatch.setattr("workbench.anatomy.probes.read_tokens", rounded)
     found = probe(tiny, texts, [i % 2 for i in range(40)], positions=[0, -1], **QUIET)
     table = found.table.set_index(["position", "layer"])
     assert (table.loc[0][["accuracy", "auc"]] == 0.5).all(axis=None)
@@ -316,7 +318,7 @@ def test_streams_that_are_not_finite_are_named(tiny, monkeypatch):
         values[:, 5] = torch.inf
         return values, norms
 
-    monkeypatch.setattr("workbench.probes.read_tokens", broken)
+    monkeypatch.setattr("workbench.anatomy.probes.read_tokens", broken)
     with pytest.raises(
         ValueError, match="5-th text that is read at layer 0, position -1 is not fi"
     ):

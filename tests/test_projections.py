@@ -6,11 +6,11 @@ import pytest
 import torch
 from architectures import MIXTURES_OF_EXPERTS, NAMES, SENTENCES, build, steered_logits
 
-from workbench import tracing
-from workbench.positions import everything
-from workbench.tokens import encode
-from workbench.updates import SITES, Add, Intervention
-from workbench.weight_updates import AddLinear
+from workbench.forward import tracing
+from workbench.interventions.updates import SITES, Add, Intervention
+from workbench.interventions.weight_updates import AddLinear
+from workbench.text.positions import everything
+from workbench.text.tokens import encode
 
 KNOWN = {
     "llama": "self_attn.o_proj",

@@ -11,12 +11,14 @@ import architectures
 import pytest
 import torch
 
-from workbench import decoding, positions, sampling, tracing, visits
-from workbench.models import LM
-from workbench.tokens import Batch, encode
-from workbench.updates import Add, Intervention, Place
+from workbench.forward import decoding, tracing, visits
+from workbench.generation import sampling
+from workbench.interventions.updates import Add, Intervention, Place
+from workbench.loading.models import LM
+from workbench.text import positions
+from workbench.text.tokens import Batch, encode
 
-generation = import_module("workbench.generate")  # `workbench.generate` is the function
+generation = import_module("workbench.generation.generate")
 
 TOLERANCE = 1e-4
 PROMPTS = (
@@ -387,7 +389,9 @@ def test_a_coefficient_zero_that_rounds_is_caught(monkeypatch):
 
 
 def test_a_steered_pad_is_caught(monkeypatch):
-    monkeypatch.setattr("workbench.steering.select", lambda lm, batch, rule: rule(lm, batch))
+    monkeypatch.setattr(
+        "workbench.forward.steering.select", lambda lm, batch, rule: rule(lm, batch)
+    )
     assert change_at_padding(architectures.build("llama")) > 1
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from workbench.rank_correlation import rank_correlation
+from workbench.statistics.rank_correlation import rank_correlation
 
 TRAITS, MODELS = [f"trait {i}" for i in range(6)], ["a", "b", "c", "d"]
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from workbench.curves import reaching
+from workbench.statistics.curves import reaching
 
 GRID = np.array([0.0, 1.0, 2.0, 4.0])
 

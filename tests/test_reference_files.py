@@ -8,11 +8,11 @@ import pytest
 import torch
 from architectures import SENTENCES
 
-from workbench import reference_files
-from workbench.manifold import estimate
-from workbench.models import LM
-from workbench.reference import Reference, collect
-from workbench.store import save_tensors
+from workbench.forward import reference_files
+from workbench.forward.reference import Reference, collect
+from workbench.geometry.manifold import estimate
+from workbench.loading.models import LM
+from workbench.support.store import save_tensors
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import torch
 from architectures import NAMES, build, config
 from transformers import AutoModelForCausalLM
 
-import workbench.relatives as module
-from workbench.relatives import relatives, twin
+import workbench.keeping.relatives as module
+from workbench.keeping.relatives import relatives, twin
 
 LLAMA = "LlamaForCausalLM with mlp_bias=True"
 

@@ -13,7 +13,9 @@ import plotly.graph_objects as go
 import pytest
 from kaleido.errors import ChromeNotFoundError
 
-from workbench import figures, images, report, tables
+from workbench import figures
+from workbench.reporting import images, report
+from workbench.support import tables
 
 FRAME = pd.DataFrame(
     {"layer": [0, 1, 2], "pair_accuracy": [0.5, 0.75, 1 / 3 + 0.6], "d_prime": [0.1, 1.7, 2.9]}
@@ -320,8 +322,10 @@ def test_a_table_grows_stale_by_code_model_or_a_touched_file(
 def test_a_table_is_one_file_and_speaks_for_itself_alone(tmp_path: Path) -> None:
     """Saved again in the other format it replaces the first; what was said of one file and its
     code goes into no other table."""
-    tables.save_table(FRAME, "t", directory=tmp_path, modules=("tables",))
-    tables.save_table(FRAME.assign(x=1), "t", directory=tmp_path, modules=("png",), compact=True)
+    tables.save_table(FRAME, "t", directory=tmp_path, modules=("support.tables",))
+    tables.save_table(
+        FRAME.assign(x=1), "t", directory=tmp_path, modules=("reporting.png",), compact=True
+    )
     assert tables.table_names(tmp_path) == ["t"]
     again = tables.load_table("t", directory=tmp_path)
     assert again["x"].tolist() == [1] * len(FRAME)

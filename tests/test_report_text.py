@@ -6,7 +6,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from workbench import report
+from workbench.reporting import report
 
 ROOT = Path(__file__).resolve().parents[1]
 TEMPLATES = sorted(report.TEMPLATES.glob("*.md"))
@@ -34,9 +34,10 @@ def test_no_number_is_typed_by_hand(template: Path) -> None:
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.stem)
 def test_every_field_is_saved_by_a_notebook(template: Path) -> None:
     code = "\n".join(map(source, NOTEBOOKS))
-    modules = ("findings", "law_words")
+    modules = ("coefficient_findings", "law_words")
     words = "\n".join(
-        (ROOT / "workbench" / f"{name}.py").read_text(encoding="utf-8") for name in modules
+        (ROOT / "workbench" / "studies" / f"{name}.py").read_text(encoding="utf-8")
+        for name in modules
     )
     for name in fields(template):
         where, _, key = name.partition(".")

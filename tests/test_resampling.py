@@ -6,12 +6,12 @@ import pytest
 import torch
 from architectures import SENTENCES, build
 
-from workbench.captures import capture
-from workbench.positions import everything
-from workbench.resampling import draws, samples
-from workbench.tokens import encode
-from workbench.tracing import activations
-from workbench.updates import Place
+from workbench.anatomy.resampling import draws, samples
+from workbench.forward.captures import capture
+from workbench.forward.tracing import activations
+from workbench.interventions.updates import Place
+from workbench.text.positions import everything
+from workbench.text.tokens import encode
 
 PLACES = [Place(0, "heads"), Place(2)]
 TEXTS = list(SENTENCES)

@@ -28,9 +28,9 @@ def one_sweep(directory: Path) -> pd.DataFrame:
     from architectures import build
 
     from workbench import judges
-    from workbench.planning import row_bytes
-    from workbench.sweep import sweep
-    from workbench.vectors import SteeringVector
+    from workbench.sweeps.planning import row_bytes
+    from workbench.sweeps.sweep import sweep
+    from workbench.vectors.steering_vector import SteeringVector
 
     torch.set_num_threads(1)
     lm = build("llama")

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workbench import rules
-from workbench.ceiling import find_ceiling
+from workbench.sweeps import rules
+from workbench.sweeps.ceiling import find_ceiling
 
 GRID = np.linspace(-2, 2, 17)
 # Where a score that is 1 at 0.75 and exp(-3) at 1 passes 0.8.

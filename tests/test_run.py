@@ -9,11 +9,14 @@ import torch
 from run_cli import FAST, base_dir, command, run, tree
 from safetensors.torch import load_file
 
-from workbench import easyedit, files, formats, models, pairs
-from workbench.forms import LoRA
+from workbench.contrast import pairs
+from workbench.loading import models
 from workbench.runs import making
 from workbench.runs.options import Options
-from workbench.train import NOT_FIRST, train
+from workbench.training import easyedit
+from workbench.training.train import NOT_FIRST, train
+from workbench.vectors import files, formats
+from workbench.vectors.forms import LoRA
 
 GENERATED = "generation/tiny/split/choice/split_vector"
 VECTOR = "vectors/tiny/split/choice/split_vector/intervention.safetensors"

@@ -9,9 +9,12 @@ import torch
 from run_cli import base_dir, run, tree, write_rows
 from test_train import SENTENCES
 
-from workbench import files, models, pairs, training
+from workbench.contrast import pairs
+from workbench.loading import models
 from workbench.runs import checking
-from workbench.train import loss_history
+from workbench.training import minibatch as training
+from workbench.training.train import loss_history
+from workbench.vectors import files
 
 ROWS = [{"question": q, "matching": p, "not_matching": n} for q, p, n in SENTENCES]
 FOLDER = "vectors/tiny/split/choice/split_vector"

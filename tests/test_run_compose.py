@@ -11,10 +11,10 @@ from outside import SHARED
 from run_cli import command, tiny_folder
 from test_translation import tiny_translator
 
-from workbench import composition_study
-from workbench.composed_results import Results, load_results, save_results
+from workbench.composition import study as composition_study
+from workbench.composition.results import Results, load_results, save_results
+from workbench.composition.translation import translator
 from workbench.runs import composing, evaluating
-from workbench.translation import translator
 
 WORDS = ("cat", "dog", "sun", "sea", "red", "big", "box", "day")
 SETS = {"ITA": "sì, è", "ENG": "yes, it is", "bad": "no, never", "good": "of course",

@@ -8,9 +8,9 @@ from outside import SHARED
 from run_cli import base_dir, run, write_rows
 from test_train import SENTENCES
 
-from workbench import easyedit
 from workbench.runs import data as tables
 from workbench.runs.options import Options
+from workbench.training import easyedit
 
 FORMAT = {
     "train": {

@@ -10,7 +10,7 @@ import torch
 from outside import SHARED
 from run_cli import base_dir, run, tree, write_rows
 
-from workbench import easyedit
+from workbench.training import easyedit
 
 GOLDEN = SHARED / "golden" / "4_easyedit"
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"golden numbers missing: {GOLDEN}")

@@ -4,11 +4,11 @@ import pytest
 import yaml
 from run_cli import base_dir, run
 
-from workbench.objectives import SPLIT, RePS
-from workbench.positions import everything
 from workbench.runs.hyperparameters import Hyperparameters, Missing, objective, training
 from workbench.runs.options import Combination, Options
-from workbench.train import NOT_FIRST
+from workbench.text.positions import everything
+from workbench.training.objectives import SPLIT, RePS
+from workbench.training.train import NOT_FIRST
 
 #: A file with every key that the published ones have for SPLIT.
 SPILT = {

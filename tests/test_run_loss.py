@@ -7,12 +7,14 @@ import torch
 from run_cli import base_dir, run, tree
 from test_train import CHOICE
 
-from workbench import easyedit, files, tracing
-from workbench.examples import completion_logprobs, make_examples
-from workbench.forms import LocalWeight, LoRA
+from workbench.forward import tracing
 from workbench.runs import losing
 from workbench.runs.layouts import raw
-from workbench.tokens import encode
+from workbench.text.tokens import encode
+from workbench.training import easyedit
+from workbench.training.examples import completion_logprobs, make_examples
+from workbench.vectors import files
+from workbench.vectors.forms import LocalWeight, LoRA
 
 MADE = "vectors/tiny/split/choice/split_vector/intervention.safetensors"
 

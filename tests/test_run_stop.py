@@ -9,8 +9,8 @@ import kills
 import pytest
 from run_cli import base_dir, run, tree
 
-from workbench import files
 from workbench.runs import making, writing
+from workbench.vectors import files
 
 TWO = ("--multipliers", "0.5", "1")
 LONG = {"n_epochs": 3, "generation_batch_size": 1, "max_new_tokens": 3}

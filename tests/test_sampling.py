@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from workbench.sampling import Chooser, Sampling, gumbel, nucleus
-from workbench.tokens import encode
+from workbench.generation.sampling import Chooser, Sampling, gumbel, nucleus
+from workbench.text.tokens import encode
 
 
 def test_noise_is_gumbel_and_keyed_by_seed_stream_and_step():

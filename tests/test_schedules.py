@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from workbench import schedules
-from workbench.schedules import Seen
+from workbench.composition import schedules
+from workbench.composition.schedules import Seen
 
 
 def logs(*rows: list[float]) -> Tensor:

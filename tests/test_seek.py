@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from workbench import seek as seek_function
-from workbench.ceiling import find_ceiling
-from workbench.models import LM
-from workbench.seek import next_sizes, refinements
-from workbench.sweep import sweep
-from workbench.vectors import SteeringVector
+from workbench.loading.models import LM
+from workbench.sweeps.ceiling import find_ceiling
+from workbench.sweeps.seek import next_sizes, refinements
+from workbench.sweeps.sweep import sweep
+from workbench.vectors.steering_vector import SteeringVector
 
 PROMPTS = ["The fox", "A girl and her dog", "One day"]
 

@@ -12,16 +12,18 @@ from architectures import build, tokenizer
 from test_baked import Hub
 from test_ceiling import made as made_sweep
 
-from workbench import hub, positions, sharing
-from workbench.ceiling import find_ceiling
-from workbench.edit import edit
-from workbench.formats import load_gguf
-from workbench.generate import generate
-from workbench.models import LM, load
-from workbench.planning import added_hash
-from workbench.sharing import SharedVector, share
-from workbench.sweep import sweep
-from workbench.vectors import SteeringVector
+from workbench.generation.generate import generate
+from workbench.keeping import sharing
+from workbench.keeping.edit import edit
+from workbench.keeping.sharing import SharedVector, share
+from workbench.loading import hub
+from workbench.loading.models import LM, load
+from workbench.sweeps.ceiling import find_ceiling
+from workbench.sweeps.planning import added_hash
+from workbench.sweeps.sweep import sweep
+from workbench.text import positions
+from workbench.vectors.formats import load_gguf
+from workbench.vectors.steering_vector import SteeringVector
 
 NAMES = ("llama", "gpt2", "gemma2", "qwen2", "mixtral")
 

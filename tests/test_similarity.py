@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.similarity import SIMILARITIES, similarity
+from workbench.statistics.similarity import SIMILARITIES, similarity
 
 SEEDS = st.integers(0, 10_000)
 FACTORS = st.floats(0.01, 100)

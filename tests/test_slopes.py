@@ -8,8 +8,8 @@ import pytest
 from scipy.stats import linregress
 from scipy.stats import t as student
 
-from workbench.intervals import wilson
-from workbench.slopes import slope_summary, slopes
+from workbench.statistics.intervals import wilson
+from workbench.sweeps.slopes import slope_summary, slopes
 
 GRID = np.linspace(-2, 2, 17)
 

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
-from workbench.models import LM
-from workbench.pairs import Pairs
-from workbench.steerability import at_steepest, steepest_layer, steerability
-from workbench.vectors import SteeringVector
+from workbench.contrast.pairs import Pairs
+from workbench.extraction.steerability import at_steepest, steepest_layer, steerability
+from workbench.loading.models import LM
+from workbench.vectors.steering_vector import SteeringVector
 
 PAIRS = Pairs.from_lists(
     [" was very happy.", " laughed.", " sang all day long."],

@@ -12,18 +12,19 @@ import pytest
 import torch
 from edited import edited, make
 
-from workbench import figures, judges, pairs, seek, sweep, train
-from workbench.alert import alert_as_meant
-from workbench.ceiling import find_ceiling
-from workbench.controls import as_strong_as, random_like
-from workbench.forms import LoRA, tensors_of
-from workbench.generate import generate
-from workbench.models import LM, load
-from workbench.reading import residual_norms
-from workbench.relative_size import relative_size
-from workbench.tokens import encode
-from workbench.updates import Intervention
-from workbench.vectors import SteeringVector
+from workbench import figures, judges, seek, sweep, train
+from workbench.contrast import pairs
+from workbench.forward.reading import residual_norms
+from workbench.generation.generate import generate
+from workbench.interventions.updates import Intervention
+from workbench.loading.models import LM, load
+from workbench.sweeps.alert import alert_as_meant
+from workbench.sweeps.ceiling import find_ceiling
+from workbench.text.tokens import encode
+from workbench.vectors.controls import as_strong_as, random_like
+from workbench.vectors.forms import LoRA, tensors_of
+from workbench.vectors.relative_size import relative_size
+from workbench.vectors.steering_vector import SteeringVector
 
 PROMPTS = ["The old fox", "A girl and her dog went to the river and", "I am"]
 COEFFICIENTS = [-1.0, 0.0, 0.5, 1.5]
@@ -157,7 +158,7 @@ def test_what_cannot_be_swept_is_refused_before_work(tiny: LM) -> None:
 
 
 def test_prompts_that_trained_a_change_cannot_judge_it(tiny: LM) -> None:
-    from workbench.splits import text_hash
+    from workbench.text.splits import text_hash
 
     for key in ("texts", "held_out_texts"):
         change = LoRA(

@@ -10,13 +10,14 @@ import torch
 from architectures import build, config, steered_logits, tokenizer
 from transformers import AutoModelForCausalLM
 
-from workbench import positions, tracing
-from workbench.generate import generate
-from workbench.models import LM
-from workbench.steering import check_layer, last_step, plan
-from workbench.tokens import encode
-from workbench.updates import Add, Intervention, Origin, Place
-from workbench.vectors import SteeringVector
+from workbench.forward import tracing
+from workbench.forward.steering import check_layer, last_step, plan
+from workbench.generation.generate import generate
+from workbench.interventions.updates import Add, Intervention, Origin, Place
+from workbench.loading.models import LM
+from workbench.text import positions
+from workbench.text.tokens import encode
+from workbench.vectors.steering_vector import SteeringVector
 
 PROMPTS = ("A girl and her dog", "I am")
 COMPLETIONS = (" went to the river.", " sad")

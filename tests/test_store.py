@@ -11,7 +11,7 @@ import pytest
 import torch
 from pandas.testing import assert_frame_equal
 
-from workbench import store
+from workbench.support import store
 
 
 def left_over(directory: Path) -> list[str]:

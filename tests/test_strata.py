@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from workbench.strata import holm, of_clusters, of_strata
+from workbench.statistics.strata import holm, of_clusters, of_strata
 
 
 def values(*groups: list[float]) -> pd.Series:

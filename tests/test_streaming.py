@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.streaming import Lengths, Streaming, as_stream
+from workbench.forward.streaming import Lengths, Streaming, as_stream
 
 LAYERS = (1, 4)
 

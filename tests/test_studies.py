@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workbench import tables
-from workbench.models import load
+from workbench.loading.models import load
+from workbench.support import tables
 
 ASKED: list[str] = []
 
@@ -43,7 +43,7 @@ def study(studies: Any) -> Any:
         tables=("one", "two"),
         measure=measure,
         settings={"prompts": 2},
-        modules=("wording",),
+        modules=("support.wording",),
         methods=("logistic",),
     )
 
@@ -74,7 +74,7 @@ def test_one_more_seed_takes_the_finished_cases_from_the_tables(
     pd.testing.assert_frame_equal(old, first.drop(columns="sweep"), check_like=True)
 
 
-@pytest.mark.parametrize("change", [{"settings": {"prompts": 3}}, {"modules": ("checks",)}])
+@pytest.mark.parametrize("change", [{"settings": {"prompts": 3}}, {"modules": ("support.checks",)}])
 def test_other_settings_or_code_measure_everything_again(
     studies: Any, study: Any, tmp_path: Path, change: dict[str, Any]
 ) -> None:
@@ -90,7 +90,7 @@ def test_a_check_stamps_what_is_the_same_and_refuses_what_is_not(
     with pytest.raises(ValueError, match="run the study of 'small' first"):
         study.check("small", tmp_path, 2)
     study.run("small", tmp_path, seeds=[0])
-    changed = replace(study, modules=("wording", "checks"))
+    changed = replace(study, modules=("support.wording", "support.checks"))
     assert changed.standing("small", studies.model("small"), tmp_path) == {}
     changed.check("small", tmp_path, 2)
     assert len(changed.standing("small", studies.model("small"), tmp_path)) == len(studies.TRAITS)

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 import workbench as wb
-from workbench import study, tables
 from workbench.figures import predicted_ceilings, survival_map
+from workbench.studies import ceilings as study
+from workbench.support import tables
 
 ROOT = Path(__file__).resolve().parents[1] / "reports"
 

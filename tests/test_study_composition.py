@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from workbench import composition_findings as findings
-from workbench import tables
+from workbench.studies import composition_findings as findings
+from workbench.support import tables
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from workbench import condition_findings as findings
-from workbench import tables
-from workbench.models import LM, load
+from workbench.loading.models import LM, load
+from workbench.studies import condition_findings as findings
+from workbench.support import tables
 
 SAID = ["refused", "obeyed", "coherence"]
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from workbench import tables
-from workbench.models import LM, load
-from workbench.splits import text_hashes
+from workbench.loading.models import LM, load
+from workbench.support import tables
+from workbench.text.splits import text_hashes
 
 
 @pytest.fixture

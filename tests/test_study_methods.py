@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 import torch
 
-from workbench import method_comparison, tables
-from workbench.models import LM, load
-from workbench.splits import text_hashes
-from workbench.trainable import FORMS
+from workbench.loading.models import LM, load
+from workbench.studies import method_comparison
+from workbench.support import tables
+from workbench.text.splits import text_hashes
+from workbench.training.trainable import FORMS
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from tests.sweeps import swept
-from workbench.survival import break_tokens, ceilings_by_length, exact_break_tokens, survival
+from workbench.sweeps.survival import break_tokens, ceilings_by_length, exact_break_tokens, survival
 
 
 def breaking(prompts: int = 20, tokens: int = 40) -> pd.DataFrame:

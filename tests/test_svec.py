@@ -13,8 +13,8 @@ from pandas.testing import assert_frame_equal
 from safetensors.torch import load_file
 from test_vectors import vector
 
-from workbench.svec import load_svec, save_svec
-from workbench.vectors import SteeringVector
+from workbench.vectors.steering_vector import SteeringVector
+from workbench.vectors.svec import load_svec, save_svec
 
 GOLDEN = SHARED / "golden" / "2_cast"
 PLAIN = {"model_type": "llama", "directions": {"0": [1.0, 2.0], "3": [0, -1.5]}}
@@ -169,6 +169,6 @@ def test_files_that_are_missing_or_too_large(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="no file at"):
         load_svec(tmp_path / "absent.svec")
     path = written(tmp_path / "v.svec", PLAIN)
-    monkeypatch.setattr("workbench.svec._LARGEST", 10)
+    monkeypatch.setattr("workbench.vectors.svec._LARGEST", 10)
     with pytest.raises(ValueError, match=r"it has \d+ bytes, more than 10"):
         load_svec(path)

@@ -19,20 +19,22 @@ import pytest
 import torch
 from architectures import SENTENCES
 
-from workbench import assembly, decoding, planning, running, scoring, tracing
-from workbench.alert import alert_as_meant
-from workbench.controls import random_like
-from workbench.generate import generate
+from workbench.contrast.pairs import Pairs
+from workbench.forward import decoding, tracing
+from workbench.generation import scoring
+from workbench.generation.generate import generate
 from workbench.judges import Written
-from workbench.models import LM
-from workbench.pairs import Pairs
-from workbench.planning import chunk_rows, lay_out, row_bytes
-from workbench.positions import Rule
-from workbench.slopes import slopes
-from workbench.splits import PromptSet, text_hash
-from workbench.sweep import sweep
-from workbench.tokens import Batch, encode
-from workbench.vectors import SteeringVector
+from workbench.loading.models import LM
+from workbench.sweeps import assembly, planning, running
+from workbench.sweeps.alert import alert_as_meant
+from workbench.sweeps.planning import chunk_rows, lay_out, row_bytes
+from workbench.sweeps.slopes import slopes
+from workbench.sweeps.sweep import sweep
+from workbench.text.positions import Rule
+from workbench.text.splits import PromptSet, text_hash
+from workbench.text.tokens import Batch, encode
+from workbench.vectors.controls import random_like
+from workbench.vectors.steering_vector import SteeringVector
 
 PROMPTS = ["The old fox", "A girl and her dog went to the river and", "I am"]
 COEFFICIENTS = [0.5, -0.5, 0.0, 1.0]
@@ -370,7 +372,7 @@ def test_prompts_are_encoded_once_before_the_chunks(
         encoded.append(list(prompts))
         return encode(lm, prompts, *given, **options)
 
-    for module in (sys.modules["workbench.sweep"], running, planning):
+    for module in (sys.modules["workbench.sweeps.sweep"], running, planning):
         monkeypatch.setattr(module, "encode", counted, raising=False)
     stop = threading.Event()
     stop.set()

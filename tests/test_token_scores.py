@@ -5,9 +5,9 @@ import torch
 from architectures import build
 
 from workbench import figures
-from workbench.edit import edit
-from workbench.token_scores import token_scores
-from workbench.updates import Add, Intervention
+from workbench.anatomy.token_scores import token_scores
+from workbench.interventions.updates import Add, Intervention
+from workbench.keeping.edit import edit
 
 
 def steer(lm, size: float) -> list[Intervention]:

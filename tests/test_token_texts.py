@@ -2,7 +2,7 @@
 
 from architectures import metaspace_tokenizer, tokenizer, wordpiece_tokenizer
 
-from workbench.token_texts import token_texts
+from workbench.text.token_texts import token_texts
 
 
 def ids(words: object, *pieces: str) -> list[int]:

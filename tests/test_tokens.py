@@ -5,8 +5,8 @@ import torch
 from architectures import SENTENCES, config, metaspace_tokenizer
 from transformers import LlamaForCausalLM
 
-from workbench.models import load
-from workbench.tokens import encode, from_ids, pad_id
+from workbench.loading.models import load
+from workbench.text.tokens import encode, from_ids, pad_id
 
 CHAT = [
     {"role": "system", "content": "Be kind."},

@@ -5,11 +5,13 @@ import pytest
 import torch
 from architectures import build, steered_logits
 
-from workbench import positions, scoring, tracing
-from workbench.generate import generate
-from workbench.models import load
-from workbench.tokens import encode
-from workbench.updates import Add, Intervention
+from workbench.forward import tracing
+from workbench.generation import scoring
+from workbench.generation.generate import generate
+from workbench.interventions.updates import Add, Intervention
+from workbench.loading.models import load
+from workbench.text import positions
+from workbench.text.tokens import encode
 
 PROMPTS = ("A girl and her dog", "I am")
 COMPLETIONS = (" went to the river.", " sad")

@@ -6,8 +6,8 @@ import pytest
 from made_up import made_up
 
 import workbench as wb
-from workbench import tradeoff
 from workbench.figures import trait_against_coherence
+from workbench.sweeps import tradeoff
 
 
 def texts(prompts: int = 6) -> pd.DataFrame:

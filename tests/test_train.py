@@ -10,18 +10,22 @@ import architectures
 import pytest
 import torch
 
-from workbench import files, pairs, positions, tracing, training
-from workbench.examples import completion_logprobs, make_examples
-from workbench.extract import extract
-from workbench.forms import LocalWeight, LoRA
-from workbench.models import load
-from workbench.objectives import SFT, SPLIT
-from workbench.pairs import Pair, Pairs
-from workbench.train import Diverged, loss_history, train
-from workbench.trainable import FORMS, Dropped, Remove, generator
-from workbench.updates import Add
-from workbench.vectors import SteeringVector
-from workbench.weight_updates import AddLinear, AddLowRank
+from workbench.contrast import pairs
+from workbench.contrast.pairs import Pair, Pairs
+from workbench.extraction.extract import extract
+from workbench.forward import tracing
+from workbench.interventions.updates import Add
+from workbench.interventions.weight_updates import AddLinear, AddLowRank
+from workbench.loading.models import load
+from workbench.text import positions
+from workbench.training import minibatch as training
+from workbench.training.examples import completion_logprobs, make_examples
+from workbench.training.objectives import SFT, SPLIT
+from workbench.training.train import Diverged, loss_history, train
+from workbench.training.trainable import FORMS, Dropped, Remove, generator
+from workbench.vectors import files
+from workbench.vectors.forms import LocalWeight, LoRA
+from workbench.vectors.steering_vector import SteeringVector
 
 RESULTS = {"vector": SteeringVector, "lora": LoRA, "local_weight": LocalWeight}
 every_form = pytest.mark.parametrize("form", FORMS)
@@ -484,7 +488,7 @@ def test_pairs_that_cannot_be_scored_are_refused_by_number(tiny, monkeypatch):
     with pytest.raises(ValueError, match=r"makes \d+ tokens, over the 128 of .*shorten it: 'I am'"):
         train(tiny, long, **SMALL)
     # A text of which a tokenizer makes nothing, such as a lone variation selector in some.
-    from workbench import examples
+    from workbench.training import examples
 
     real = examples.encode
     monkeypatch.setattr(

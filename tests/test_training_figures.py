@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from workbench import figures
-from workbench.live_losses import LiveLosses
+from workbench.figures.live_losses import LiveLosses
 
 
 def history(steps: int = 12, *, losing: bool = True) -> pd.DataFrame:

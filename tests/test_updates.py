@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.updates import Add, Intervention, per_row, scales, schedule, steer
-from workbench.vectors import SteeringVector
+from workbench.interventions.updates import Add, Intervention, per_row, scales, schedule, steer
+from workbench.vectors.steering_vector import SteeringVector
 
 
 def test_add_is_h_plus_m_v():

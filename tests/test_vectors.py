@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 import torch
 
-from workbench.controls import random_like
-from workbench.positions import everything, last
-from workbench.updates import Origin
-from workbench.vectors import SteeringVector
+from workbench.interventions.updates import Origin
+from workbench.text.positions import everything, last
+from workbench.vectors.controls import random_like
+from workbench.vectors.steering_vector import SteeringVector
 
 
 def vector(**changes) -> SteeringVector:

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from sweeps import swept
 
-from workbench import outcomes, verdicts
-from workbench.ceiling import Ceiling, find_ceiling
-from workbench.intervals import wilson
+from workbench.statistics.intervals import wilson
+from workbench.studies import outcomes, verdicts
+from workbench.sweeps.ceiling import Ceiling, find_ceiling
 
 FEW = np.array([-0.8, 0.0, 0.8])
 

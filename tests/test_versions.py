@@ -6,8 +6,9 @@ from importlib import metadata
 import pytest
 import torch
 
-from workbench import planning, tables
-from workbench.versions import LIBRARIES, _installed, versions
+from workbench.support import tables
+from workbench.support.versions import LIBRARIES, _installed, versions
+from workbench.sweeps import planning
 
 
 def test_python_and_every_library_that_is_there() -> None:
@@ -27,7 +28,7 @@ def test_a_library_that_is_not_installed_is_left_out(monkeypatch: pytest.MonkeyP
         return version(name)
 
     monkeypatch.setattr(metadata, "version", without)
-    monkeypatch.setattr("workbench.versions._installed", _installed.__wrapped__)
+    monkeypatch.setattr("workbench.support.versions._installed", _installed.__wrapped__)
     assert set(versions()) == {"python", *LIBRARIES} - {"pandas"}
 
 

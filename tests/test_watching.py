@@ -15,12 +15,12 @@ from conditioned import PROMPTS, half_met, random_vector, written
 from edited import make
 
 import workbench as wb
-from workbench import positions
-from workbench.conditional import ConditionalSteering, respond
-from workbench.conditions import Condition
-from workbench.models import LM
-from workbench.updates import Intervention, Place
-from workbench.watching import check_watched
+from workbench.conditions.condition import Condition
+from workbench.conditions.conditional import ConditionalSteering, respond
+from workbench.conditions.watching import check_watched
+from workbench.interventions.updates import Intervention, Place
+from workbench.loading.models import LM
+from workbench.text import positions
 
 NEW = 7
 ARCHITECTURES = ("gpt2", "gpt_neox", "llama", "mistral", "qwen2", "gemma2", "opt", "bloom", "phi")

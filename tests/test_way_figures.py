@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from workbench import figures
-from workbench.gain_cost import paths
+from workbench.preference.gain_cost import paths
 
 
 def odds_of(slope: float) -> pd.DataFrame:

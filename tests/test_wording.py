@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workbench.wording import listed, p_value
+from workbench.support.wording import listed, p_value
 
 
 def test_lists_in_words() -> None:

@@ -8,10 +8,10 @@ from random import Random
 import pytest
 import torch
 
-from workbench import models
-from workbench.generate import generate
-from workbench.intervals import Interval, wilson
-from workbench.tokens import Batch
+from workbench.generation.generate import generate
+from workbench.loading import models
+from workbench.statistics.intervals import Interval, wilson
+from workbench.text.tokens import Batch
 from workbench.wren import card, measure, realism, scorecard, write
 from workbench.wren.contrast import asking_prompts
 from workbench.wren.grammar import Document

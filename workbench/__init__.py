@@ -6,22 +6,29 @@ it. Functions stand in front of the modules of the same name (`workbench.sweep` 
 
 import logging
 
-from workbench import figures, files, formats, judges, laws, lens, logs, pairs, positions, report
-from workbench.ceiling import find_ceiling
-from workbench.controls import random_like
-from workbench.extract import extract
-from workbench.generate import generate
-from workbench.models import LM, load
-from workbench.odds import odds
-from workbench.positions import preview
-from workbench.seek import seek
-from workbench.slopes import slopes
-from workbench.survival import ceilings_by_length, survival
-from workbench.sweep import sweep
-from workbench.tracing import logprobs, read
-from workbench.train import train
-from workbench.updates import Intervention
-from workbench.vectors import SteeringVector
+from workbench import figures, judges
+from workbench.anatomy import lens
+from workbench.contrast import pairs
+from workbench.extraction.extract import extract
+from workbench.forward.tracing import logprobs, read
+from workbench.generation.generate import generate
+from workbench.interventions.updates import Intervention
+from workbench.loading.models import LM, load
+from workbench.preference import laws
+from workbench.preference.odds import odds
+from workbench.reporting import report
+from workbench.support import logs
+from workbench.sweeps.ceiling import find_ceiling
+from workbench.sweeps.seek import seek
+from workbench.sweeps.slopes import slopes
+from workbench.sweeps.survival import ceilings_by_length, survival
+from workbench.sweeps.sweep import sweep
+from workbench.text import positions
+from workbench.text.positions import preview
+from workbench.training.train import train
+from workbench.vectors import files, formats
+from workbench.vectors.controls import random_like
+from workbench.vectors.steering_vector import SteeringVector
 
 __version__ = "0.1.0"
 

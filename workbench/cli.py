@@ -12,10 +12,11 @@ from typing import Annotated
 
 import typer
 
-from workbench import report, tables
+from workbench.reporting import report
 from workbench.runs.command import ManyNumbers, merge, run
 from workbench.runs.composing import ManySettings, compose
 from workbench.runs.evaluating import eval_all
+from workbench.support import tables
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -39,7 +40,7 @@ def results(
     ] = None,
 ) -> None:
     """Run the notebooks and write the report."""
-    from workbench.notebooks import NotebookFailed, run_all
+    from workbench.reporting.notebooks import NotebookFailed, run_all
 
     directory = report.folder(model, seed or 0)
     try:

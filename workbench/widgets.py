@@ -12,17 +12,17 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench import models
-from workbench.checkpoints import BUNDLED, absolute
 from workbench.demo import work
 from workbench.demo.app import Demo
 from workbench.demo.cell import close_former, this_cell
 from workbench.demo.properties import Given
 from workbench.demo.session import Session
-from workbench.quiet import without_bars
+from workbench.loading import models
+from workbench.loading.checkpoints import BUNDLED, absolute
+from workbench.support.quiet import without_bars
 
 if TYPE_CHECKING:
-    from workbench.models import LM
+    from workbench.loading.models import LM
 
 __all__ = ["Demo", "demo"]
 
@@ -41,7 +41,7 @@ def demo(
     seed    of the data's split and of the sweep
     folder  where vectors, figures and states are kept, made when the first one is
     properties  to compose with beside those that the demo makes itself, by name: vectors, or deltas
-            as of `workbench.deltas.step_deltas`, which for most models nobody else can make
+            as of `composition.deltas.step_deltas`, which for most models nobody else can make
 
     It shows itself in a notebook. `demo(...).snapshot(folder)` trains and shows both texts without
     a page; `close()` ends its thread and lets go of the model, and so does running its cell again.

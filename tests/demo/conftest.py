@@ -4,7 +4,7 @@ import pytest
 
 import workbench as wb
 from workbench.demo import work
-from workbench.models import LM
+from workbench.loading.models import LM
 
 
 @pytest.fixture(scope="module")

@@ -16,16 +16,16 @@ import torch
 from make_random_gpt2 import save
 
 import workbench as wb
-from workbench.composition import Same, compose
-from workbench.deltas import step_deltas
+from workbench.composition.compose import Same, compose
+from workbench.composition.deltas import step_deltas
+from workbench.composition.schedules import Budget, Diminishing, Dynamic, Fixed, Start
+from workbench.contrast.pairs import load
 from workbench.demo import composing, limits, properties, work
 from workbench.demo.mix import SCHEDULES, Mix, Part
 from workbench.demo.session import Session
 from workbench.demo.state import State, from_json
-from workbench.extract import extract
-from workbench.models import LM
-from workbench.pairs import load
-from workbench.schedules import Budget, Diminishing, Dynamic, Fixed, Start
+from workbench.extraction.extract import extract
+from workbench.loading.models import LM
 
 SOON = 120.0
 

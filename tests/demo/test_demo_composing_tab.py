@@ -15,7 +15,7 @@ from workbench.demo.app import Demo
 from workbench.demo.mix import Mix, Part
 from workbench.demo.session import Session
 from workbench.demo.state import from_json
-from workbench.models import LM
+from workbench.loading.models import LM
 
 SOON = 120.0
 PARTS = Part("delta:italian", "dynamic", 0.75), Part("delta:mood", "diminishing", 0.5), Part()

@@ -14,8 +14,8 @@ from workbench.demo import page, zones
 from workbench.demo.code import as_python
 from workbench.demo.slider import ZoneSlider
 from workbench.demo.state import State
-from workbench.live import Piece, Text
-from workbench.marks import Ceiling, Estimate, Side
+from workbench.generation.live import Piece, Text
+from workbench.sweeps.marks import Ceiling, Estimate, Side
 
 HOSTILE = [
     "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "\u202egnirts\u202c",

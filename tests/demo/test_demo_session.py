@@ -13,12 +13,13 @@ import pandas as pd
 import pytest
 
 import workbench as wb
-from workbench import models, widgets
+from workbench import widgets
 from workbench.demo import work
 from workbench.demo.session import Session
 from workbench.demo.shelf import Shelf
 from workbench.demo.state import State, steps
-from workbench.models import LM
+from workbench.loading import models
+from workbench.loading.models import LM
 
 SOON = 120.0
 

@@ -19,14 +19,15 @@ from ipywidgets.widgets.widget import _instances
 from transformers.utils import logging
 
 import workbench as wb
-from workbench import catalogue, widgets
-from workbench.checkpoints import absolute
+from workbench import widgets
+from workbench.contrast import catalogue
 from workbench.demo import cell, page, serve, work
 from workbench.demo.app import Demo
 from workbench.demo.session import Session
 from workbench.demo.texts import Lines, TextBox
-from workbench.live import Piece, Text
-from workbench.models import LM
+from workbench.generation.live import Piece, Text
+from workbench.loading.checkpoints import absolute
+from workbench.loading.models import LM
 
 SOON = 120.0
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import ipywidgets as ipw
 
-from workbench import report, tables
 from workbench.demo import controls, page, showing, work, zones
 from workbench.demo.chart import Library
 from workbench.demo.clipboard import Clipboard
@@ -23,7 +22,9 @@ from workbench.demo.plots import LivePlot, separation
 from workbench.demo.session import Session
 from workbench.demo.state import WRITES
 from workbench.demo.texts import Lines, TextBox
-from workbench.store import write_atomically
+from workbench.reporting import report
+from workbench.support import tables
+from workbench.support.store import write_atomically
 
 _WIDE = {"description_width": "108px"}
 

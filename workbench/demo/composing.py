@@ -16,20 +16,21 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import plotly.graph_objects as go
 
-from workbench import figures, report
-from workbench.completions import decode_completions
-from workbench.composition import Composed, compose
+from workbench import figures
+from workbench.composition.compose import Composed, compose
 from workbench.demo import code
 from workbench.demo.mix import TRAITS, VECTOR
 from workbench.demo.properties import Given, as_property
 from workbench.demo.state import TRAINS, State, differing
-from workbench.generate import end_ids
-from workbench.live import Flag, Text, Writer
-from workbench.tokens import Prompt
-from workbench.vectors import SteeringVector
+from workbench.generation.generate import end_ids
+from workbench.generation.live import Flag, Text, Writer
+from workbench.reporting import report
+from workbench.text.completions import decode_completions
+from workbench.text.tokens import Prompt
+from workbench.vectors.steering_vector import SteeringVector
 
 if TYPE_CHECKING:
-    from workbench.models import LM
+    from workbench.loading.models import LM
 
 # What a composed text depends on, beside what its vectors are made of.
 _COMPOSES = ("model", "style", "mix", "temperature", "text_seed")
@@ -216,7 +217,7 @@ def as_python(composition: Composition, *, dtype: str = "") -> str:
     return "\n".join([
         "import workbench as wb",
         "from workbench import schedules",
-        "from workbench.composition import Same, compose",
+        "from workbench.composition.compose import Same, compose",
         *([f"from workbench.demo import {', '.join(rooms)}"] if rooms else []),
         "",
         *code.loading(made, dtype),

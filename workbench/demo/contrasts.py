@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from workbench import catalogue
-from workbench.chats import Message
-from workbench.generate import generate
-from workbench.pairs import Pair, Pairs, load
-from workbench.splits import PromptSet
-from workbench.tokens import Prompt
+from workbench.contrast import catalogue
+from workbench.contrast.pairs import Pair, Pairs, load
+from workbench.generation.generate import generate
+from workbench.text.chats import Message
+from workbench.text.splits import PromptSet
+from workbench.text.tokens import Prompt
 
 if TYPE_CHECKING:
-    from workbench.models import LM
+    from workbench.loading.models import LM
 
 _ENDINGS = 24  # texts that own personas are read with
 

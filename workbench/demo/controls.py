@@ -12,7 +12,7 @@ from typing import Any
 import ipywidgets as ipw
 
 from workbench.demo.slider import ZoneSlider
-from workbench.methods import METHODS
+from workbench.extraction.methods import METHODS
 
 LABELS = "108px"  # the width of a control's words
 _WIDE = {"description_width": LABELS}

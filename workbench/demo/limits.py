@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 
-from workbench.deltas import StepDeltas
+from workbench.composition.deltas import StepDeltas
 from workbench.demo import zones
 from workbench.demo.making import Making
 from workbench.demo.mix import VECTOR, Part
 from workbench.demo.state import State
-from workbench.marks import Side
+from workbench.sweeps.marks import Side
 
 DELTAS = 2.0
 _BEGIN = 0.75  # of deltas: strong enough to be seen in a short text

@@ -18,19 +18,19 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from workbench import models
 from workbench.demo import composing, work
 from workbench.demo.properties import Given, Properties
 from workbench.demo.shelf import Shelf
 from workbench.demo.state import SWEEPS, TRAINS, State, differing
 from workbench.demo.worker import CLOSED
-from workbench.live import Written
-from workbench.marks import Ceiling
-from workbench.quiet import without_bars
-from workbench.vectors import SteeringVector
+from workbench.generation.live import Written
+from workbench.loading import models
+from workbench.support.quiet import without_bars
+from workbench.sweeps.marks import Ceiling
+from workbench.vectors.steering_vector import SteeringVector
 
 if TYPE_CHECKING:
-    from workbench.models import LM
+    from workbench.loading.models import LM
 
 # Seconds between two pictures of what grows: more of them would flood a page.
 PACE = 1 / 25

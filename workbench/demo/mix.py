@@ -1,7 +1,7 @@
 """What is composed in the demo: properties, each with its schedule, and a prompt, as one value.
 
 A part of the state, so from a stranger's file perhaps: it is checked field by field. Schedules are
-those of `workbench.schedules`; Scalena et al. 2024, https://arxiv.org/abs/2406.17563.
+those of `workbench.composition.schedules`; Scalena et al. 2024, https://arxiv.org/abs/2406.17563.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 
-from workbench.catalogue import bundled
-from workbench.checks import check_whole, number
-from workbench.schedules import Budget, Diminishing, Dynamic, Fixed, Schedule, Start
+from workbench.composition.schedules import Budget, Diminishing, Dynamic, Fixed, Schedule, Start
+from workbench.contrast.catalogue import bundled
+from workbench.support.checks import check_whole, number
 
 # Traits of wren whose deltas change its texts at a strength that leaves them whole.
 TRAITS = ("italian", "french", "english", "formality", "mood", "dialect")

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workbench.demo.zones import Color, Span
-from workbench.live import Finish, Piece, Text
-from workbench.look import GREEN, GREY, ORANGE, VERMILLION, printable
+from workbench.figures.look import GREEN, GREY, ORANGE, VERMILLION, printable
+from workbench.generation.live import Finish, Piece, Text
 
 ZONE_COLORS: dict[Color, str] = {
     "green": GREEN, "amber": ORANGE, "red": VERMILLION, "unknown": GREY,

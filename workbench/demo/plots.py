@@ -10,8 +10,8 @@ import plotly.graph_objects as go
 from workbench import figures
 from workbench.demo import page
 from workbench.demo.chart import Chart, Library
-from workbench.look import INK
-from workbench.vectors import SteeringVector
+from workbench.figures.look import INK
+from workbench.vectors.steering_vector import SteeringVector
 
 _LIGHT_INK, _DARK_GRID = "#E0E0E0", "#3A3A3A"
 

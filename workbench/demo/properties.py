@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
-from workbench.composition import Property, Same
-from workbench.deltas import StepDeltas, step_deltas
+from workbench.composition.compose import Property, Same
+from workbench.composition.deltas import StepDeltas, step_deltas
 from workbench.demo import work
 from workbench.demo.mix import VECTOR, Part, check_given
 from workbench.demo.state import State
-from workbench.vectors import SteeringVector
+from workbench.vectors.steering_vector import SteeringVector
 from workbench.wren.contrast import twin_prompts
 
 if TYPE_CHECKING:
-    from workbench.models import LM
+    from workbench.loading.models import LM
 
 Given: TypeAlias = StepDeltas | SteeringVector
 
@@ -33,7 +33,7 @@ class Properties:
             if not isinstance(each, StepDeltas | SteeringVector):
                 raise ValueError(
                     f"the property {name!r} is a {type(each).__name__}: give a SteeringVector, or "
-                    "StepDeltas as of workbench.deltas.step_deltas"
+                    "StepDeltas as of workbench.composition.deltas.step_deltas"
                 )
         self.given = dict(given)
         self._vectors: dict[tuple[object, ...], SteeringVector] = {}

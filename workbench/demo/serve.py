@@ -12,8 +12,8 @@ from pathlib import Path
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from workbench.checkpoints import absolute
-from workbench.checks import check_whole
+from workbench.loading.checkpoints import absolute
+from workbench.support.checks import check_whole
 
 # Nobody else on the network may reach a page that runs a kernel.
 LOOPBACK = "127.0.0.1"

@@ -15,18 +15,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench import report
 from workbench.demo import composing, work
 from workbench.demo.code import as_python
 from workbench.demo.making import Given, Making
 from workbench.demo.state import SWEEPS, WRITES, State, differing, from_json
 from workbench.demo.tasks import Tasks
 from workbench.demo.worker import CLOSED
-from workbench.vectors import SteeringVector
+from workbench.reporting import report
+from workbench.vectors.steering_vector import SteeringVector
 
 if TYPE_CHECKING:
-    from workbench.marks import Ceiling
-    from workbench.models import LM
+    from workbench.loading.models import LM
+    from workbench.sweeps.marks import Ceiling
 
 _PRESS = "press 'Train and sweep'"
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import plotly.graph_objects as go
 from IPython.display import HTML, display
 
-from workbench import figures, report
+from workbench import figures
 from workbench.demo import page, work, zones
 from workbench.demo.cell import watched
 from workbench.demo.session import Session
 from workbench.demo.state import State
-from workbench.live import Text
-from workbench.marks import Ceiling
+from workbench.generation.live import Text
+from workbench.reporting import report
+from workbench.sweeps.marks import Ceiling
 
 Column = tuple[Text, str, zones.Color | None]
 

@@ -13,7 +13,7 @@ import traitlets
 
 from workbench.demo import page, zones
 from workbench.demo.scripts import HERE, script
-from workbench.marks import Ceiling
+from workbench.sweeps.marks import Ceiling
 
 STEPS = 150  # of the slider, on either side of 0
 

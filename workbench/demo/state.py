@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
-from workbench.catalogue import bundled
-from workbench.checks import check_whole, number
+from workbench.contrast.catalogue import bundled
 from workbench.demo.mix import Mix, from_saved
-from workbench.methods import METHODS
-from workbench.tokens import Prompt
+from workbench.extraction.methods import METHODS
+from workbench.support.checks import check_whole, number
+from workbench.text.tokens import Prompt
 
 Style = Literal["base", "chat"]
 Source = Literal["data", "own"]

@@ -16,7 +16,7 @@ import traitlets
 from workbench.demo import page
 from workbench.demo.scripts import script
 from workbench.demo.zones import Color
-from workbench.live import Text
+from workbench.generation.live import Text
 
 
 class TextBox(anywidget.AnyWidget):

@@ -14,25 +14,28 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from workbench import catalogue, judges, live, steerability
-from workbench.ceiling import find_ceiling
-from workbench.controls import random_like
+from workbench import judges
+from workbench.contrast import catalogue
+from workbench.contrast.pairs import Pairs, load
 from workbench.demo.contrasts import data_pairs, data_prompts, own_pairs
 from workbench.demo.mix import Mix, Part
 from workbench.demo.state import State, steps
-from workbench.extract import extract
-from workbench.marks import Ceiling
-from workbench.pairs import Pairs, load
-from workbench.positions import generated
-from workbench.rounds import in_order, joined
-from workbench.splits import PromptSet
-from workbench.sweep import sweep
-from workbench.tokens import encode
-from workbench.updates import Intervention
-from workbench.vectors import SteeringVector
+from workbench.extraction import steerability
+from workbench.extraction.extract import extract
+from workbench.generation import live
+from workbench.interventions.updates import Intervention
+from workbench.sweeps.ceiling import find_ceiling
+from workbench.sweeps.marks import Ceiling
+from workbench.sweeps.rounds import in_order, joined
+from workbench.sweeps.sweep import sweep
+from workbench.text.positions import generated
+from workbench.text.splits import PromptSet
+from workbench.text.tokens import encode
+from workbench.vectors.controls import random_like
+from workbench.vectors.steering_vector import SteeringVector
 
 if TYPE_CHECKING:
-    from workbench.models import LM
+    from workbench.loading.models import LM
 
 # A sweep: so many tokens a text, so many steps to either end. Prompts where a judge measures the
 # trait, and where the divergence beyond a random control does, which doubles the texts.

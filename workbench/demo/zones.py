@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from workbench.marks import Ceiling
+from workbench.sweeps.marks import Ceiling
 
 Color = Literal["green", "amber", "red", "unknown"]
 

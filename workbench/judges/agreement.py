@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from workbench.intervals import NOTHING, Floats, Interval, bootstrap
 from workbench.judges.interface import RANGES
+from workbench.statistics.intervals import NOTHING, Floats, Interval, bootstrap
 
 
 def agreement(

@@ -13,7 +13,7 @@ import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from workbench.store import write_atomically
+from workbench.support.store import write_atomically
 
 
 @dataclass(frozen=True)

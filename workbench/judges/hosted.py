@@ -36,7 +36,7 @@ from workbench.judges.rubric import (
     read_answer,
 )
 from workbench.judges.service import Desk, Failure, Request, Service
-from workbench.store import cache_directory
+from workbench.support.store import cache_directory
 
 # How often a text is asked about: once more if the answer is malformed.
 ASKED = 2

@@ -20,16 +20,16 @@ from scipy.special import softmax
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from workbench import tracing
-from workbench.distributions import precise
+from workbench.forward import tracing
+from workbench.forward.reading import batches
+from workbench.forward.tracing import Remote
 from workbench.judges.interface import Written
 from workbench.judges.rubric import DIGITS, description, distinct, expected, plainly, questions
-from workbench.reading import batches
-from workbench.tokens import Prompt, encode
-from workbench.tracing import Remote
+from workbench.statistics.distributions import precise
+from workbench.text.tokens import Prompt, encode
 
 if TYPE_CHECKING:
-    from workbench.models import LM
+    from workbench.loading.models import LM
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from workbench.store import write_atomically
+from workbench.support.store import write_atomically
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@
     runner.py           all of it in order, with one model; merging.py: the parts of a cluster
 
 `workbench compose` and `eval_all` (composing.py, evaluating.py) remake another study:
-workbench/composition_study.py. devices.py is theirs.
+workbench/composition/study.py. devices.py is theirs.
 
 The reference is the runner of "Why Steering Works" (arXiv 2602.02343) in EasyEdit.
 """

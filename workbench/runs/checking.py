@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench import judges
-from workbench.intervals import wilson
-from workbench.pairs import Pairs
-from workbench.splits import as_text
-from workbench.tokens import Prompt, encode
+from workbench.contrast.pairs import Pairs
+from workbench.statistics.intervals import wilson
+from workbench.text.splits import as_text
+from workbench.text.tokens import Prompt, encode
 
 if TYPE_CHECKING:
-    from workbench.models import LM
+    from workbench.loading.models import LM
 
 
 def usable(lm: LM, pairs: Pairs, limit: int | None, bad: str) -> tuple[Pairs, list[str]]:

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 import torch
 import typer
 
-from workbench.composition_saving import complete, kept, progress
-from workbench.composition_study_prompts import Contrast, Settings, arrange, check
-from workbench.in_context import find_examples
+from workbench.composition.in_context import find_examples
+from workbench.composition.saving import complete, kept, progress
+from workbench.composition.study_prompts import Contrast, Settings, arrange, check
 from workbench.runs.command import ManyNumbers
 from workbench.runs.devices import check_device
 from workbench.runs.locks import alone
 
 if TYPE_CHECKING:
-    from workbench.models import LM
+    from workbench.loading.models import LM
 
 
 class ManySettings(ManyNumbers):
@@ -158,7 +158,7 @@ def compose(
             together = find_examples(source_lang_dataset, data_dir)
         check(first, second, together, settings)
         check_device(device)
-        from workbench.composition_study import asked_for, compose_study
+        from workbench.composition.study import asked_for, compose_study
 
         wanted = asked_for(first, second, together, settings)
         path = output / _folder(model_name) / "-".join(wanted["properties"])
@@ -206,7 +206,7 @@ def _folder(model: str) -> str:
 
 
 def _load(name: str, device: str | None, load_in_8bit: bool) -> LM:
-    from workbench import models
+    from workbench.loading import models
 
     if not load_in_8bit:
         return models.load(name, device=device)

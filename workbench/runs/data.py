@@ -24,12 +24,12 @@ from typing import Any
 
 import yaml
 
-from workbench import catalogue
-from workbench.datasets import Bad, Concept, Item, Table, read_concepts, read_items
-from workbench.loaders import load_pairs, read_about
-from workbench.pairs import Pairs
+from workbench.contrast import catalogue
+from workbench.contrast.datasets import Bad, Concept, Item, Table, read_concepts, read_items
+from workbench.contrast.loaders import load_pairs, read_about
+from workbench.contrast.pairs import Pairs
 from workbench.runs.options import Options
-from workbench.splits import as_text
+from workbench.text.splits import as_text
 from workbench.wren.judge import SCORES
 
 #: Where the reference keeps its dataset format, below its base directory.

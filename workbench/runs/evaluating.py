@@ -13,9 +13,9 @@ from typing import Annotated
 
 import typer
 
-from workbench import composed_results
-from workbench.composed_results import TextJudge
-from workbench.composition_saving import complete, progress
+from workbench.composition import results as composed_results
+from workbench.composition.results import TextJudge
+from workbench.composition.saving import complete, progress
 from workbench.runs.devices import check_device
 from workbench.runs.locks import alone
 
@@ -73,7 +73,7 @@ def eval_all(
         --eval_task_requires_translation ita_Latn
 
     Translations are kept beside what the evaluator says. Other judges:
-    `workbench.composed_results.judge_again`. Exit status as of compose.
+    `workbench.composition.results.judge_again`. Exit status as of compose.
     """
     judges: dict[str, TextJudge] = {}
     try:
@@ -86,7 +86,7 @@ def eval_all(
         if lang_to_eval is None and evaluator_model_name is None:
             raise ValueError("nothing to judge by: give --lang_to_eval or --evaluator_model_name")
         if lang_to_eval is not None:
-            from workbench.language import speaks
+            from workbench.judges.language import speaks
 
             judges["language"] = speaks(lang_to_eval)
         check_device(device)
@@ -129,12 +129,12 @@ def _is_score(column: str, judges: dict[str, TextJudge]) -> bool:
 def _evaluator(name: str, label: str | None, trait: str | None, device: str | None) -> TextJudge:
     """A classifier that looks for a label, or a language model that looks for a trait."""
     if label is not None:
-        from workbench.classifiers import classifier
+        from workbench.judges.classifiers import classifier
 
         with _named("text classifier", name):
             return classifier(name, label, device=device)
-    from workbench import models
     from workbench.judges import LocalJudge
+    from workbench.loading import models
 
     return partial(LocalJudge(models.load(name, device=device)), trait=str(trait))
 
@@ -142,7 +142,7 @@ def _evaluator(name: str, label: str | None, trait: str | None, device: str | No
 def _translator(
     name: str | None, source: str | None, device: str | None
 ) -> Callable[[Sequence[str]], Sequence[str]]:
-    from workbench.translation import PUBLISHED, translator
+    from workbench.composition.translation import PUBLISHED, translator
 
     name = name or PUBLISHED
     with _named("translator", name):

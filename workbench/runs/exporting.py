@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from workbench.adapters import save_peft
-from workbench.formats import save_gguf
-from workbench.forms import LoRA
 from workbench.runs.jobs import Job
 from workbench.runs.records import plain
 from workbench.runs.work import Work
 from workbench.runs.writing import hash_of
-from workbench.trained import Trained
-from workbench.vectors import SteeringVector
+from workbench.training.trained import Trained
+from workbench.vectors.adapters import save_peft
+from workbench.vectors.formats import save_gguf
+from workbench.vectors.forms import LoRA
+from workbench.vectors.steering_vector import SteeringVector
 
 
 def decides(work: Work, job: Job, weights: str | None, result: Trained | None) -> dict[str, Any]:

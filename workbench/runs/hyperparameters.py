@@ -17,11 +17,11 @@ from typing import Any
 
 import yaml
 
-from workbench.objectives import SFT, SPLIT, Objective, RePS
-from workbench.positions import everything
 from workbench.runs.known_keys import APPLYING, CONFIG, GENERATION, MAKING_OF, SPELLINGS, Schema
 from workbench.runs.options import Combination, Options
-from workbench.train import NOT_FIRST
+from workbench.text.positions import everything
+from workbench.training.objectives import SFT, SPLIT, Objective, RePS
+from workbench.training.train import NOT_FIRST
 
 #: Where the reference keeps them, below its base directory.
 REFERENCE_FOLDER = Path("hparams/Steer/experiment_hparams/spilt_experiment")

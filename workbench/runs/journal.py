@@ -18,7 +18,7 @@ from typing import Any
 
 from workbench.runs.jobs import Job
 from workbench.runs.records import key_of, plain, sha256
-from workbench.store import write_atomically
+from workbench.support.store import write_atomically
 
 FOLDER = "runs"
 FORMAT = "workbench.runs/1"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from workbench.checks import check_whole, number
+from workbench.support.checks import check_whole, number
 
 Check = Callable[[str, Any], Any]
 

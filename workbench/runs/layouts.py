@@ -18,13 +18,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from workbench import easyedit, files
-from workbench.forms import LocalWeight, LoRA
 from workbench.runs.options import Combination
 from workbench.runs.records import unfinished
-from workbench.store import write_atomically
-from workbench.trained import Trained
-from workbench.vectors import SteeringVector
+from workbench.support.store import write_atomically
+from workbench.training import easyedit
+from workbench.training.trained import Trained
+from workbench.vectors import files
+from workbench.vectors.forms import LocalWeight, LoRA
+from workbench.vectors.steering_vector import SteeringVector
 
 OWN_FILE = "intervention.safetensors"
 LOSS_SIDES = {"winning_only": "positive", "losing_only": "negative"}

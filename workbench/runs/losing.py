@@ -12,14 +12,14 @@ from typing import Any
 
 import pandas as pd
 
-from workbench.odds import odds, remarks
+from workbench.preference.odds import odds, remarks
 from workbench.runs.checking import usable
 from workbench.runs.jobs import Job
 from workbench.runs.layouts import raw
 from workbench.runs.records import plain
 from workbench.runs.work import Work, in_parts
 from workbench.runs.writing import hash_of, restricted
-from workbench.trained import Trained
+from workbench.training.trained import Trained
 
 # Pairs of one piece: what a kill may cost.
 _PIECE = 32

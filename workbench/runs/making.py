@@ -6,26 +6,26 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from workbench.fitting import Diverged
-from workbench.odds import odds, remarks
-from workbench.pairs import Pairs
-from workbench.positions import generated
-from workbench.reading import read_pairs
+from workbench.contrast.pairs import Pairs
+from workbench.forward.reading import read_pairs
+from workbench.forward.steering import check_layer
+from workbench.preference.odds import odds, remarks
 from workbench.runs.checking import swapped, usable
 from workbench.runs.hyperparameters import training
 from workbench.runs.jobs import Job
 from workbench.runs.layouts import OWN_FILE, raw
 from workbench.runs.records import plain
 from workbench.runs.work import Stopped, Work, parts_folder
-from workbench.steering import check_layer
-from workbench.train import train
-from workbench.trainable import FORMS
-from workbench.trained import Trained
-from workbench.vectors import SteeringVector
-from workbench.versions import versions
+from workbench.support.versions import versions
+from workbench.text.positions import generated
+from workbench.training.fitting import Diverged
+from workbench.training.train import train
+from workbench.training.trainable import FORMS
+from workbench.training.trained import Trained
+from workbench.vectors.steering_vector import SteeringVector
 
 if TYPE_CHECKING:
-    from workbench.models import LM
+    from workbench.loading.models import LM
 
 # How many pairs are asked, after training, whether they answer to the coefficient.
 _ASKED = 128

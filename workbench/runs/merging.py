@@ -10,7 +10,7 @@ from typing import Any
 
 from workbench.runs.journal import ALREADY, DONE, FOLDER, FORMAT, IMPOSSIBLE
 from workbench.runs.records import RECORD, read, sha256
-from workbench.store import write_atomically
+from workbench.support.store import write_atomically
 
 _FINISHED = (DONE, ALREADY)
 _SUPERSEDED = "done again by another run"

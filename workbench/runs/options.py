@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from workbench.checks import check_whole, number
+from workbench.support.checks import check_whole, number
 
 METHODS = ("caa", "reps", "sft", "split")
 FORMS = ("vector", "lora", "local_weight")

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from workbench.store import write_atomically
-from workbench.versions import versions
+from workbench.support.store import write_atomically
+from workbench.support.versions import versions
 
 RECORD = "run.json"
 _FORMAT = "workbench.run/1"

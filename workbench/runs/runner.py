@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from workbench import models
+from workbench.loading import models
 from workbench.runs import data as tables
 from workbench.runs import exporting, losing, making, writing
 from workbench.runs.hyperparameters import Hyperparameters, Missing
@@ -34,7 +34,7 @@ from workbench.runs.locks import alone
 from workbench.runs.options import Combination, Options
 from workbench.runs.records import Found, finish, look, start
 from workbench.runs.work import Stopped, Work, clear_parts, on_signals
-from workbench.trained import Trained
+from workbench.training.trained import Trained
 
 _DECIDES: dict[str, Callable[..., dict[str, Any]]] = {
     "apply": writing.decides,

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from workbench.pairs import Pairs
+from workbench.contrast.pairs import Pairs
 from workbench.runs.data import Data
 from workbench.runs.hyperparameters import Hyperparameters, Missing
 from workbench.runs.layouts import Layout
 from workbench.runs.options import Combination, Options
 from workbench.runs.records import key_of
-from workbench.splits import as_text
-from workbench.store import open_chunks
+from workbench.support.store import open_chunks
+from workbench.text.splits import as_text
 
 if TYPE_CHECKING:
-    from workbench.models import LM
+    from workbench.loading.models import LM
 
 
 _UNFINISHED = "unfinished-"

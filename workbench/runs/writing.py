@@ -13,23 +13,24 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 
-from workbench import easyedit, judges
-from workbench.generate import end_ids, generate
+from workbench import judges
+from workbench.generation.generate import end_ids, generate
+from workbench.interventions.updates import Intervention
 from workbench.runs.checking import readable
 from workbench.runs.jobs import Job
 from workbench.runs.known_keys import GENERATION
 from workbench.runs.layouts import raw
 from workbench.runs.records import key_of, plain
 from workbench.runs.work import Stopped, Work, in_parts
-from workbench.splits import as_text
-from workbench.store import tensors_hash, write_atomically
-from workbench.tokens import Prompt
-from workbench.trained import Trained
-from workbench.updates import Intervention
-from workbench.vectors import SteeringVector
+from workbench.support.store import tensors_hash, write_atomically
+from workbench.text.splits import as_text
+from workbench.text.tokens import Prompt
+from workbench.training import easyedit
+from workbench.training.trained import Trained
+from workbench.vectors.steering_vector import SteeringVector
 
 if TYPE_CHECKING:
-    from workbench.models import LM
+    from workbench.loading.models import LM
 
 _COLUMNS = ("prompt", "text", "whole", "finish")
 

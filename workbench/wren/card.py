@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from workbench.models import LM, load
-from workbench.tables import markdown_table
+from workbench.loading.models import LM, load
+from workbench.support.tables import markdown_table
 from workbench.wren import realism
 from workbench.wren.scorecard import SEED, Row, bounds, figures, table
 

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.generate import Generation, end_ids, generate
-from workbench.intervals import Interval, bootstrap, bootstrap_mean, ratio, wilson
-from workbench.measures import longest_repeat
-from workbench.models import LM
-from workbench.tokens import Prompt, encode
-from workbench.tracing import logprobs
+from workbench.forward.tracing import logprobs
+from workbench.generation.generate import Generation, end_ids, generate
+from workbench.generation.measures import longest_repeat
+from workbench.loading.models import LM
+from workbench.statistics.intervals import Interval, bootstrap, bootstrap_mean, ratio, wilson
+from workbench.text.tokens import Prompt, encode
 from workbench.wren import grammar
 from workbench.wren.judge import Finish, as_completion, assess, coherence, read, trait
 from workbench.wren.lexicon import lexicon

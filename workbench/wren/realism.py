@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from workbench.generate import generate
-from workbench.models import LM
-from workbench.positions import content
-from workbench.tokens import encode
-from workbench.tracing import activations
+from workbench.forward.tracing import activations
+from workbench.generation.generate import generate
+from workbench.loading.models import LM
+from workbench.text.positions import content
+from workbench.text.tokens import encode
 from workbench.wren.grammar import write
 from workbench.wren.measure import loops
 

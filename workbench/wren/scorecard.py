@@ -14,8 +14,8 @@ from typing import TypeAlias
 
 import pandas as pd
 
-from workbench.intervals import Interval
-from workbench.models import LM
+from workbench.loading.models import LM
+from workbench.statistics.intervals import Interval
 from workbench.wren import measure
 from workbench.wren.contrast import asking_prompts, document_prompt
 from workbench.wren.grammar import plan, render

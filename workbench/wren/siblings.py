@@ -26,7 +26,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from workbench.store import cache_directory
+from workbench.support.store import cache_directory
 from workbench.wren import tokenizer as tokenizers
 from workbench.wren.recipe import (
     CONTEXT,

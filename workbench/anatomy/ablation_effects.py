@@ -1,0 +1,291 @@
+"""What ablating each part of a model does: to the next token, to log-odds, to texts.
+
+Every table names the parts by `component`, the part's number in the list that was given, `layer`,
+`kind`, `head` (-1 where there is none) and `name` (the kind, where the part has none), and says in
+`attrs` how it came about: `model`, `weights` (the fingerprint), what stood in (`filling`: of means
+how many texts, of samples the seed), `positions`, a hash of what was read, `versions`.
+
+`by` is what stands in; given several, such as `resampling.draws`, each is run by itself, and `draw`
+tells them apart. Knows nothing of what stands in for a part, nor of how many forwards it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from workbench.anatomy.ablation import Component, by_row
+from workbench.anatomy.ablation_sweep import Finish, Sweep, check_sweep
+from workbench.anatomy.fillings import Filling, zero
+from workbench.contrast.pairs import Pairs
+from workbench.forward import tracing
+from workbench.forward.steering import place
+from workbench.forward.tracing import Remote
+from workbench.generation.generate import end_ids, generate
+from workbench.preference.odds import both_sides
+from workbench.statistics.distributions import chosen_logprobs, divergence, precise
+from workbench.statistics.intervals import student
+from workbench.support.store import tensors_hash
+from workbench.support.versions import versions
+from workbench.text.positions import Positions, everything
+from workbench.text.tokens import Batch, Prompt, check_ended, to_batch
+
+if TYPE_CHECKING:
+    from workbench.loading.models import LM
+
+Fillings: TypeAlias = Filling | Sequence[Filling]
+
+# What names a part and what it was tried on, in the tables.
+_PARTS = ["component", "layer", "kind", "head", "name"]
+
+
+def next_token_effects(
+    lm: LM,
+    prompts: Sequence[Prompt] | Batch,
+    components: Sequence[Component],
+    *,
+    by: Fillings = zero,
+    positions: Positions = everything,
+    memory: float = 1 << 28,
+    remote: Remote = False,
+) -> pd.DataFrame:
+    """What ablating each component does to the next token after each prompt.
+
+    One row per (draw, component, prompt): what names the component, `draw`, `prompt_index`, and
+
+        kl       KL(whole || ablated) of the next token, nats
+        token    the token that the whole model likes best, as text
+        logit    change of its logit, less the mean change over the vocabulary: a shift of all
+                 logits alike is no effect
+        logprob  change of its log-probability, nats
+
+    memory  bytes that logits and streams of one forward may take
+
+    Raises ValueError as `Component.check`, `tokens.encode` and the filling, for positions given as
+    a mask, and for a batch of which a row ends in padding.
+    """
+    batch = to_batch(lm, prompts)
+    check_ended(batch)
+    fillings = _several(by)
+    sweeps = [Sweep(lm, batch, components, each, positions, memory, remote) for each in fillings]
+
+    def logprobs(part: Batch, rows: Tensor) -> Finish:
+        return lambda logits: precise(logits[:, -1]).log_softmax(dim=-1)
+
+    def compared(part: Batch, rows: Tensor, whole: Tensor) -> Finish:
+        token = whole.argmax(dim=-1, keepdim=True)
+
+        def finish(logits: Tensor) -> Tensor:
+            before = whole.to(logits.device)
+            log = precise(logits[:, -1]).log_softmax(dim=-1)
+            kl = divergence(before, log)[:, None]
+            index = token.to(logits.device)
+            likely = log.gather(-1, index) - before.gather(-1, index)
+            shift = log.mean(dim=-1, keepdim=True) - before.mean(dim=-1, keepdim=True)
+            if shift.isnan().any():  # tokens that are impossible whatever is ablated
+                shift = (log - before).nanmean(dim=-1, keepdim=True)
+            return torch.cat([kl, likely - shift, likely], dim=-1)
+
+        return finish
+
+    frames = []
+    for sweep in sweeps:
+        found = torch.empty(len(components), len(batch), 3)
+        token = torch.empty(len(batch), dtype=torch.long)
+        for rows, whole, values in sweep.run(1, logprobs, compared):
+            found[:, rows] = values
+            token[rows] = whole.argmax(dim=-1)
+        frame = _frame(components, len(batch), "prompt_index")
+        words = [lm.tokenizer.decode([index]) for index in token.tolist()]
+        frame["token"] = np.tile(np.array(words, dtype=object), len(components))
+        for index, name in enumerate(("kl", "logit", "logprob")):
+            frame[name] = found[..., index].reshape(-1).numpy()
+        frames.append(frame)
+    return _joined(frames, _about(lm, batch, fillings, positions))
+
+
+def preference_effects(
+    lm: LM,
+    pairs: Pairs,
+    components: Sequence[Component],
+    *,
+    by: Fillings = zero,
+    positions: Positions = everything,
+    memory: float = 1 << 28,
+    remote: Remote = False,
+) -> pd.DataFrame:
+    """What ablating each component does to the preference of a pair's positive answer.
+
+    One row per (draw, component, pair): what names the component, `draw`, `pair`, and
+
+        preference  log P(positive) - log P(negative) with the component ablated, nats, each the sum
+                    over the tokens of an answer, teacher-forced
+        whole       the same without
+        change      the former less the latter
+        loss        change of the mean loss of both answers, nats per token
+
+    Raises ValueError as `next_token_effects` and `odds.odds`.
+    """
+    batch = both_sides(lm, pairs)
+    fillings = _several(by)
+    sweeps = [Sweep(lm, batch, components, each, positions, memory, remote) for each in fillings]
+    keep = int(batch.completion.sum(dim=1).max()) + 1
+
+    def scored(part: Batch, rows: Tensor, whole: Tensor | None = None) -> Finish:
+        columns = slice(1 - min(keep, part.width), None)
+        targets, own = (place(lm, each[:, columns]) for each in (part.ids, part.completion))
+
+        def finish(logits: Tensor) -> Tensor:
+            where = logits.device
+            found = chosen_logprobs(logits[:, :-1], targets.to(where))
+            return found.masked_fill(~own.to(where), 0).sum(dim=1, keepdim=True)
+
+        return finish
+
+    tokens = batch.completion.sum(dim=1)
+    frames = []
+    for sweep in sweeps:
+        found = torch.empty(len(components), len(batch), dtype=torch.float64)
+        whole = torch.empty(len(batch), dtype=torch.float64)
+        for rows, before, values in sweep.run(keep, scored, scored):
+            whole[rows], found[:, rows] = before[:, 0].double(), values[..., 0].double()
+        frame = _frame(components, len(pairs), "pair")
+        frame["preference"] = (found[:, ::2] - found[:, 1::2]).reshape(-1).numpy()
+        frame["whole"] = (whole[::2] - whole[1::2]).repeat(len(components)).numpy()
+        frame["change"] = frame["preference"] - frame["whole"]
+        per_token = (whole - found) / tokens
+        frame["loss"] = ((per_token[:, ::2] + per_token[:, 1::2]) / 2).reshape(-1).numpy()
+        frames.append(frame)
+    about = {"pairs": pairs.name, "pairs_sha256": pairs.fingerprint}
+    return _joined(frames, {**_about(lm, batch, fillings, positions), **about})
+
+
+def write_ablated(
+    lm: LM,
+    prompts: Sequence[Prompt] | Batch,
+    components: Sequence[Component],
+    *,
+    by: Filling = zero,
+    positions: Positions = everything,
+    new_tokens: int = 32,
+    temperature: float = 0.0,
+    seed: int = 0,
+    remote: Remote = False,
+) -> pd.DataFrame:
+    """Texts that are written with each component ablated, and with none: for a judge.
+
+    One row per (component, prompt): what names the component, `prompt_index`, `prompt`, `text`,
+    `finish` ("end" or "length"). Rows of the whole model come first, of the kind "whole", with
+    component and layer -1. All texts of a prompt share their sampling noise.
+    `judges.judge(frame, [judges.exact], trait)` adds the exact coherence of each.
+
+    Raises ValueError as `generate` and `next_token_effects`, and for a filling that belongs to
+    texts that stand.
+    """
+    batch = to_batch(lm, prompts, new_tokens=new_tokens)
+    check_sweep(lm, components, by, positions)
+    chosen = [(-1, None), *enumerate(components)]
+    cells = [(number, each, row) for number, each in chosen for row in range(len(batch))]
+    most = max(1, tracing.TOKENS // (batch.width + new_tokens))
+    ends = end_ids(lm)
+    found = []
+    for start in range(0, len(cells), most):
+        some = cells[start : start + most]
+        rows = [row for *_, row in some]
+        part = batch.select(rows)
+        ablated = [each for _, each, _ in some]
+        edits = by_row(lm, part, ablated, by=by, positions=positions, written=True)
+        made = generate(
+            lm,
+            part,
+            edits,
+            new_tokens=new_tokens,
+            temperature=temperature,
+            seed=seed,
+            streams=rows,
+            score=False,
+            remote=remote,
+        )
+        final = made.ids.gather(1, (made.lengths[:, None] - 1).clamp_min(0))[:, 0].tolist()
+        for (number, component, row), text, token in zip(some, made.texts, final, strict=True):
+            found.append(
+                {
+                    **_named(number, component),
+                    "prompt_index": row,
+                    "prompt": batch.texts[row],
+                    "text": text,
+                    "finish": "end" if token in ends else "length",
+                }
+            )
+    frame = pd.DataFrame(found)
+    how = {"new_tokens": int(new_tokens), "temperature": float(temperature), "seed": int(seed)}
+    frame.attrs = {**_about(lm, batch, [by], positions), **how}
+    return frame
+
+
+def over_draws(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The mean of a column over the draws, with Student's 95 % interval: how far an effect is that
+    of the part, and how far that of the texts that stood in.
+
+    One row per (component, prompt or pair): what names them, `draws`, and `mean`, `low`, `high` in
+    the column's unit; the ends are NaN of a single draw. Raises ValueError for another column.
+    """
+    if column not in frame:
+        raise ValueError(f"there is no column {column!r}; the table has {list(frame.columns)}")
+    unit = "pair" if "pair" in frame else "prompt_index"
+    values = frame.groupby([*_PARTS, unit], sort=False)[column]
+    found = values.agg(["mean", "std", "count"]).reset_index()
+    low, high = student(found["mean"], found["std"], found["count"])
+    found = found.rename(columns={"count": "draws"})
+    return found[[*_PARTS, unit, "draws", "mean"]].assign(low=low, high=high)
+
+
+def _several(by: Fillings) -> list[Filling]:
+    fillings = list(by) if isinstance(by, Sequence) else [by]
+    if not fillings:
+        raise ValueError("by is empty; give at least one filling, such as fillings.zero")
+    return fillings
+
+
+def _about(
+    lm: LM, batch: Batch, fillings: Sequence[Filling], positions: Positions
+) -> dict[str, Any]:
+    """How a table came about, as JSON values."""
+    said = [dict(each.about) for each in fillings]
+    return {
+        "model": lm.name,
+        "weights": lm.fingerprint if lm.in_memory else "",
+        "filling": said[0] if len(said) == 1 else said,
+        "positions": repr(positions),
+        "tokens_sha256": tensors_hash({"ids": batch.ids, "attention": batch.attention}),
+        "versions": versions(),
+    }
+
+
+def _joined(frames: Sequence[pd.DataFrame], about: dict[str, Any]) -> pd.DataFrame:
+    """The tables of all draws below each other."""
+    frame = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+    draw = np.repeat(np.arange(len(frames)), [len(each) for each in frames])
+    frame.insert(len(_PARTS), "draw", draw)
+    frame.attrs = about
+    return frame
+
+
+def _named(number: int, component: Component | None) -> dict[str, Any]:
+    if component is None:
+        return dict(zip(_PARTS, (number, -1, "whole", -1, "whole"), strict=True))
+    head = -1 if component.head is None else component.head
+    name = component.name or component.kind
+    found = (number, component.layer, component.kind, head, name)
+    return dict(zip(_PARTS, found, strict=True))
+
+
+def _frame(components: Sequence[Component], rows: int, index: str) -> pd.DataFrame:
+    named = pd.DataFrame([_named(number, each) for number, each in enumerate(components)])
+    repeated = {name: np.repeat(named[name].to_numpy(), rows) for name in named}
+    return pd.DataFrame({**repeated, index: np.tile(np.arange(rows), len(components))})

@@ -1,0 +1,171 @@
+"""What a vector does under several layer profiles, each a strength for every layer, in one batch.
+
+    preference   log P(positive) - log P(negative) of each pair, nats (arXiv 2602.02343)
+    divergence   KL(unsteered || steered) of the next token over texts, nats per token
+    fisher       the second derivative of the divergence at no steering:
+                 F_ij = mean over tokens of Cov_p(d log p / d a_i, d log p / d a_j)
+
+so that the divergence of a small profile a is a' F a / 2 (Amari 1998, "Natural gradient works
+efficiently in learning"). Profiles lie along the batch axis, beside the texts. Knows nothing of how
+a profile is chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from workbench.contrast.pairs import Pairs
+from workbench.forward import tracing
+from workbench.forward.reading import batches
+from workbench.forward.steering import place
+from workbench.forward.tracing import Remote
+from workbench.interventions.updates import Intervention
+from workbench.preference.odds import both_sides
+from workbench.statistics.distributions import chosen_logprobs, divergence, precise
+from workbench.text.positions import Positions, everything
+from workbench.text.tokens import Batch, Prompt, to_batch
+from workbench.vectors.steering_vector import SteeringVector
+
+if TYPE_CHECKING:
+    from workbench.loading.models import LM
+
+# Residual norms: far from rounding, near enough for a derivative.
+STEP = 0.02
+
+# Of logits (B, K, V): a number for each row, (B,).
+Finish = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """A vector at some of its layers, whose strengths (P, L), residual norms, are a batch.
+
+    memory  bytes that the logits of one forward may take
+
+    Raises ValueError as `SteeringVector.at` and `check`.
+    """
+
+    lm: LM
+    vector: SteeringVector
+    layers: tuple[int, ...]
+    positions: Positions = everything
+    memory: float = 1 << 28
+    remote: Remote = False
+
+    def __post_init__(self) -> None:
+        self.vector.check(self.lm)
+        self.vector.at(1.0, layers=self.layers, positions=self.positions)
+
+    def preferences(self, pairs: Pairs, strengths: Tensor) -> Tensor:
+        """(P, n) float64. Raises ValueError as `odds.both_sides`."""
+        batch = both_sides(self.lm, pairs)
+        keep = int(batch.completion.sum(dim=1).max()) + 1
+
+        def noted(part: Batch) -> Callable[[Tensor], Finish]:
+            columns = slice(1 - min(keep, part.width), None)
+
+            def of(rows: Tensor) -> Finish:
+                targets = place(self.lm, part.ids[rows, columns])
+                own = place(self.lm, part.completion[rows, columns])
+
+                def finish(logits: Tensor) -> Tensor:
+                    where = logits.device
+                    found = chosen_logprobs(logits[:, :-1], targets.to(where)).double()
+                    return found.masked_fill(~own.to(where), 0).sum(dim=1)
+
+                return finish
+
+            return of
+
+        found = self._measured(batch, strengths, keep, noted)
+        return found[:, ::2] - found[:, 1::2]
+
+    def divergences(self, texts: Sequence[Prompt] | Batch, strengths: Tensor) -> Tensor:
+        """(P,) float64, the mean over all tokens of the texts."""
+        batch = to_batch(self.lm, texts)
+
+        def noted(part: Batch) -> Callable[[Tensor], Finish]:
+            whole = tracing.forward(self.lm, part, (), _logs, remote=self.remote)
+
+            def of(rows: Tensor) -> Finish:
+                before = whole[rows.to(whole.device)]
+                own = place(self.lm, part.attention[rows])
+
+                def finish(logits: Tensor) -> Tensor:
+                    where = logits.device
+                    log = before.to(where)
+                    kl = divergence(log, _logs(logits)).double()
+                    return kl.masked_fill(~own.to(where), 0).sum(dim=1)
+
+                return finish
+
+            return of
+
+        found = self._measured(batch, strengths, batch.width, noted)
+        return found.sum(dim=1).clamp_min(0) / int(batch.attention.sum())
+
+    @torch.no_grad()
+    def fisher(self, texts: Sequence[Prompt] | Batch) -> Tensor:
+        """(L, L) float64, by central differences; a text's 2 L rows go through at once."""
+        batch = to_batch(self.lm, texts)
+        count = len(self.layers)
+        steps = torch.cat([torch.eye(count), -torch.eye(count), torch.zeros(1, count)]) * STEP
+        total = torch.zeros(count, count, dtype=torch.float64)
+
+        def finish(logits: Tensor) -> Tensor:
+            log = _logs(logits)
+            p = log[-1].exp()
+            slope = (log[:count] - log[count:-1]).clamp(-1e4, 1e4) / (2 * STEP)
+            slope = slope - (p * slope).sum(dim=-1, keepdim=True)
+            flat = (slope * p.sqrt()).flatten(1)
+            return flat @ flat.T
+
+        for row in range(len(batch)):
+            alone = batch.select([row] * len(steps)).trimmed()
+            found = tracing.forward(self.lm, alone, self.steered(steps), finish, remote=self.remote)
+            total += found.cpu().double()
+        return total / int(batch.attention.sum())
+
+    def steered(self, strengths: Tensor) -> tuple[Intervention, ...]:
+        """The interventions of strengths (B, L), one profile for each row."""
+        own = {layer: strengths[:, i].float() for i, layer in enumerate(self.layers)}
+        return self.vector.at(own, positions=self.positions)
+
+    @torch.no_grad()
+    def _measured(
+        self,
+        batch: Batch,
+        strengths: Tensor,
+        keep: int,
+        noted: Callable[[Batch], Callable[[Tensor], Finish]],
+    ) -> Tensor:
+        """(P, B) float64: what is noted of every row under every profile.
+
+        noted  rows of the batch -> some of these rows, by number -> what is noted of their logits
+        """
+        count, each = len(strengths), 12 * self.lm.vocabulary
+        found = torch.empty(count, len(batch), dtype=torch.float64)
+        budget = max(1, min(tracing.TOKENS, int(self.memory / each)))
+        for part, rows in batches(batch, budget):
+            note, kept = noted(part), min(keep, part.width)
+            most = max(1, min(tracing.TOKENS // part.width, int(self.memory / (each * kept))))
+            for cells in torch.arange(len(part) * count).split(most):
+                own, which = cells // count, cells % count
+                found[which, torch.tensor(rows)[own]] = tracing.forward(
+                    self.lm,
+                    part.select(own),
+                    self.steered(strengths[which]),
+                    note(own),
+                    keep=kept,
+                    remote=self.remote,
+                ).cpu()
+        return found
+
+
+def _logs(logits: Tensor) -> Tensor:
+    return precise(logits).log_softmax(dim=-1)

@@ -1,0 +1,1 @@
+"""Several properties at once, each with a strength of its own at every step."""

@@ -1,0 +1,1 @@
+"""Steering on conditions: similarities, thresholds, rules, and what a gate reaches."""

@@ -1,0 +1,1 @@
+"""From contrast pairs to a steering vector, and to the layer where it acts."""

@@ -1,0 +1,117 @@
+"""Every case of the study of laws in small multiples: forms, layers, traits."""
+
+from __future__ import annotations
+
+import html
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from workbench.figures.look import COLORS, GREY, INK, TEMPLATE, WIDTH, redrawable, shaded
+from workbench.preference.law_shapes import Kind
+from workbench.preference.laws import fit
+from workbench.studies.law_findings import CASE, FORMS
+
+
+@redrawable
+def law_curves(
+    frame: pd.DataFrame, *, kind: Kind = "preference", law: str = "paper", title: str = ""
+) -> go.Figure:
+    """Mean curves of all cases, small multiples: a row a form, a column a layer, a line a trait.
+
+    Args:
+        frame: rows of `law_study_curves.relative_curves`.
+        kind: which of the two curves.
+        law: what is fitted to each mean and drawn, thin and dashed.
+        title: above the figure.
+
+    Curves are changes from m = 0 in shares of each case's largest, so that shapes can be compared;
+    bands are 95 % intervals over pairs. Dotted: the true ceilings.
+    """
+    part = frame[frame["kind"] == kind]
+    forms = [form for form in FORMS if form in set(part["form"])]
+    layers, traits = sorted(part["layer"].unique()), list(part["trait"].unique())
+    figure = make_subplots(
+        rows=len(forms),
+        cols=len(layers),
+        shared_xaxes="all",
+        shared_yaxes="all",
+        column_titles=[f"after layer {layer}" for layer in layers],
+        row_titles=[FORMS[form].replace(", ", ",<br>") for form in forms],
+        horizontal_spacing=0.025,
+        vertical_spacing=0.035,
+    )
+    for (trait, layer, form), own in part.groupby(CASE, sort=False):
+        place = {"row": forms.index(str(form)) + 1, "col": layers.index(layer) + 1}
+        color = COLORS[traits.index(trait) % len(COLORS)]
+        _curve(figure, own.sort_values("ceilings"), str(trait), color, kind, law, place)
+    figure.update_layout(
+        template=TEMPLATE,
+        width=WIDTH + 60,
+        height=110 + (30 if title else 0) + 150 * len(forms),
+        margin={"t": 66 + (30 if title else 0), "l": 62, "r": 42, "b": 52},
+        title={"text": html.escape(title)},
+        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.07, "yanchor": "bottom"},
+    )
+    figure.update_annotations(font={"size": 13})
+    for end in (-1, 1):
+        figure.add_vline(x=end, line={"color": GREY, "width": 1, "dash": "dot"})  # type: ignore[arg-type]
+    span = [-1.25, 1.25] if kind == "preference" else [-1.25, 0.35]
+    figure.update_yaxes(range=span, tickfont={"size": 11}, dtick=0.5)
+    figure.update_xaxes(range=[-1.55, 1.55], dtick=1, tickfont={"size": 11})
+    middle = (len(layers) + 1) // 2
+    figure.update_xaxes(
+        title_text="Coefficient (true ceilings of its side)", row=len(forms), col=middle
+    )
+    words = f"Change of {kind} (share of the largest)"
+    figure.add_annotation(
+        text=words,
+        textangle=-90,
+        x=-0.085,
+        y=0.5,
+        xref="paper",
+        yref="paper",
+        xanchor="center",
+        yanchor="middle",
+        showarrow=False,
+        font={"size": 14},
+    )
+    return figure
+
+
+def _curve(
+    figure: go.Figure,
+    own: pd.DataFrame,
+    trait: str,
+    color: str,
+    kind: Kind,
+    law: str,
+    place: dict[str, int],
+) -> None:
+    name, first = html.escape(trait), place == {"row": 1, "col": 1}
+    x = own["ceilings"].to_numpy()
+    shaded(figure, own.assign(x=x), color, 0.22, legendgroup=name, **place)
+    figure.add_scatter(
+        x=x,
+        y=own["mean"],
+        mode="lines",
+        name=name,
+        legendgroup=name,
+        showlegend=first,
+        line={"color": color, "width": 2},
+        hovertemplate=f"%{{y:.2f}} at %{{x:.2f}} ceilings<extra>{name}</extra>",
+        **place,
+    )
+    found = fit(own["m"].to_numpy(), own["mean"].to_numpy(), kind, law, follow=6)
+    figure.add_scatter(
+        x=x,
+        y=found(own["m"].to_numpy()),
+        mode="lines",
+        name="law",
+        legendgroup="law",
+        showlegend=first and not any(trace.name == "law" for trace in figure.data),
+        line={"color": INK, "width": 1, "dash": "dash"},
+        hoverinfo="skip",
+        **place,
+    )

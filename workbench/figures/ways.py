@@ -1,0 +1,54 @@
+"""Ways of steering held against each other: what each gives for what it costs."""
+
+from __future__ import annotations
+
+import html
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from workbench.figures.look import COLORS, TEMPLATE, WIDTH, error_bars, redrawable
+
+
+@redrawable
+def preference_against_cost(frame: pd.DataFrame, *, by: str = "way", title: str = "") -> go.Figure:
+    """What ways of steering give for what they cost: up and to the left is better.
+
+    Args:
+        frame: rows of `gain_cost.paths`.
+        by: the column that names the way.
+        title: above the figure.
+
+    A curve begins unsteered, at 0, and runs on with the multiple. Bars are 95 % intervals over
+    pairs.
+    """
+    figure = go.Figure()
+    names = list(dict.fromkeys(frame[by].astype(str)))
+    for index, name in enumerate(names):
+        part = frame[frame[by].astype(str) == name].sort_values("m", key=abs)
+        colour = COLORS[index % len(COLORS)]
+        figure.add_scatter(
+            x=part["cost"],
+            y=part["gain"],
+            mode="lines+markers",
+            name=html.escape(name),
+            line={"color": colour, "width": 1.8},
+            marker={"size": 6, "color": colour},
+            error_y=error_bars(part, "gain", colour),
+            customdata=part[["m"]],
+            hovertemplate=(
+                f"{html.escape(name)}, m = %{{customdata[0]:.3g}}: gain %{{y:.2f}} nats for "
+                "%{x:.2f} nats a token<extra></extra>"
+            ),
+        )
+    figure.update_layout(
+        template=TEMPLATE,
+        width=WIDTH,
+        height=380 + (30 if title else 0),
+        margin={"t": 20 + (30 if title else 0), "b": 60 + 24 * (-(-len(names) // 3))},
+        title={"text": html.escape(title)},
+        legend={"orientation": "h", "y": -0.22, "x": 0, "yanchor": "top"},
+    )
+    figure.update_xaxes(title_text="Cost: fall of log-probability (nats per token of both answers)")
+    figure.update_yaxes(title_text="Gain in log-odds (nats per answer)")
+    return figure

@@ -1,0 +1,1 @@
+"""Steering that stays: edited models, baked checkpoints, shared vectors, the field's harness."""

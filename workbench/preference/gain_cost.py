@@ -1,0 +1,48 @@
+"""What ways of steering give and cost along their multiples, from preference log-odds.
+
+Knows nothing of models or figures.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from workbench.statistics.intervals import bootstrap_mean
+
+
+def paths(frame: pd.DataFrame, *, by: str = "way") -> pd.DataFrame:
+    """What steering gives and costs along each way's multiples.
+
+    frame  rows of `odds.odds`, with the name of the way in the column `by`; each way has m = 0
+
+    One row per way and multiple: `by`, `m`, `gain` (mean over pairs of the change of preference
+    log-odds from m = 0, nats) with `gain_low` and `gain_high`, its 95 % bootstrap interval over
+    pairs, `cost` (mean fall of the log-probability per token of both answers, nats) and `pairs`.
+    Raises ValueError for a frame without the column, a way without m = 0, or one that has a pair
+    twice at one m.
+    """
+    if by not in frame.columns:
+        raise ValueError(f"the frame has no column {by!r} that names the way")
+    found = []
+    for way, part in frame.groupby(by, sort=False):
+        if part.duplicated(["pair", "m"]).any():
+            raise ValueError(f"{way!r} has several rows of one pair and m: name each way apart")
+        wide = part.pivot_table(index="pair", columns="m", values=["preference", "likelihood"])
+        if 0 not in wide["preference"].columns:
+            raise ValueError(f"{way!r} has no row of m = 0, from which the change is counted")
+        gains = wide["preference"].sub(wide["preference"][0], axis=0)
+        costs = wide["likelihood"].rsub(wide["likelihood"][0], axis=0)
+        for m in gains.columns:
+            gain = bootstrap_mean(gains[m].to_numpy())
+            found.append(
+                {
+                    by: way,
+                    "m": m,
+                    "gain": gain.value,
+                    "gain_low": gain.low,
+                    "gain_high": gain.high,
+                    "cost": float(costs[m].mean()),
+                    "pairs": len(gains),
+                }
+            )
+    return pd.DataFrame(found)

@@ -1,0 +1,1 @@
+"""Figures become files, and files a written report; notebooks are run."""

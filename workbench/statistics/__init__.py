@@ -1,0 +1,1 @@
+"""Pure maths on arrays: intervals, curves, distances, distributions. Knows no models."""

@@ -1,0 +1,1 @@
+"""What the studies over many vectors found, as tables and sentences of the reports."""

@@ -1,0 +1,74 @@
+"""How numbers, intervals and tables are worded in a report. Knows nothing of what they mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from workbench.statistics.intervals import Interval
+from workbench.support.tables import markdown_table
+
+
+def quoted(table: pd.DataFrame, otherwise: str, spec: str = ".2f") -> str:
+    """The table in Markdown, or a sentence where it has no rows."""
+    return markdown_table(table, spec) if len(table) else otherwise
+
+
+def titled(sections: Mapping[str, str]) -> str:
+    """Pieces of Markdown under each other, each below a heading of the third level."""
+    return "\n\n".join(f"### {title}\n\n{text}" for title, text in sections.items())
+
+
+def one_line(text: str) -> str:
+    """A prompt as it stands between backticks."""
+    return text.replace("`", "'").replace("\n", " ⏎ ").strip()
+
+
+def signed(sign: int) -> str:
+    """A sign as it is printed: + or −."""
+    return "+" if sign > 0 else "−"
+
+
+def number(value: float, spec: str = "+.2f") -> str:
+    """A number in a format of Python's, with a true minus sign."""
+    return format(value, spec).replace("-", "−")
+
+
+def interval(found: Interval, spec: str = "+.2f") -> str:
+    """A value with the ends of its interval; "unknown" without any unit, and "all equal" where the
+    units agree and nothing bounds what others may be."""
+    if not found.count:
+        return "unknown"
+    value = number(found.value, spec)
+    if found.low == found.high:
+        return f"{value} (all equal)" if found.count > 1 else f"{value} (one value)"
+    return f"{value} [{number(found.low, spec)}, {number(found.high, spec)}]"
+
+
+def estimate(row: pd.Series, name: str, spec: str = "+.2f") -> str:
+    """`name` of a row with its ends `name_low` and `name_high`, such as "+0.93 [+0.89, +0.96]"; a
+    dash where it is not known."""
+    value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
+    if not math.isfinite(value):
+        return "–"
+    return f"{number(value, spec)} [{number(low, spec)}, {number(high, spec)}]"
+
+
+def p_value(value: float) -> str:
+    """A p value to three digits, never 0."""
+    return "<0.001" if value < 0.0005 else f"{value:.3f}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """One, one and two, or one, two and three."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+def cell(value: Any) -> str:
+    """As text within a line or one cell of a table: what others wrote must not become markup."""
+    text = "".join(letter if letter.isprintable() else " " for letter in str(value))
+    marks = {"&": "&amp;", "<": "&lt;", "|": "&#124;", "`": "&#96;", "[": "&#91;", "!": "&#33;"}
+    return text.translate(str.maketrans(marks))

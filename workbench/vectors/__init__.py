@@ -1,0 +1,1 @@
+"""What one steers with: vectors, LoRAs, local weights; their files, controls and likeness."""
