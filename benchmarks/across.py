@@ -24,8 +24,8 @@ import pandas as pd
 import timing  # puts the checkout on the path
 from timing import Target, at_least
 
-from workbench.geometry import distance_laws, manifold_findings, mediation
-from workbench.geometry.manifold_findings import OUTCOMES
+from workbench.studies import distance_laws, manifold_findings, mediation
+from workbench.studies.manifold_findings import OUTCOMES
 from workbench.support import tables
 
 # Reported, whatever comes out.

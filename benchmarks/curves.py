@@ -9,10 +9,10 @@ import keeping  # noqa: F401 - puts the checkout on the path
 import numpy as np
 import pandas as pd
 
-from workbench.geometry.manifold_findings import KINDS as DISTANCES
-from workbench.geometry.manifold_findings import side
 from workbench.preference.law_shapes import KINDS
 from workbench.statistics.intervals import Floats
+from workbench.studies.manifold_findings import KINDS as DISTANCES
+from workbench.studies.manifold_findings import side
 
 BEYOND = float("inf")
 

@@ -22,7 +22,7 @@ study_geometric_MODEL   a row per case, sign and rule ("rise", "beyond"): `ceili
 
 Kinds of distance: "principal" and "neighbours" of streams at unit length (the package's default),
 and "raw", the first of streams as long as they are. What comes of it is told by
-workbench/geometry/manifold_findings.py.
+workbench/studies/manifold_findings.py.
 """
 
 from __future__ import annotations

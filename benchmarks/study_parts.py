@@ -14,7 +14,7 @@ study_parts_MODEL  a row per case, `part` ("whole", "inside", "outside", "random
                    vector's squared length what lies in the part (of the random ones', what would on
                    average); `chance`, what would of a random one's
 
-What comes of it is told by workbench/geometry/mediation.py.
+What comes of it is told by workbench/studies/mediation.py.
 """
 
 from __future__ import annotations

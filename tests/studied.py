@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from workbench.geometry import manifold_findings
+from workbench.studies import manifold_findings
 from workbench.support import tables
 
 GRID = np.array([-1.2, -0.8, -0.4, -0.2, 0, 0.2, 0.4, 0.8, 1.2])

@@ -12,11 +12,10 @@ from architectures import SENTENCES
 from made_up import made_up
 
 from workbench import figures
-from workbench.conditions import analysis as condition_analysis
 from workbench.conditions.condition import similarities
 from workbench.conditions.search import find_condition_point, load_search
 from workbench.loading.models import LM
-from workbench.reporting import report
+from workbench.reporting import condition_analysis, report
 from workbench.support import tables
 from workbench.vectors.steering_vector import SteeringVector
 
@@ -175,7 +174,7 @@ def test_an_analysis_is_a_folder(
 def test_a_point_lies_among_the_layers_that_are_searched(
     tiny: LM, both: SteeringVector, tmp_path, caplog
 ) -> None:
-    caplog.set_level("INFO", "workbench.conditions.analysis")
+    caplog.set_level("INFO", "workbench.reporting.condition_analysis")
     texts = [f"{'a b' if index % 2 else 'c'} {index}" for index in range(12)]
     labels = np.arange(12) % 2 == 0
     for layer in (0, 1):

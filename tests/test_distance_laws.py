@@ -10,8 +10,8 @@ import pytest
 from studied import GRID, study
 
 from workbench import figures
-from workbench.geometry import distance_laws
-from workbench.geometry.distance_laws import held_out, judged, points
+from workbench.studies import distance_laws
+from workbench.studies.distance_laws import held_out, judged, points
 
 
 @pytest.fixture

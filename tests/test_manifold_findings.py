@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from studied import GRID, study
 
-from workbench.geometry import manifold_findings
-from workbench.geometry.manifold_findings import NORM, correlations, reaches, side
+from workbench.studies import manifold_findings
+from workbench.studies.manifold_findings import NORM, correlations, reaches, side
 
 
 def primary(found: pd.DataFrame) -> pd.Series:

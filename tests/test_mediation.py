@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workbench.geometry import mediation
+from workbench.studies import mediation
 from workbench.support import tables
 
 GRID = np.concatenate([-np.geomspace(0.1, 0.9, 5)[::-1], [0], np.geomspace(0.1, 0.9, 5)])

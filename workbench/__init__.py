@@ -1,7 +1,33 @@
 """Steering language models: make vectors, sweep them, find where they break the text.
 
-The names below are what a notebook needs; everything else lives in the module that is named for
-it. Functions stand in front of the modules of the same name (`workbench.sweep` is the function).
+What a notebook needs stands below. Everything else lives in rooms, and each knows only those above
+it in this list:
+
+    statistics     maths on arrays: intervals, curves, distances, distributions
+    support        what every room uses: checks of arguments, files, caches, tables, logs
+    text           tokens, chats, completions, positions
+    interventions  what is done inside a model, as data: affine updates and maps
+    loading        a model: found, loaded, its layers known and checked
+    contrast       contrast pairs: made, loaded, held out
+    forward        one steered forward, one steered decoding: the only room that traces
+    generation     texts that a steered model writes
+    wren           the bundled model, the grammar that it speaks, and the exact judge
+    judges         what a text is worth: exactly, by a model, by a service
+    vectors        vectors, LoRAs, local weights: as objects, as files, beside controls
+    sweeps         a text per coefficient: onset, recommended, ceiling, survival
+    preference     preference and utility log-odds, and their laws
+    extraction     from pairs to a vector, and the layer where it acts
+    training       from pairs to a vector, LoRA or local weight: SFT, RePS, SPLIT
+    anatomy        ablation, patching, probes, layer profiles, what a direction says
+    geometry       the manifold of ordinary text, and steering's distance from it
+    conditions     steering only where a condition is met
+    composition    several properties at once, each as strongly as its schedule says
+    keeping        edited models, baked checkpoints, shared vectors, lm-evaluation-harness
+    studies        what the studies found, in tables and sentences
+    figures        frames in, plotly figures out
+    reporting      figures and tables become files, files a report
+    runs           the command line's work
+    demo           the live demo
 """
 
 import logging

@@ -33,7 +33,7 @@ from workbench.conditions.expressions import (
     holds,
     written,
 )
-from workbench.text.splits import require_lists
+from workbench.support.checks import require_lists
 
 _QUOTED = r""""(?:\\.|[^"\\])+"|'(?:\\.|[^'\\])+'"""
 _PARSER = Lark(

@@ -9,7 +9,7 @@ wins; of equals the smaller set, the earlier layers, above before below, the thr
 most lies. Programming Refusal with Conditional Activation Steering, Lee et al. 2024,
 https://arxiv.org/abs/2409.05907.
 Knows nothing of models: it is given similarities. What its library would choose is told by
-condition_search_reference.py.
+search_reference.py.
 """
 
 from __future__ import annotations

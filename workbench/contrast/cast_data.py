@@ -20,8 +20,8 @@ from workbench.contrast.loaders import read_rows
 from workbench.contrast.pairs import Pair, Pairs
 from workbench.contrast.polarity import require_consistent
 from workbench.contrast.templating import crossed
-from workbench.support.checks import check_whole
-from workbench.text.splits import PromptSet, require_lists
+from workbench.support.checks import check_whole, require_lists
+from workbench.text.splits import PromptSet
 from workbench.text.tokens import Prompt
 
 _log = logging.getLogger(__name__)

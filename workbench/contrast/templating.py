@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from workbench.contrast.pairs import Pair, Pairs
+from workbench.support.checks import require_lists
 from workbench.text.chats import Message
-from workbench.text.splits import as_text, require_lists
+from workbench.text.splits import as_text
 from workbench.text.tokens import Prompt
 
 

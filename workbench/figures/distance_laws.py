@@ -21,8 +21,8 @@ from workbench.figures.look import (
     error_bars,
     redrawable,
 )
-from workbench.geometry.distance_laws import DEPTHS, OUTCOMES
-from workbench.geometry.manifold_findings import in_words
+from workbench.studies.distance_laws import DEPTHS, OUTCOMES
+from workbench.studies.manifold_findings import in_words
 
 _SHOWN = {
     "norm": INK,

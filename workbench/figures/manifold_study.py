@@ -22,8 +22,8 @@ from workbench.figures.look import (
     error_bars,
     redrawable,
 )
-from workbench.geometry.manifold_findings import in_words
 from workbench.statistics.rank_correlation import rank_correlation
+from workbench.studies.manifold_findings import in_words
 
 _KINDS = {"principal": BLUE, "neighbours": VERMILLION, "clusters": GREEN, "raw": PURPLE}
 _SYMBOLS = ("circle", "square-open", "diamond-open", "triangle-up-open", "x")

@@ -1,4 +1,4 @@
-"""What counts as a number among the arguments of a call.
+"""What counts as a number, and as a list, among the arguments of a call.
 
 Python takes True for 1 and lets "0.5" through until something multiplies it; here neither is a
 number. This module knows nothing of what the numbers are for.
@@ -7,6 +7,7 @@ number. This module knows nothing of what the numbers are for.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from numbers import Integral, Real
 
 
@@ -33,3 +34,10 @@ def check_whole(name: str, value: object, least: int, most: int | None = None) -
             return whole
     span = f"of at least {least}" if most is None else f"from {least} to {most}"
     raise ValueError(f"{name} {value!r}: give a whole number {span}")
+
+
+def require_lists(**given: Sequence[object] | None) -> None:
+    """Raise ValueError for a list that is one text instead: it would be read letter by letter."""
+    for name, texts in given.items():
+        if isinstance(texts, str):
+            raise ValueError(f"{name} is one text, {texts[:200]!r}; give a list: [{texts[:20]!r}]")

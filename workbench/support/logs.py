@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from workbench.text.splits import require_lists
+from workbench.support.checks import require_lists
 
 _FOLDER = Path(__file__).resolve().parents[1]
 _PACKAGE = logging.getLogger(_FOLDER.name)

@@ -15,7 +15,7 @@ echo          log P(next token = this token), mean over tokens: ALERT's score as
 
 Repetition and echo are read off the text and the unsteered model, all others under the unsteered
 model or under the steered one that wrote the text. These are the metrics that the reference report
-compares (Steering Vector Coefficient Selection, 2025); comparison.py varies its settings.
+compares (Steering Vector Coefficient Selection, 2025); studies/metric_comparison.py varies them.
 """
 
 from __future__ import annotations

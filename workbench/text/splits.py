@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import overload
 
+from workbench.support.checks import require_lists
 from workbench.text.tokens import Prompt
 
 ROLES = ("extract", "select", "report")
@@ -53,13 +54,6 @@ def check_role(role: str, roles: Sequence[str]) -> None:
     """Raise ValueError unless `role` is one of `roles`."""
     if role not in roles:
         raise ValueError(f"role {role!r} is not one of {tuple(roles)}")
-
-
-def require_lists(**given: Sequence[Prompt] | None) -> None:
-    """Raise ValueError for a list that is one text instead: it would be read letter by letter."""
-    for name, texts in given.items():
-        if isinstance(texts, str):
-            raise ValueError(f"{name} is one text, {texts[:200]!r}; give a list: [{texts[:20]!r}]")
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """What can be swept: a change of a model that one coefficient scales, wherever in it it acts.
 
-A steering vector (vectors.py) adds to the residual stream, a LoRA or a local weight (forms.py) to
-the weight of a down-projection. A sweep, and whatever finds a ceiling from one, asks for no more
-than stands here.
+A steering vector (steering_vector.py) adds to the residual stream, a LoRA or a local weight
+(forms.py) to the weight of a down-projection. A sweep, and whatever finds a ceiling from one, asks
+for no more than stands here.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def save_analysis(
     prompts, labels        held-out prompts that judge it, likewise
     layers                 that are shown (default: all of the vector's)
     search_layers          of these, where the point may lie (default: all), such as those that
-                           carry over to other topics (condition_folds.py)
+                           carry over to other topics (conditions/folds.py)
     bias                   of a probe, at every layer that is shown
     groups                 of the held-out prompts, what the intervals of areas draw whole
     classes                what prompts that meet the condition and others are called

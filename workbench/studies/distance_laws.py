@@ -19,8 +19,8 @@ import pandas as pd
 from scipy.stats import rankdata
 from sklearn.isotonic import IsotonicRegression
 
-from workbench.geometry.manifold_findings import CASE, KINDS, NORM, PLACES, in_words, side, studied
 from workbench.statistics.intervals import Floats, Interval, percentiles
+from workbench.studies.manifold_findings import CASE, KINDS, NORM, PLACES, in_words, side, studied
 from workbench.support import tables
 from workbench.support.wording import estimate, number
 

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from workbench.geometry.manifold_findings import CASE, side
 from workbench.statistics.curves import reaching
 from workbench.statistics.strata import of_clusters
+from workbench.studies.manifold_findings import CASE, side
 from workbench.support import tables
 from workbench.support.wording import estimate, listed
 
