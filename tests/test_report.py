@@ -5,7 +5,9 @@ import hashlib
 import json
 import re
 import struct
+from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -317,6 +319,38 @@ def test_a_table_grows_stale_by_code_model_or_a_touched_file(
     ]
     (tmp_path / "tables" / "t.csv").write_text("edited\n")
     assert tables.stale("t", directory=tmp_path) == ["t.csv is not the file that was written"]
+
+
+def test_standing_names_what_is_stale(tmp_path: Path) -> None:
+    for name in ("study_laws", "study_laws_cases", "study_laws_pairs", "marks"):
+        tables.save_table(FRAME, name, directory=tmp_path, modules=("support.tables",))
+    (tmp_path / "tables" / "study_laws_cases.csv").write_text("edited\n")
+    edited = "study_laws_cases: STALE: study_laws_cases.csv is not the file that was written"
+    sound = "stand for this code: study_laws, study_laws_pairs"
+    assert tables.standing(tmp_path, "study_laws") == f"{sound}\n{edited}"
+    assert tables.standing(tmp_path, "marks", "study_laws_p") == (
+        "stand for this code: marks, study_laws_pairs"
+    )
+    assert "marks" in tables.standing(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no table 'study_odds'.*make study"):
+        tables.standing(tmp_path, "study_laws", "study_odds")
+
+
+def test_what_a_notebook_keeps_says_whose_run_it_was(tmp_path: Path) -> None:
+    class Run:
+        name, fingerprint = "tiny", "0123456789abcdef"
+
+    run = {"model": "tiny", "seed": 3, "fingerprint": "0123456789ab"}
+    studied = FRAME.copy()
+    studied.attrs = {"model": "wren"}
+    keep = partial(report.keep, tmp_path, lm=cast(Any, Run()), seed=3)
+    keep("page", tables={"marks": studied}, values={"said": "so"})
+    back = tables.load_table("page_marks", directory=tmp_path)
+    assert (back.attrs["model"], back.attrs["kept_by"]) == ("wren", run)
+    assert report.saved_values(tmp_path)["page"] == run | {"said": "so"}
+    with pytest.raises(ValueError, match="cannot name a file"):
+        keep("other", tables={"fine": FRAME, "a b": FRAME})
+    assert tables.table_names(tmp_path) == ["page_marks"]
 
 
 def test_a_table_is_one_file_and_speaks_for_itself_alone(tmp_path: Path) -> None:

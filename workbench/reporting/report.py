@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -23,7 +23,11 @@ from workbench import figures
 from workbench.reporting import images, png
 from workbench.support import tables
 from workbench.support.store import write_atomically
+from workbench.support.tables import check_name, save_table, save_values
 from workbench.support.versions import versions
+
+if TYPE_CHECKING:
+    from workbench.loading.models import LM
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
 # A model's name, perhaps an owner's before it, that no other name or seed leads to.
@@ -123,6 +127,32 @@ def export(
     }
     write_atomically(path.with_suffix(".json"), tables.to_json(record).encode())
     return Export(figure, (*images.draw({path: figure}), path.with_suffix(".csv")))
+
+
+def keep(
+    folder: str | Path,
+    name: str,
+    *,
+    lm: "LM",
+    seed: int = 0,
+    tables: Mapping[str, pd.DataFrame] | None = None,
+    values: Mapping[str, Any] | None = None,
+) -> None:
+    """Keep what a notebook found for the report's page: its tables, its numbers and its words.
+
+    The table KEY becomes `NAME_KEY`; its provenance says in "kept_by" whose run kept it, which may
+    be of another model than the study it was made from. The values become the mapping NAME, with
+    the run's `model`, `seed` and `fingerprint` (twelve digits) beside them.
+
+    Raises ValueError for a name that is not a plain file name, before anything is written.
+    """
+    frames = {f"{name}_{key}": frame for key, frame in (tables or {}).items()}
+    for each in (name, *frames):
+        check_name(each)
+    run = {"model": lm.name, "seed": seed, "fingerprint": lm.fingerprint[:12]}
+    for each, frame in frames.items():
+        save_table(frame, each, directory=folder, provenance={"kept_by": run})
+    save_values(run | dict(values or {}), name, directory=folder)
 
 
 def redraw(directory: str | Path = "reports") -> list[str]:

@@ -228,6 +228,24 @@ def stale(name: str, *, directory: str | Path = "reports", **expected: Any) -> l
     return reasons
 
 
+def standing(directory: str | Path = "reports", *studies: str) -> str:
+    """In words, which saved tables stand for the present code, and why others do not (`stale`).
+
+    `studies` are the beginnings of the tables' names, "study_laws" for instance; without any it is
+    all tables of the folder. Raises FileNotFoundError, which names the command that makes them,
+    when no table's name begins with one of these.
+    """
+    names = table_names(directory)
+    for study in studies:
+        if not any(name.startswith(study) for name in names):
+            raise _missing(study, _path(directory, study, _ENDS[0]))
+    of = [name for name in names if name.startswith(studies)] if studies else names
+    reasons = {name: stale(name, directory=directory) for name in of}
+    sound = [name for name in of if not reasons[name]]
+    lines = [f"{name}: STALE: {'; '.join(why)}" for name, why in reasons.items() if why]
+    return "\n".join([f"stand for this code: {', '.join(sound) or 'none'}", *lines])
+
+
 def markdown_table(frame: pd.DataFrame, spec: str = ".3g") -> str:
     """A Markdown table without the index; fractions in the format `spec`, gaps as a dash."""
 
