@@ -43,10 +43,13 @@ MORE = 128  # further pairs of the cases of difference of means at the middle la
 
 # What computes the numbers; what checks, keeps and reports them may change.
 MEASURED = (
-    "distributions", "examples", "extract", "fitting", "generate", "judges.exact", "logodds",
-    "methods", "multiples", "objectives", "odds", "positions", "reading", "relative_size",
-    "sampling", "steering", "tokens", "tracing", "train", "trainable", "training", "updates",
-    "weight_updates", "wren.contrast", "wren.judge",
+    "extraction.extract", "extraction.methods", "forward.reading", "forward.steering",
+    "forward.tracing", "generation.generate", "generation.sampling", "interventions.updates",
+    "interventions.weight_updates", "judges.exact", "preference.logodds", "preference.multiples",
+    "preference.odds", "statistics.distributions", "text.positions", "text.tokens",
+    "training.examples", "training.fitting", "training.minibatch", "training.objectives",
+    "training.train", "training.trainable", "vectors.relative_size", "wren.contrast",
+    "wren.judge",
 )  # fmt: skip
 
 

@@ -40,7 +40,10 @@ from workbench.preference.law_shapes import KINDS
 # Halvings of the pairs, random curves, pairs with a fit of their own.
 FITS = {"splits": 16, "random": 5, "singles": 12}
 SIZES, DEALT = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96), 100
-FITTED = ("law_comparison", "law_quantities", "law_sampling", "law_shapes", "laws")
+FITTED = tuple(
+    f"preference.{name}"
+    for name in ("law_comparison", "law_quantities", "law_sampling", "law_shapes", "laws")
+)
 KEPT = [
     "pair",
     "m",

@@ -524,7 +524,7 @@ def slow_mirror(saved: Path) -> Iterator[str]:
 
 def test_a_slow_mirror_is_still_used(slow_mirror: str, saved: Path, tmp_path: Path) -> None:
     """In a process of its own, because the client reads HF_ENDPOINT once, at import."""
-    script = "from workbench import models; lm = models.load('someone/mirrored')\n"
+    script = "from workbench.loading import models; lm = models.load('someone/mirrored')\n"
     script += "print(lm.name, lm.model.name_or_path, lm.fingerprint)"
     kept = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
     run = subprocess.run(

@@ -82,7 +82,8 @@ def test_a_failing_cell_fails_the_command_with_its_error(project: Path) -> None:
 
 
 def test_results_end_with_the_report(project: Path) -> None:
-    saving = """from workbench import report, tables
+    saving = """from workbench.reporting import report
+from workbench.support import tables
 tables.save_values({"answer": 41 + 1}, "sum", directory=report.folder(model, seed))"""
     write(project / "notebooks" / "01_first.ipynb", saving)
     (project / "templates").mkdir()

@@ -24,6 +24,7 @@ from workbench.loading.models import LM
 from workbench.statistics.estimates import Principal
 from workbench.text.positions import content, generated, select
 from workbench.text.tokens import Batch, encode
+from workbench.vectors.steerable import Steerable
 
 
 def test_the_parts_of_a_vector_add_up(tiny: LM, manifolds: Manifolds) -> None:
@@ -74,7 +75,7 @@ def test_the_natural_step_is_the_shortest_in_mahalanobis_distance(
     assert float(turned.norm()) == pytest.approx(vector.norm(1), rel=1e-4)
 
 
-def streams(lm: LM, batch: Batch, way: wb.steerable.Steerable, c: float) -> torch.Tensor:
+def streams(lm: LM, batch: Batch, way: Steerable, c: float) -> torch.Tensor:
     found = tracing.activations(lm, batch, [1], content, interventions=way.at(c))
     return found.values[:, 0]
 

@@ -16,6 +16,7 @@ from workbench.demo.mix import Mix, Part
 from workbench.demo.session import Session
 from workbench.demo.state import from_json
 from workbench.loading.models import LM
+from workbench.support import tables
 
 SOON = 120.0
 PARTS = Part("delta:italian", "dynamic", 0.75), Part("delta:mood", "diminishing", 0.5), Part()
@@ -120,7 +121,7 @@ def test_what_is_exported_makes_the_text_again(demo: Demo, tmp_path: Path) -> No
     tab.export.click()
     assert "steering-composed.csv" in demo.status.text
     found = session.composed()
-    table = wb.tables.read_csv(tmp_path / "figures" / "steering-composed.csv")
+    table = tables.read_csv(tmp_path / "figures" / "steering-composed.csv")
     pd.testing.assert_frame_equal(table, found.frame, check_exact=False)
     record = json.loads((tmp_path / "figures" / "steering-composed.json").read_text())
     assert record["text"] == found.text.text

@@ -26,7 +26,7 @@ def as_python(
                   that was loaded by its name
     """
     own = made.source == "own"
-    lines = ["import workbench as wb", "from workbench import live"]
+    lines = ["import workbench as wb", "from workbench.generation import live"]
     lines += ["from workbench.demo import contrasts"] if own else []
     lines += [""]
     lines += loading(made, dtype)

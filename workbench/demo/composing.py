@@ -216,7 +216,7 @@ def as_python(composition: Composition, *, dtype: str = "") -> str:
     handed = "# given: what the demo was handed as `properties`; make or load it here, too."
     return "\n".join([
         "import workbench as wb",
-        "from workbench import schedules",
+        "from workbench.composition import schedules",
         "from workbench.composition.compose import Same, compose",
         *([f"from workbench.demo import {', '.join(rooms)}"] if rooms else []),
         "",

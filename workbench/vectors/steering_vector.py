@@ -211,7 +211,7 @@ class SteeringVector:
         if not size > 0:
             raise ValueError(
                 f"the residual norm of layer {layer} is not known to this vector; use unit='raw', "
-                "or measure it: from workbench.extract import with_norms; "
+                "or measure it: from workbench.extraction.extract import with_norms; "
                 "vector = with_norms(vector, lm, texts)"
             )
         length = float(direction.norm())
