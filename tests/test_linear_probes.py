@@ -15,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from workbench.anatomy import linear_probes as lp
+from workbench.anatomy.shuffled_labels import shuffled
 
 
 def planted(count: int, width: int, gap: float, seed: int, share: float = 0.5):
@@ -116,19 +117,47 @@ def test_what_a_group_shares_does_not_leak():
         assert all(len(set(fold[groups == each])) == 1 for each in range(60))
 
 
-def test_labels_are_shuffled_as_the_groups_allow():
-    groups = np.array([0, 0, 1, 1, 1, 2, 3, 3, 4, 4, 4, 4])
-    labels = np.array([1, 0, 1, 1, 1, 0, 1, 1, 1, 1, 1, 0], dtype=bool)
+def test_shuffled_labels_keep_the_classes_of_every_fold_and_group():
+    """Of groups of one class and unequal sizes, too: 2 + 1 positive texts may become 3."""
+    groups = np.array([0, 0, 1, 1, 1, 2, 2, 3, 4, 5, 5, 5, 6, 7, 8, 8])
+    labels = np.array([1, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 1, 1, 0, 1, 1], dtype=bool)
+    fold = (groups > 5).astype(int)
     seen = set()
-    for seed in range(200):
-        found = lp.shuffled(labels, groups, np.random.default_rng(seed))
+    for seed in range(300):
+        found = shuffled(labels, groups, fold, np.random.default_rng(seed))
         seen.add(tuple(found.tolist()))
-        assert found[groups == 0].sum() == 1
-        assert found[groups == 4].sum() == 3
-        own = [set(found[groups == each].tolist()) for each in (1, 2, 3)]
-        assert [len(each) for each in own] == [1, 1, 1]
-        assert sum(True in each for each in own) == 2
-    assert len(seen) == 2 * 4 * 3
+        for each in (0, 1):
+            assert found[fold == each].sum() == labels[fold == each].sum()
+        for mixed in (0, 5):
+            assert found[groups == mixed].sum() == 1
+        assert all(len(set(found[groups == each])) == 1 for each in (1, 2, 3, 4, 6, 7, 8))
+    # In the first fold one group alone is as large as the positive one, in the second 1 and 1
+    # exchange: times the places of both mixed groups' positive texts.
+    assert len(seen) == 2 * 3 * 2
+    # Where one order in many keeps the sizes, groups of one size still exchange theirs.
+    sizes = np.array([1, 1, *2 ** np.arange(1, 13)])
+    groups, own = np.repeat(np.arange(14), sizes), np.arange(14) % 2 == 1
+    drawn = [
+        shuffled(own[groups], groups, 0 * groups, np.random.default_rng(seed)) for seed in range(20)
+    ]
+    assert {int(each.sum()) for each in drawn} == {int(own[groups].sum())}
+    assert len({tuple(each.tolist()) for each in drawn}) > 1
+
+
+def test_a_control_has_the_folds_of_what_it_stands_beside(monkeypatch):
+    values, _, _ = planted(60, 4, 0.0, seed=7)
+    groups = np.repeat(np.arange(24), [1, 4] * 12)
+    labels = np.isin(groups % 4, (0, 3))
+    seen, real = [], lp.held_out_scores
+
+    def noted(kind, values, labels, groups, fold, seed):
+        seen.append([tuple(np.bincount(labels[fold == each], minlength=2)) for each in range(4)])
+        return real(kind, values, labels, groups, fold, seed)
+
+    monkeypatch.setattr(lp, "held_out_scores", noted)
+    lp.judge("lda", values, labels, groups, folds=4, shuffles=6, seed=0)
+    assert len(seen) == 7
+    assert len({tuple(each) for each in seen}) == 1
 
 
 def test_the_penalty_is_chosen_without_the_held_out_texts(monkeypatch):

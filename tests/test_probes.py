@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 
 import numpy as np
 import pytest
 import torch
-from architectures import NAMES, SENTENCES, build
+from architectures import NAMES, SENTENCES, build, tokenizer
 from sklearn.covariance import ledoit_wolf
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+from sklearn.model_selection import (
+    GridSearchCV,
+    PredefinedSplit,
+    StratifiedGroupKFold,
+    cross_val_predict,
+)
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from workbench import figures, load
 from workbench.anatomy.labelled_texts import label_texts
-from workbench.anatomy.linear_probes import STRENGTHS
+from workbench.anatomy.linear_probes import STRENGTHS, deal
 from workbench.anatomy.probes import probe
+from workbench.anatomy.word_probes import told_by_words, words_so_far
 from workbench.contrast import pairs
 from workbench.contrast.pairs import Pair, Pairs
 from workbench.forward import tracing
@@ -165,6 +173,72 @@ def test_what_all_texts_share_tells_nothing(tiny, monkeypatch):
     assert (table.loc[-1]["accuracy"] > 0.5).all()
     with pytest.raises(ValueError, match=r"no direction at the position 0; there are some at \[-1"):
         found.vector(0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_one_huge_coordinate_hides_no_other(dtype, monkeypatch):
+    """As in models with massive activations: 8 eps of the huge one exceed all the others."""
+    lm = load(copy.deepcopy(build("llama").model), tokenizer=tokenizer(), dtype=dtype)
+    rng = np.random.default_rng(0)
+    texts, labels = [f"the {WORDS[i % 10]} {i}" for i in range(40)], np.arange(40) % 2 == 1
+    streams = torch.from_numpy(rng.normal(size=(40, lm.width))).float()
+    streams[:, 3] += 4 * torch.from_numpy(labels).float()
+    streams[:, 7] = 3e7 * (1 + 2 * torch.finfo(dtype).eps * torch.from_numpy(labels).float())
+
+    def made(_lm, batch, *_args, **_kwargs):
+        return streams[None, :, None], torch.ones(1)
+
+    monkeypatch.setattr("workbench.anatomy.probes.read_tokens", made)
+    found = probe(lm, texts, labels, layers=[1], **QUIET)
+    row = found.table.iloc[0]
+    # What the huge one says is within rounding, and left out; the others speak.
+    assert row["coordinates"] == lm.width - 1
+    assert row["accuracy"] > 0.8
+    direction = found.vector().directions[1]
+    assert direction[7] == 0
+    assert int(direction.abs().argmax()) == 3
+
+
+def test_what_words_alone_tell_is_asked_of_the_same_texts_and_folds(tiny):
+    """Moods differ by one word; at -3 some texts have not said it yet."""
+    data = stories(30)
+    found = probe(tiny, data, layers=[0, 2], positions=[-1, 0], folds=3, words=True, **QUIET)
+    table = found.table.set_index(["position", "layer"])
+    assert table.loc[-1, "words"].tolist() == [1, 1]
+    assert (table.loc[0, "words"] == 0.5).all()
+    assert (table.loc[-1, "length"] < 1).all()
+    for name in ("words", "length"):
+        beyond = table["accuracy"] - table[name]
+        np.testing.assert_allclose(table[f"beyond_{name}"], beyond, atol=1e-12)
+        assert (table[f"beyond_{name}_low"] <= beyond + 1e-12).all()
+    # By hand: the same folds, counts and regression by scikit-learn.
+    made = label_texts(tiny, data, None, None)
+    fold = deal(made.groups, made.labels, 3, 0)
+    cut = [text.rpartition(" ")[0] for text in made.batch.texts]
+    numbers = made.batch.attention.sum(dim=1).numpy()
+    told = told_by_words(cut, numbers, made.labels, fold)
+    bag = make_pipeline(CountVectorizer(token_pattern=r"\w+"), LogisticRegression(max_iter=2000))
+    expected = cross_val_predict(bag, cut, made.labels, cv=PredefinedSplit(fold))
+    assert (told["words"] == (expected == made.labels)).all()
+    assert 0 < told["words"].mean() < 1
+    drawn = figures.probe_map(found.table, value="beyond_words")
+    assert drawn.data[0].zmax == 0.5
+    with pytest.raises(ValueError, match="no map of 'beyond_words'"):
+        figures.probe_map(found.table.drop(columns="beyond_words"), value="beyond_words")
+
+
+def test_words_are_read_up_to_the_token_that_is_probed(tiny):
+    batch = encode(tiny, ["The fox was sad.", "A dog"], [" Then it slept", " ran home again."])
+    touched = touched_by(tiny, batch, [-2, 20])
+    said, count = words_so_far(tiny, batch, touched[-2])
+    lengths = batch.attention.sum(dim=1)
+    assert count.tolist() == (lengths - 1).tolist()
+    for row, text in enumerate(batch.texts):
+        ids = batch.ids[row][batch.attention[row]][:-1].tolist()
+        assert said[row].strip() == tiny.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        assert text.startswith(said[row].strip())
+    nothing, none = words_so_far(tiny, batch, touched[20] & False)
+    assert (nothing, none.tolist()) == (["", ""], [0, 0])
 
 
 @pytest.mark.parametrize("kind", ["lda", "logistic"])

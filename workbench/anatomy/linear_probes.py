@@ -4,6 +4,8 @@ A probe is fitted on the texts of all folds but one and judged on that one. Whol
 are dealt to folds, so that what two texts share (a prompt, a pair's story) is never both learned
 and asked. Beside the labels stand labels that were shuffled (Hewitt & Liang 2019,
 https://arxiv.org/abs/1909.03368): accuracy less that of the shuffled is the probe's selectivity.
+They are shuffled within the same folds, whose classes stay as large as they are, so that nothing
+but the labels' place differs.
 Their control gives each *type* of word a label at random, which a strong probe can learn by heart
 and repeat on held-out words of the same type. Here texts are shuffled, and a held-out text is of no
 type that was seen: so the control lies near chance unless texts leak between folds, and selectivity
@@ -18,18 +20,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.preprocessing import StandardScaler
 
+from workbench.anatomy.shuffled_labels import Bools, Ints, labelings
 from workbench.extraction.layer_scores import share_interval
 from workbench.statistics.intervals import Floats, Interval, bootstrap_mean, percentiles, resamples
-
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.intp]
 
 #: The inverse strengths of the L2 penalty that a logistic probe chooses from, strongest first.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -117,34 +116,13 @@ def splits(fold: Ints) -> Iterator[tuple[Ints, Ints]]:
         yield np.flatnonzero(fold != each), np.flatnonzero(fold == each)
 
 
-def shuffled(labels: Bools, groups: Ints, rng: np.random.Generator) -> Bools:
-    """Labels dealt anew at random as the groups allow: among the texts of a group that holds both
-    classes; a group of one class alone keeps one, and exchanges it with other such groups."""
-    found = labels.copy()
-    pure = []
-    for group in np.unique(groups):
-        here = np.flatnonzero(groups == group)
-        found[here] = rng.permutation(labels[here])
-        if len(set(labels[here].tolist())) == 1:
-            pure.append(here)
-    for here, other in zip(pure, rng.permutation(len(pure)), strict=True):
-        found[here] = labels[pure[other][0]]
-    return found
-
-
-def labelings(labels: Bools, groups: Ints, shuffles: int, seed: int) -> Iterator[Bools]:
-    """The labels, and as many shuffled ones as are asked for."""
-    yield labels
-    for number in range(shuffles):
-        yield shuffled(labels, groups, np.random.default_rng([seed, number]))
-
-
 def check_dealt(
     kind: str, labels: Bools, groups: Ints, *, folds: int, shuffles: int, seed: int
 ) -> None:
     """Raise ValueError where `judge` could not deal its folds, or those within a training set."""
-    for each in labelings(labels, groups, shuffles, seed):
-        for train, _ in splits(deal(groups, each, folds, seed)):
+    fold = deal(groups, labels, folds, seed)
+    for each in labelings(labels, groups, fold, shuffles, seed):
+        for train, _ in splits(fold):
             if KINDS[kind] is logistic_probe:
                 deal(groups[train], each[train], INNER, seed)
 
@@ -169,8 +147,12 @@ def judge(
     folds: int,
     shuffles: int,
     seed: int,
+    beside: Mapping[str, Bools] | None = None,
 ) -> dict[str, float]:
     """What a probe of values (N, D) tells of held-out texts, as `probes.probe` lists it.
+
+    beside  name -> which texts (N,) something else tells rightly, of the same folds: its accuracy
+            by that name, and how far beyond it the probe's is
 
     Raises ValueError as `deal` and the probe.
     """
@@ -178,17 +160,21 @@ def judge(
     scores = held_out_scores(kind, values, labels, groups, fold, seed)
     right = ((scores > 0) == labels).astype(float)
     controls, areas = [], []
-    _, *others = labelings(labels, groups, shuffles, seed)
+    _, *others = labelings(labels, groups, fold, shuffles, seed)
     for other in others:
-        dealt = deal(groups, other, folds, seed)
-        found = held_out_scores(kind, values, other, groups, dealt, seed)
+        found = held_out_scores(kind, values, other, groups, fold, seed)
         controls.append((found > 0) == other)
-        areas.append(area(found, other, dealt))
+        areas.append(area(found, other, fold))
     control = np.mean(controls, axis=0)
     accuracy = bootstrap_mean(right, groups, bounds=(0, 1), seed=seed)
     ranked = auc(scores, labels, fold, groups, seed=seed)
     gain = bootstrap_mean(right - control, groups, bounds=(-1, 1), seed=seed)
     each = [float(some.mean()) for some in controls]
+    compared = {}
+    for name, told in (beside or {}).items():
+        mean = bootstrap_mean(told.astype(float), groups, bounds=(0, 1), seed=seed)
+        more = bootstrap_mean(right - told, groups, bounds=(-1, 1), seed=seed)
+        compared |= {**_ends(name, mean), **_ends(f"beyond_{name}", more)}
     return {
         "chance": float(max(labels.mean(), 1 - labels.mean())),
         **_ends("accuracy", accuracy),
@@ -196,6 +182,7 @@ def judge(
         **_ends("control", Interval(float(np.mean(each)), min(each), max(each), shuffles)),
         "control_auc": float(np.mean(areas)),
         **_ends("selectivity", gain),
+        **compared,
     }
 
 

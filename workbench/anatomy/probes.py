@@ -18,7 +18,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from workbench.anatomy.labelled_texts import LabelledTexts, label_texts
-from workbench.anatomy.linear_probes import KINDS, Bools, check_dealt, judge
+from workbench.anatomy.linear_probes import KINDS, Bools, check_dealt, deal, judge
+from workbench.anatomy.rounding import beyond_rounding
+from workbench.anatomy.word_probes import told_by_words, words_so_far
 from workbench.contrast.pairs import Pairs
 from workbench.extraction.layer_scores import best_layer
 from workbench.forward.steering import check_layer
@@ -117,6 +119,7 @@ def probe(
     folds: int = 5,
     groups: Sequence[Any] | None = None,
     shuffles: int = 3,
+    words: bool = False,
     fewest: int | None = None,
     seed: int = 0,
     remote: Remote = False,
@@ -134,19 +137,26 @@ def probe(
                shrinkage), both on features standardised in the training folds
     groups     one per pair or per text: what a fold holds whole. By default texts and pairs that
                share a prompt or a text; the sides of a pair are always together
-    shuffles   how many times the labels are shuffled for the control
+    shuffles   how many times the labels are shuffled for the control, within their folds and groups
+               (`linear_probes.shuffled`); each takes as long as the probe itself
+    words      whether words and length alone are asked too, of the text up to the token
+               (`word_probes`), for what the probe reads beyond them
     fewest     None: every text must have every position. A number: a text counts where it has the
                token, and cells of fewer texts than that, or too few for the folds, are left blank
     quiet      show no bars
 
-    The table has `layer`, `position`, `texts` and `groups`, how many there are, `chance`, the
-    accuracy of naming always the larger class; and of held-out texts `accuracy`, `auc` (of texts of
-    one fold, blind to the classes' sizes), `control` (accuracy on shuffled labels, whose interval
-    is the least and the greatest of the shuffles), `control_auc` and `selectivity` = accuracy -
-    control (linear_probes.py says what this control can show). Intervals (`…_low`, `…_high`) are
-    the 95 % bootstrap's over groups; they speak for other texts and these probes, not for probes of
-    other training texts. The best of many cells is flattered by the choice. All streams read are
-    held at once: 4 x texts x layers x positions x D bytes.
+    The table has `layer`, `position`, `texts` and `groups`, how many there are, `coordinates`, how
+    many of the stream's D differ between texts by more than rounding (`rounding.py`; the others are
+    left out), `chance`, the accuracy of naming always the larger class; and of held-out texts
+    `accuracy`, `auc` (of texts of one fold, blind to the classes' sizes), `control` (accuracy on
+    shuffled labels, whose interval is the least and the greatest of the shuffles), `control_auc`
+    and `selectivity` = accuracy - control (linear_probes.py says what this control can show); with
+    `words`, the accuracy of `words` and of `length` alone, and `beyond_words` and `beyond_length`,
+    by how much the probe's is higher: a probe that reads no more need not have found more than a
+    word. Intervals (`…_low`, `…_high`) are the 95 % bootstrap's over groups; they speak for other
+    texts and these probes, not for probes of other training texts. The best of many cells is
+    flattered by the choice. All streams read are held at once: 4 x texts x layers x positions x D
+    bytes.
 
     Raises ValueError, before the model runs, for labels, groups, layers, positions, or numbers that
     do not fit, and for folds that would be without a class; afterwards for streams that are not
@@ -177,6 +187,12 @@ def probe(
 
     read = list(touched.values())
     values, norms = read_tokens(lm, made.batch, chosen, read, remote=remote, progress=not quiet)
+    so_far = {}
+    for at in filled if words else ():
+        own, (said, tokens) = there[at], words_so_far(lm, made.batch, touched[at])
+        chosen_texts = [said[row] for row in np.flatnonzero(own)]
+        fold = deal(made.groups[own], made.labels[own], folds, seed)
+        so_far[at] = told_by_words(chosen_texts, tokens[own], made.labels[own], fold)
     rows, directions = [], {}
     cells = [(k, p, (layer, at)) for k, layer in enumerate(chosen) for p, at in enumerate(there)]
     shown = {"desc": "probing", "unit": "cell", "delay": 2, "leave": False}
@@ -185,10 +201,13 @@ def probe(
         row: dict[str, Any] = {"layer": layer, "position": at, "texts": int(own.sum())}
         row["groups"] = len(np.unique(made.groups[own]))
         if at in filled:
-            stream = _told_apart(lm, values[p, own, k], layer, at)
+            stream, apart = _told_apart(lm, values[p, own, k], layer, at)
+            row["coordinates"] = int(apart.sum())
             given = stream, made.labels[own], made.groups[own]
-            row |= judge(kind, *given, **how)
-            weights = torch.from_numpy(KINDS[kind](*given, seed).weights)
+            row |= judge(kind, *given, **how, beside=so_far.get(at))
+            weights = torch.zeros(lm.width, dtype=torch.float64)
+            if bool(apart.any()):
+                weights[apart] = torch.from_numpy(KINDS[kind](*given, seed).weights)
             if bool(weights.any()):
                 directions[layer, at] = (weights / weights.norm()).float()
         rows.append(row)
@@ -258,10 +277,9 @@ def _can_fill(
     return True
 
 
-def _told_apart(lm: LM, stream: Tensor, layer: int, position: int | str) -> Floats:
-    """The stream (N, D) in float64; all 0 where texts differ by no more than the rounding of a
-    forward pass, which would be magnified when features are standardised, and may follow the
-    texts' lengths (of a first token that all texts share, say).
+def _told_apart(lm: LM, stream: Tensor, layer: int, position: int | str) -> tuple[Floats, Tensor]:
+    """Of a stream (N, D) the coordinates that differ by more than rounding, (N, C) float64, and
+    which these are, (D,) bool; where there is none, one that is 0 in every text.
 
     Raises ValueError for values that are not finite.
     """
@@ -271,7 +289,7 @@ def _told_apart(lm: LM, stream: Tensor, layer: int, position: int | str) -> Floa
             f"the stream of the {row}-th text that is read at layer {layer}, position {position!r} "
             "is not finite; load the model in float32, or in bfloat16"
         )
-    rounding = 8 * torch.finfo(lm.dtype).eps * float(stream.abs().max())
-    if float((stream - stream[0]).abs().max()) <= rounding:
-        return np.zeros(tuple(stream.shape))
-    return stream.double().numpy()
+    apart = beyond_rounding(stream, lm.dtype)
+    if not bool(apart.any()):
+        return np.zeros((len(stream), 1)), apart
+    return stream[:, apart].double().numpy(), apart

@@ -15,14 +15,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
-from sklearn.feature_extraction.text import CountVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
 
 from workbench.conditions.checks import auc
 from workbench.conditions.point import check_labels, judged
 from workbench.conditions.search import find_condition_point
 from workbench.statistics.intervals import Floats
+from workbench.text.word_odds import word_odds
 
 
 def confound_scores(
@@ -34,8 +32,8 @@ def confound_scores(
     tokens: Sequence[int] | None = None,
 ) -> dict[str, tuple[Floats, Floats]]:
     """What length and words alone say of the making texts and of these: "characters", "tokens"
-    (where their numbers are given) and "words", the log-odds of a logistic regression on counts of
-    words (lower case, L2 penalty, C = 1) that the making texts fitted.
+    (where their numbers are given) and "words", the log-odds by a bag of words (`word_odds`) that
+    the making texts fitted.
 
     Raises ValueError as `check_labels`, and for numbers of tokens of one of both alone.
     """
@@ -47,9 +45,8 @@ def confound_scores(
     found = {"characters": (_lengths(making), _lengths(texts))}
     if tokens is not None and making_tokens is not None:
         found["tokens"] = (np.asarray(making_tokens, float), np.asarray(tokens, float))
-    bag = make_pipeline(CountVectorizer(token_pattern=r"\w+"), LogisticRegression(max_iter=2000))
-    bag.fit(list(making), wanted)
-    found["words"] = bag.decision_function(list(making)), bag.decision_function(list(texts))
+    words = word_odds(making, wanted, [*making, *texts])
+    found["words"] = words[: len(making)], words[len(making) :]
     return found
 
 

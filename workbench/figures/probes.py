@@ -16,6 +16,7 @@ _READ = {
     "accuracy": ("Held-out accuracy", None),
     "auc": ("Held-out AUC", 0.5),
     "selectivity": ("Selectivity", 0.0),
+    "beyond_words": ("Accuracy beyond words", 0.0),
 }
 # Behind cells without a value.
 _BLANK = "#E6E6E6"
@@ -28,14 +29,16 @@ def probe_map(frame: pd.DataFrame, *, value: str = "accuracy", title: str = "") 
 
     Args:
         frame: the table of `probes.probe`: one row per layer and position.
-        value: "accuracy", "auc", or "selectivity" (accuracy less that on shuffled labels).
+        value: "accuracy", "auc", "selectivity" (accuracy less that on shuffled labels), or
+            "beyond_words" (less that of words alone, where the table has it).
         title: above the figure.
 
     The hover has the value's interval, the chance, the shuffled labels' accuracy and the number of
     texts of a cell.
     """
-    if value not in _READ:
-        raise ValueError(f"no map of {value!r}; choose one of {', '.join(map(repr, _READ))}")
+    known_values = [each for each in _READ if each in frame]
+    if value not in known_values:
+        raise ValueError(f"no map of {value!r}; choose one of {', '.join(map(repr, known_values))}")
     known = frame.dropna(subset=value)
     if known.empty:
         raise ValueError("no cell has a value: give probes a smaller `fewest`, or more texts")
@@ -56,7 +59,7 @@ def probe_map(frame: pd.DataFrame, *, value: str = "accuracy", title: str = "") 
     figure = heat(wide, names, f"{words} (chance: {chance})", title, "", spec=spec)
     figure.update_traces(
         zmin=least,
-        zmax=1 - float(known["chance"].min()) if value == "selectivity" else 1,
+        zmax=1 - float(known["chance"].min()) if least == 0 else 1,
         colorscale="Blues",
         colorbar_tickformat=spec,
         customdata=hover.to_numpy().tolist(),
