@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from architectures import SENTENCES, build
@@ -17,12 +18,15 @@ from workbench import figures
 from workbench.anatomy import layer_profile
 from workbench.anatomy.layer_profile import strengths_by_layer
 from workbench.anatomy.layer_strengths import STEP, Strengths
+from workbench.anatomy.profile_task import ProfileTask
 from workbench.contrast.pairs import Pair, Pairs
+from workbench.forward import tracing
 from workbench.forward.tracing import forward
 from workbench.loading.models import LM
 from workbench.preference.odds import odds
+from workbench.text.positions import everything, nth
 from workbench.text.splits import text_hashes
-from workbench.text.tokens import encode
+from workbench.text.tokens import Batch, encode
 from workbench.vectors.steering_vector import SteeringVector
 
 WORDS = ("good", "bad", "warm", "cold", "here", "there", "now", "then")
@@ -69,6 +73,45 @@ def test_preferences_are_those_of_odds_and_divergences_those_of_the_logits() -> 
     fisher, small = strengths.fisher(TEXTS), torch.tensor([STEP, -STEP], dtype=torch.float64)
     near = float(strengths.divergences(TEXTS, small[None])[0])
     assert near == pytest.approx(float(small @ fisher @ small) / 2, rel=0.1)
+
+
+@pytest.mark.parametrize("memory", [1.0, 2e5, 6e5])
+def test_the_fisher_information_keeps_to_its_memory(
+    memory: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row, then two, then all of them at once; some of the tokens where not all fit."""
+    lm = build("llama")
+    strengths = Strengths(lm, vector_of(lm), (0, 1, 2))
+    whole, rows, real = strengths.fisher(TEXTS), [], tracing.forward
+
+    def noted(lm: LM, batch: Batch, *args: Any, **kwargs: Any) -> Tensor:
+        rows.append((len(batch), len(batch) * kwargs["keep"] * 12 * lm.vocabulary))
+        return real(lm, batch, *args, **kwargs)
+
+    monkeypatch.setattr(tracing, "forward", noted)
+    found = replace(strengths, memory=memory).fisher(TEXTS)
+    assert all(count == 1 or need <= memory for count, need in rows)
+    assert len(rows) > len(TEXTS)
+    torch.testing.assert_close(found, whole, rtol=1e-6, atol=1e-6)
+
+
+def test_a_profile_steers_where_it_was_searched() -> None:
+    lm = build("llama")
+    vector, pairs = vector_of(lm), pairs_of(1, "a")
+    found = layer_profile.find(lm, vector, pairs, TEXTS, kl=0.02, rounds=0, positions=nth(1))
+    given = found.at(vector, -2.0)
+    assert {each.layer: each.coefficient for each in given} == {
+        layer: -2 * strength for layer, strength in found.strengths.items()
+    }
+    assert {each.positions for each in given} == {nth(1)}
+    other, text = pairs_of(2, "b"), ["Another text to read"]
+    here = layer_profile.compare(lm, vector, found, other, text)
+    same = layer_profile.compare(lm, vector, found, other, text, positions=nth(1))
+    everywhere = layer_profile.compare(lm, vector, found, other, text, positions=everything)
+    pd.testing.assert_frame_equal(here, same)
+    assert not np.allclose(here["gain"], everywhere["gain"])
+    for table in (found.tried, here, strengths_by_layer(found, here)):
+        assert table.attrs["positions"] == repr(nth(1))
 
 
 def test_no_profile_of_the_search_is_worse_than_its_best_single_layer_at_the_budget() -> None:
@@ -133,7 +176,7 @@ def test_a_budget_is_found_where_the_divergence_jumps(monkeypatch: pytest.Monkey
         lambda _self, _texts, table: (40 * (table.norm(dim=1) - 0.5)).exp().clamp(1e-6, 1e3),
     )
     strengths = Strengths(lm, vector_of(lm), (0, 1))
-    task = layer_profile._Task(strengths, pairs_of(1, "a"), encode(lm, TEXTS), 0.1)
+    task = ProfileTask(strengths, pairs_of(1, "a"), encode(lm, TEXTS), 0.1)
     shapes = torch.tensor([[1.0, 0.0], [0.3, -0.4], [20.0, 1.0]], dtype=torch.float64)
     found = task.at_budget(shapes, None)
     expected = 0.5 + math.log(0.1) / 40

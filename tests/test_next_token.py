@@ -14,8 +14,12 @@ from torch import Tensor
 from workbench import figures
 from workbench.anatomy.next_token import next_tokens
 from workbench.forward import tracing
+from workbench.interventions.keep_norm import KeepNorm
+from workbench.interventions.maps import RemoveDirection, Replace
 from workbench.interventions.updates import Add, Intervention
 from workbench.loading.models import LM, load
+from workbench.text.positions import last, mask
+from workbench.text.tokens import Batch, encode
 from workbench.vectors.steering_vector import SteeringVector
 
 PROMPTS = ["The old fox", "A girl and her dog went to", SENTENCES[2]]
@@ -133,6 +137,39 @@ def test_the_same_however_it_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
     for frame, pool in ((found, None), (pooled, "mean")):
         again = next_tokens(lm, PROMPTS, vector, COEFFICIENTS, count=3, pool=pool, memory=1)
         pd.testing.assert_frame_equal(again, frame, atol=1e-5)
+
+
+@pytest.mark.parametrize("given", ["vector", "interventions"])
+def test_the_memory_bounds_every_forward(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The unsteered ones too, and those of interventions that hold something for each row."""
+    lm, vector = build("llama"), made(build("llama"))
+    batch, generator = encode(lm, PROMPTS), torch.Generator().manual_seed(3)
+    target = torch.randn(*batch.ids.shape, lm.width, generator=generator)
+    share = torch.rand(3, lm.width, generator=generator)
+    rows = torch.tensor([0.3, -0.2, 0.5])
+    edits = [
+        Intervention(0, Replace(target, share), 0.4, mask(batch.attention & (batch.ids % 2 == 0))),
+        Intervention(1, KeepNorm(RemoveDirection(target[:, 0])), lambda step: rows),
+        Intervention(1, Add(vector.directions[1]), rows, last),
+    ]
+    arguments = (vector, COEFFICIENTS) if given == "vector" else (edits,)
+    sizes, real = [], tracing.forward
+
+    def noted(lm: LM, batch: Batch, *args: object, **kwargs: object) -> Tensor:
+        sizes.append(len(batch))
+        return real(lm, batch, *args, **kwargs)
+
+    monkeypatch.setattr(tracing, "forward", noted)
+    for pool in (None, "mean"):
+        whole = next_tokens(lm, batch, *arguments, count=3, pool=pool)
+        assert max(sizes) == (9 if given == "vector" else 3)
+        sizes.clear()
+        for most in (1, 2):
+            memory = most * 8 * lm.vocabulary
+            found = next_tokens(lm, batch, *arguments, count=3, pool=pool, memory=memory)
+            pd.testing.assert_frame_equal(found, whole, rtol=1e-6, atol=1e-6)
+            assert max(sizes) == most
+            sizes.clear()
 
 
 def test_interventions_keep_their_own_coefficients() -> None:

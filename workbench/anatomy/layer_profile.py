@@ -27,14 +27,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from workbench.anatomy.layer_strengths import STEP, Strengths
+from workbench.anatomy.layer_strengths import Strengths
+from workbench.anatomy.profile_task import ProfileTask, by_layer
 from workbench.contrast.pairs import Pairs
 from workbench.forward.tracing import Remote
+from workbench.interventions.updates import Intervention
 from workbench.statistics.intervals import bootstrap_mean
 from workbench.support.checks import number
 from workbench.text.positions import Positions, everything
 from workbench.text.splits import require_disjoint, text_hashes
-from workbench.text.tokens import Batch, Prompt, encode
+from workbench.text.tokens import Prompt, encode
 from workbench.vectors.steering_vector import SteeringVector
 
 if TYPE_CHECKING:
@@ -44,15 +46,13 @@ if TYPE_CHECKING:
 RIDGES = (0.01, 0.1, 1.0)
 # How far a round goes along the budget's surface, in multiples of the profile's length.
 _TURNS = (0.05, 0.15, 0.4)
-# How near the budget (in logarithms) is near enough, and how many looks that may take.
-_NEAR, _LOOKS = 0.01, 24
 
 PROFILE, SINGLE, EQUAL = "profile", "best single layer", "equal strengths"
 
 
 @dataclass(frozen=True)
 class LayerProfile:
-    """What the search found: `vector.at(found.strengths)` steers by it.
+    """What the search found: `found.at(vector)` steers by it, as it was searched.
 
     strengths  layer -> residual norms
     single     the best single layer, at the same divergence; equal: all layers alike
@@ -61,6 +61,7 @@ class LayerProfile:
     tried      one row per profile that was measured: `profile`, `kl`, `gain`, and a column for the
                strength of each layer
     texts      hashes of what the search saw, for `splits.require_disjoint`
+    positions  the tokens that were steered
     """
 
     strengths: Mapping[int, float]
@@ -70,6 +71,13 @@ class LayerProfile:
     gain: float
     tried: pd.DataFrame
     texts: frozenset[str]
+    positions: Positions = everything
+
+    def at(self, vector: SteeringVector, coefficient: float = 1.0) -> tuple[Intervention, ...]:
+        """The interventions that steer by a multiple of the profile, at the positions of the
+        search. Raises ValueError for a layer that the vector has no direction at."""
+        own = {layer: coefficient * strength for layer, strength in self.strengths.items()}
+        return vector.at(own, positions=self.positions)
 
 
 def find(
@@ -91,10 +99,12 @@ def find(
     texts      ordinary texts, of nothing to do with the trait
     layers     which may be steered; default: all that the vector has
     rounds     steps along the budget's surface, fewer where none helps
-    memory     bytes that the logits of one forward may take
+    positions  the tokens that are steered, which the profile keeps
+    memory     bytes that the logits of one forward may take (`Strengths`)
 
-    Takes some (20 + 6 rounds) L readings of the pairs for L layers. Raises ValueError for a budget
-    that is not positive or not reached, texts that made the vector, and as `Strengths`.
+    The table `tried` says the positions in its `attrs`. Takes some (20 + 6 rounds) L readings of
+    the pairs for L layers. Raises ValueError for a budget that is not positive or not reached,
+    texts that made the vector, and as `Strengths`.
     """
     if not 0 < number(kl) < math.inf:
         raise ValueError(f"kl {kl!r}: give a positive number, in nats per token")
@@ -103,7 +113,7 @@ def find(
         require_disjoint({"the vector's": vector.texts, side: hashes})
     own = tuple(vector.layers if layers is None else layers)
     strengths = Strengths(lm, vector, own, positions, memory, remote)
-    task = _Task(strengths, pairs, encode(lm, texts), float(kl))
+    task = ProfileTask(strengths, pairs, encode(lm, texts), float(kl))
     start, fisher = torch.zeros(len(own), dtype=torch.float64), strengths.fisher(task.texts)
     slope, _ = task.slopes(start, costs=False)
     shapes: dict[str, Tensor] = {"first order": slope, EQUAL: torch.ones_like(slope)}
@@ -138,14 +148,16 @@ def find(
             for name, one, gain in rows
         ]
     )
+    tried.attrs = {"model": lm.name, "positions": repr(positions)}
     return LayerProfile(
-        strengths=_by_layer(own, best),
-        single=_by_layer(own, single),
-        equal=_by_layer(own, known[EQUAL]),
+        strengths=by_layer(own, best),
+        single=by_layer(own, single),
+        equal=by_layer(own, known[EQUAL]),
         kl=float(kl),
         gain=most,
         tried=tried,
         texts=frozenset(pairs.texts) | frozenset(text_hashes(texts)),
+        positions=positions,
     )
 
 
@@ -157,7 +169,7 @@ def compare(
     texts: Sequence[Prompt],
     *,
     others: Mapping[str, Mapping[int, float]] | None = None,
-    positions: Positions = everything,
+    positions: Positions | None = None,
     level: float = 0.95,
     seed: int = 0,
     memory: float = 1 << 28,
@@ -165,14 +177,16 @@ def compare(
 ) -> pd.DataFrame:
     """The profile, the best single layer and equal strengths on pairs and texts that are new.
 
-    others  further profiles by name, layer -> strength, such as one chosen by hand
+    others     further profiles by name, layer -> strength, such as one chosen by hand
+    positions  the tokens that are steered; None: those of the search
 
     Each keeps its shape and is scaled to the search's divergence on these texts, so that all cost
     the same. One row each: `profile`, `scale` (what its strengths were multiplied by), `kl`,
     `gain` (mean rise of the preference, nats) and `more` (its gain beyond that of the best single
     layer, on the same pairs), both with the ends of a bootstrap interval over pairs (`…_low`,
     `…_high`), `ahead` (the share of pairs it moves more than the single layer does), and `pairs`.
-    The interval speaks for the pairs, not for another draw of the texts or of the search.
+    The interval speaks for the pairs, not for another draw of the texts or of the search. The
+    table says the positions in its `attrs`.
 
     Raises ValueError for pairs or texts that the search or the vector has seen, and as `find`.
     """
@@ -183,8 +197,9 @@ def compare(
     profiles = {PROFILE: found.strengths, SINGLE: found.single, EQUAL: found.equal}
     profiles |= dict(others or {})
     layers = tuple(sorted({layer for one in profiles.values() for layer in one}))
-    strengths = Strengths(lm, vector, layers, positions, memory, remote)
-    task = _Task(strengths, pairs, encode(lm, texts), found.kl)
+    where = found.positions if positions is None else positions
+    strengths = Strengths(lm, vector, layers, where, memory, remote)
+    task = ProfileTask(strengths, pairs, encode(lm, texts), found.kl)
     shapes = torch.tensor([[one.get(layer, 0.0) for layer in layers] for one in profiles.values()])
     scaled = task.at_budget(shapes.double(), None)
     with_none = torch.cat([torch.zeros(1, len(layers), dtype=torch.float64), scaled])
@@ -203,7 +218,9 @@ def compare(
             mean = bootstrap_mean(values, level=level, seed=seed)
             row |= {column: mean.value, f"{column}_low": mean.low, f"{column}_high": mean.high}
         rows.append(row | {"ahead": float(np.mean(more > 0)), "pairs": len(pairs)})
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    table.attrs = {"model": lm.name, "positions": repr(where)}
+    return table
 
 
 def strengths_by_layer(found: LayerProfile, compared: pd.DataFrame) -> pd.DataFrame:
@@ -211,12 +228,13 @@ def strengths_by_layer(found: LayerProfile, compared: pd.DataFrame) -> pd.DataFr
 
     compared  of `compare`, whose scale and gains these are
 
-    Columns `profile`, `layer`, `strength` (residual norms), `gain`, `gain_low`, `gain_high` (nats).
+    Columns `profile`, `layer`, `strength` (residual norms), `gain`, `gain_low`, `gain_high` (nats);
+    `attrs`, which an export writes, are those of `compared`: the positions are in them.
     """
     own = {PROFILE: found.strengths, SINGLE: found.single, EQUAL: found.equal}
     layers = sorted({layer for each in own.values() for layer in each})
     rows = compared.set_index("profile")
-    return pd.DataFrame(
+    frame = pd.DataFrame(
         [
             {
                 "profile": name,
@@ -228,72 +246,11 @@ def strengths_by_layer(found: LayerProfile, compared: pd.DataFrame) -> pd.DataFr
             for layer in layers
         ]
     )
-
-
-@dataclass(frozen=True)
-class _Task:
-    """What is moved, what it must not cost, and how much it may."""
-
-    strengths: Strengths
-    pairs: Pairs
-    texts: Batch
-    kl: float
-
-    def gains(self, table: Tensor) -> Tensor:
-        """(P,) mean rise of the preference under profiles (P, L)."""
-        with_none = torch.cat([torch.zeros(1, table.shape[1], dtype=table.dtype), table])
-        means = self.strengths.preferences(self.pairs, with_none).mean(dim=1)
-        return means[1:] - means[0]
-
-    def slopes(self, at: Tensor, *, costs: bool = True) -> tuple[Tensor, Tensor]:
-        """(L,) the slopes of mean preference and divergence at a profile, by central differences;
-        those of the divergence 0 unless they are asked for."""
-        steps = torch.eye(len(at), dtype=at.dtype) * STEP
-        around = torch.cat([at + steps, at - steps])
-        found = [self.strengths.preferences(self.pairs, around).mean(dim=1)]
-        found.append(
-            self.strengths.divergences(self.texts, around) if costs else torch.zeros(len(around))
-        )
-        slope, cost = ((each[: len(at)] - each[len(at) :]) / (2 * STEP) for each in found)
-        return slope, cost.to(at.dtype)
-
-    def at_budget(self, shapes: Tensor, fisher: Tensor | None) -> Tensor:
-        """Profiles (P, L) of these shapes whose divergence is the budget, sought together: outwards
-        or inwards until the budget is bracketed, then between the ends, by the line through them
-        in logarithms and by halves in turn. Raises ValueError where there is none."""
-        scale = torch.zeros(len(shapes), dtype=shapes.dtype)  # logarithms, as all here
-        if fisher is not None:
-            curve = torch.einsum("pi,ij,pj->p", shapes, fisher, shapes).clamp_min(1e-12)
-            scale = (2 * self.kl / curve).log() / 2
-        ends = torch.full((len(shapes), 2, 2), torch.nan, dtype=shapes.dtype)  # scale, off
-        open_ = torch.arange(len(shapes))
-        for look in range(_LOOKS):
-            tried = scale[open_].exp()[:, None] * shapes[open_]
-            off = (self.strengths.divergences(self.texts, tried).clamp_min(1e-12) / self.kl).log()
-            ends[open_, (off > 0).long()] = torch.stack([scale[open_], off], dim=1)
-            far = off.abs() > _NEAR
-            open_, off = open_[far], off[far]
-            if len(open_) == 0:
-                return scale.exp()[:, None] * shapes
-            (low, under), (high, over) = ends[open_, 0].T, ends[open_, 1].T
-            share = torch.full_like(under, 0.5) if look % 3 == 2 else -under / (over - under)
-            # While there is one end only, as if the divergence grew with the square.
-            alone = scale[open_] - (off / 2).clamp(-1.5, 1.5)
-            between = low + share * (high - low)
-            scale[open_] = torch.where(between.isnan(), alone, between)
-        raise ValueError(
-            f"a divergence of {self.kl:g} nats per token is not found along the layer profile "
-            f"{_by_layer(self.strengths.layers, shapes[open_[0]])}: give another budget, or fewer "
-            "layers"
-        )
+    frame.attrs = dict(compared.attrs)
+    return frame
 
 
 def _solve(fisher: Tensor, ridge: float, slope: Tensor) -> Tensor:
     """(F + ridge mean(diag F) I)⁻¹ slope."""
     safe = fisher + ridge * fisher.diagonal().mean() * torch.eye(len(fisher), dtype=fisher.dtype)
     return torch.linalg.solve(safe, slope)
-
-
-def _by_layer(layers: Sequence[int], profile: Tensor) -> dict[int, float]:
-    """Layer -> strength, without layers of none."""
-    return {layer: each for layer, each in zip(layers, profile.tolist(), strict=True) if each}

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 # Residual norms: far from rounding, near enough for a derivative.
 STEP = 0.02
 
-# Of logits (B, K, V): a number for each row, (B,).
+# Of logits (B, K, V): what is noted of them, a number for each row (B,) for the most part.
 Finish = Callable[[Tensor], Tensor]
 
 
@@ -45,7 +45,8 @@ Finish = Callable[[Tensor], Tensor]
 class Strengths:
     """A vector at some of its layers, whose strengths (P, L), residual norms, are a batch.
 
-    memory  bytes that the logits of one forward may take
+    memory  bytes that the logits of one forward may take, and what is kept of several of them; one
+            row always goes through
 
     Raises ValueError as `SteeringVector.at` and `check`.
     """
@@ -111,25 +112,37 @@ class Strengths:
 
     @torch.no_grad()
     def fisher(self, texts: Sequence[Prompt] | Batch) -> Tensor:
-        """(L, L) float64, by central differences; a text's 2 L rows go through at once."""
+        """(L, L) float64, by central differences: the 2 L + 1 rows of a text at once; where their
+        logits would take more than the memory, a few of them for a few of its tokens."""
         batch = to_batch(self.lm, texts)
-        count = len(self.layers)
-        steps = torch.cat([torch.eye(count), -torch.eye(count), torch.zeros(1, count)]) * STEP
+        alone = (batch.select([row]).trimmed() for row in range(len(batch)))
+        return torch.stack([self._fisher_of(text) for text in alone]).sum(dim=0) / int(
+            batch.attention.sum()
+        )
+
+    def _fisher_of(self, text: Batch) -> Tensor:
+        """(L, L), the sum over the tokens of one text."""
+        count, width, vocabulary = len(self.layers), text.width, self.lm.vocabulary
+        step = torch.eye(count) * STEP
+        # Of each layer the strengths on both sides of none, and none.
+        profiles = torch.cat([torch.stack([step, -step], dim=1).flatten(0, 1), step[:1] * 0])
+        most = max(1, int(self.memory / (12 * vocabulary * width)))
+
+        def logs(some: Tensor, finish: Finish, keep: int) -> Tensor:
+            rows, edits = text.select([0] * len(some)), self.steered(some)
+            return tracing.forward(self.lm, rows, edits, finish, keep=keep, remote=self.remote)
+
+        if most >= len(profiles):
+            return logs(profiles, lambda logits: _products(_finite_logs(logits)), width).cpu()
         total = torch.zeros(count, count, dtype=torch.float64)
-
-        def finish(logits: Tensor) -> Tensor:
-            log = _logs(logits)
-            p = log[-1].exp()
-            slope = (log[:count] - log[count:-1]).clamp(-1e4, 1e4) / (2 * STEP)
-            slope = slope - (p * slope).sum(dim=-1, keepdim=True)
-            flat = (slope * p.sqrt()).flatten(1)
-            return flat @ flat.T
-
-        for row in range(len(batch)):
-            alone = batch.select([row] * len(steps)).trimmed()
-            found = tracing.forward(self.lm, alone, self.steered(steps), finish, remote=self.remote)
-            total += found.cpu().double()
-        return total / int(batch.attention.sum())
+        columns = max(1, int(self.memory / (8 * vocabulary * len(profiles))))
+        for start in range(0, width, columns):
+            parts = [
+                logs(some, lambda logits: _finite_logs(logits[:, :columns]), width - start)
+                for some in profiles.split(most)
+            ]
+            total += _products(torch.cat(parts)).cpu()
+        return total
 
     def steered(self, strengths: Tensor) -> tuple[Intervention, ...]:
         """The interventions of strengths (B, L), one profile for each row."""
@@ -169,3 +182,20 @@ class Strengths:
 
 def _logs(logits: Tensor) -> Tensor:
     return precise(logits).log_softmax(dim=-1)
+
+
+def _finite_logs(logits: Tensor) -> Tensor:
+    return _logs(logits).clamp_min(-1e4)  # impossible tokens have no slope
+
+
+def _products(logs: Tensor) -> Tensor:
+    """(L, L) float64, the sum over tokens of Cov_p of the slopes, of log-probabilities
+    (2 L + 1, T, V): of each layer on both sides of none, and of none."""
+    count = len(logs) // 2
+    total = torch.zeros(count, count, dtype=torch.float64, device=logs.device)
+    for token in logs.unbind(dim=1):  # each by itself: in float64 all of them would be large
+        up, down, plain = token[:-1:2].double(), token[1::2].double(), token[-1].double()
+        p, slope = plain.exp(), (up - down) / (2 * STEP)
+        flat = (slope - (slope @ p)[:, None]) * p.sqrt()
+        total += flat @ flat.T
+    return total

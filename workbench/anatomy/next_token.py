@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from workbench.forward import tracing
+from workbench.forward.rows import on_rows
 from workbench.forward.steering import check_interventions, plan
 from workbench.forward.tracing import Remote
 from workbench.interventions.updates import Intervention
@@ -58,7 +59,8 @@ def next_tokens(
     by            "change": the largest |S - P| first; "probability": the largest of P and S first
     pool          None: every prompt by itself; "mean": one table for all, of the mean probability
                   of each token over prompts, beside the means of what is measured of each prompt
-    memory        bytes that logits of one forward may take
+    memory        bytes that logits of one forward may take, steered or not; one row always goes
+                  through. An update of your own may see some of the prompts at a time
 
     One row per prompt, coefficient and token, ranked: `prompt_index`, `prompt` (-1 and "" where
     pooled), `prompts` (how many), `coefficient` (NaN for interventions), `token_id`, `token` (its
@@ -79,34 +81,45 @@ def next_tokens(
     batch = to_batch(lm, prompts, new_tokens=1)  # whose rows end in their last tokens
     # What does not fit is refused before the unsteered model runs.
     plan(lm, batch, steered if maker is None else maker(torch.full((len(batch),), grid[0])))  # type: ignore[arg-type]
-    parts = tracing.pieces(lm, batch, remote)
-    before = torch.cat([_logprobs(lm, part, (), remote) for part in parts])  # (B, V)
-    # Every prompt with every coefficient, a row each; interventions may hold one number per row.
-    rows = torch.arange(len(batch)).repeat_interleave(len(grid))
-    cells = torch.arange(len(grid)).repeat(len(batch))
-    most = min(tracing.TOKENS // batch.width, int(memory / (8 * lm.vocabulary)))
-    most = len(rows) if maker is None else max(1, most)
+    most = max(1, min(tracing.TOKENS // batch.width, int(memory / (8 * lm.vocabulary))))
     found: list[tuple[int, int, Tensor, Tensor, Tensor]] = []
-    mean = torch.zeros(len(grid), before.shape[1], dtype=torch.float64)
+    p_mean = torch.zeros(lm.vocabulary, dtype=torch.float64)
+    s_mean = torch.zeros(len(grid), lm.vocabulary, dtype=torch.float64)
     measured = torch.zeros(len(grid), len(_MEASURES), dtype=torch.float64)
-    for own, cell in zip(rows.split(most), cells.split(most), strict=True):
-        edits: Any = steered if maker is None else maker(torch.from_numpy(grid)[cell].float())
-        after, plain = _logprobs(lm, batch.select(own), edits, remote), before[own]
-        numbers = torch.stack(
-            [divergence(after, plain), divergence(plain, after), total_variation(after, plain)], -1
-        )
+    for some in torch.arange(len(batch)).split(most):
+        before = _logprobs(lm, batch.select(some), (), remote)  # (b, V)
         if pool == "mean":
-            mean.index_add_(0, cell, after.double().exp())
-            measured.index_add_(0, cell, numbers.double())
-            continue
-        for row, index, p, s, values in zip(
-            own.tolist(), cell.tolist(), plain, after, numbers, strict=True
-        ):
-            ids = _ranked(p.exp(), s.exp(), count, by)
-            found.append((row, index, ids, torch.stack([p[ids], s[ids]]), values))
+            p_mean += before.double().exp().sum(dim=0)
+        # Every prompt with every coefficient, a row each.
+        for cells in torch.arange(len(some) * len(grid)).split(most):
+            own, cell = some[cells // len(grid)], cells % len(grid)
+            edits: Any = (
+                on_rows(lm, batch, steered, own)  # type: ignore[arg-type]
+                if maker is None
+                else maker(torch.from_numpy(grid)[cell].float())
+            )
+            plain = before[cells // len(grid)]
+            after = _logprobs(lm, batch.select(own), edits, remote)
+            numbers = torch.stack(
+                [
+                    divergence(after, plain),
+                    divergence(plain, after),
+                    total_variation(after, plain),
+                ],
+                dim=-1,
+            )
+            if pool == "mean":
+                s_mean.index_add_(0, cell, after.double().exp())
+                measured.index_add_(0, cell, numbers.double())
+                continue
+            for row, index, p, s, values in zip(
+                own.tolist(), cell.tolist(), plain, after, numbers, strict=True
+            ):
+                ids = _ranked(p.exp(), s.exp(), count, by)
+                found.append((row, index, ids, torch.stack([p[ids], s[ids]]), values))
     if pool == "mean":
-        p = before.double().exp().mean(dim=0)
-        for index, (total, values) in enumerate(zip(mean, measured, strict=True)):
+        p = p_mean / len(batch)
+        for index, (total, values) in enumerate(zip(s_mean, measured, strict=True)):
             s = total / len(batch)
             ids = _ranked(p, s, count, by)
             found.append((-1, index, ids, torch.stack([p[ids], s[ids]]).log(), values / len(batch)))

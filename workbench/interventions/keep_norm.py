@@ -52,6 +52,11 @@ class KeepNorm:
     def origin(self) -> Origin | None:
         return self.update.origin
 
+    def on_rows(self, rows: Tensor) -> KeepNorm:
+        """The same on some rows of the batch that its update belongs to."""
+        cut = getattr(self.update, "on_rows", None)
+        return self if cut is None else replace(self, update=cut(rows))
+
     def __call__(self, hidden: Tensor, scale: Tensor) -> Tensor:
         changed = self.update(hidden, scale)
         before, after = (each.norm(dim=-1, keepdim=True) for each in (hidden, changed))

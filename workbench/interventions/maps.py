@@ -7,12 +7,13 @@
 with v̂ = v / |v|. Like every update they leave a token whose coefficient is 0 as it was. They
 compute in float32 or better, and round once, to the stream's own precision: in half precision a
 product along v would be rounded coarsely, and the square of a stream's length may be out of range.
-Keeping the length of a stream is in keep_norm.py. Knows nothing of models.
+Keeping the length of a stream is in keep_norm.py. A run on another model than a map's `origin` is
+refused; None, as of tensors made by hand, runs on all. Knows nothing of models.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -49,6 +50,15 @@ class Replace:
     def width(self) -> int:
         return self.target.shape[-1]
 
+    def on_rows(self, rows: Tensor) -> Replace:
+        """The same on some rows of the batch that it belongs to."""
+        share = self.share
+        return replace(
+            self,
+            target=_of_rows(self.target, 3, rows),
+            share=None if share is None else _of_rows(share, 2, rows),
+        )
+
     def __call__(self, hidden: Tensor, scale: Tensor) -> Tensor:
         _check_batch(self.target, hidden)
         stream = _fine(hidden)
@@ -84,6 +94,15 @@ class RemoveDirection:
     @property
     def width(self) -> int:
         return self.direction.shape[-1]
+
+    def on_rows(self, rows: Tensor) -> RemoveDirection:
+        """The same on some rows of the batch that it belongs to."""
+        target = self.target
+        return replace(
+            self,
+            direction=_of_rows(self.direction, 2, rows),
+            target=None if target is None else _of_rows(target, 3, rows),
+        )
 
     def __call__(self, hidden: Tensor, scale: Tensor) -> Tensor:
         stream = _fine(hidden)
@@ -126,6 +145,11 @@ class Turn:
         angle = scale.to(stream.dtype)
         turned = stream * angle.cos() + length * angle.sin() * across / size
         return torch.where(size > torch.finfo(stream.dtype).eps, turned, stream).to(hidden.dtype)
+
+
+def _of_rows(values: Tensor, rank: int, rows: Tensor) -> Tensor:
+    """Those of some rows, where values of this rank are given for each row of a batch."""
+    return values[rows] if values.ndim == rank else values
 
 
 def _fine(hidden: Tensor) -> Tensor:

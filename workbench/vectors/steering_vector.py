@@ -166,8 +166,8 @@ class SteeringVector:
         """The interventions that add this vector, one per layer (default: the vector's layer).
 
         `at({4: 1.0, 6: 0.5})` gives each layer a coefficient of its own; `layer_profile.find` looks
-        for good ones. They run on the weights that made the vector, and on any if those are not
-        known.
+        for good ones, which its `at` gives. They run on the weights that made the vector, and on
+        any if those are not known.
 
         unit "norm": h + c * r_l * v_l / |v_l|, with r_l the layer's residual norm, so that
         c = 1 adds as much as the stream usually holds; unit "raw": h + c * v_l.
