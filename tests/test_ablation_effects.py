@@ -29,6 +29,7 @@ from workbench.contrast.pairs import Pair, Pairs
 from workbench.forward import decoding, tracing
 from workbench.text import tokens
 from workbench.text.positions import last, mask
+from workbench.text.token_texts import token_texts
 
 PROMPTS = [SENTENCES[0], "A girl and", "Please tell me a story about a king"]
 PAIRS = Pairs(
@@ -68,7 +69,8 @@ def test_the_next_token_is_that_of_single_runs(name: str) -> None:
         assert (line["layer"], line["kind"]) == (component.layer, component.kind)
         assert line["head"] == (-1 if component.head is None else component.head)
         assert line["prompt_index"] == row
-        assert line["token"] == lm.tokenizer.decode([best])
+        assert line["token"] == token_texts(lm.tokenizer, [best])[0]
+        assert "\N{REPLACEMENT CHARACTER}" not in line["token"]
         np.testing.assert_allclose(line[NEXT].to_numpy(float), expected, atol=1e-4)
 
 

@@ -5,14 +5,14 @@ Every table names the parts by `component`, the part's number in the list that w
 `attrs` how it came about: `model`, `weights` (the fingerprint), what stood in (`filling`: of means
 how many texts, of samples the seed), `positions`, a hash of what was read, `versions`.
 
-`by` is what stands in; given several, such as `resampling.draws`, each is run by itself, and `draw`
-tells them apart. Knows nothing of what stands in for a part, nor of how many forwards it takes.
+How parts are ablated is said alike everywhere, by `ablation_tables.Ablating`. Knows nothing of what
+stands in for a part, nor of how many forwards it takes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from workbench.anatomy.ablation import Component, by_row
-from workbench.anatomy.ablation_sweep import Finish, Sweep, check_sweep
+from workbench.anatomy.ablation_sweep import Finish, check_sweep
+from workbench.anatomy.ablation_tables import PARTS, Ablating, Reading, about, named, table
 from workbench.anatomy.fillings import Filling, zero
 from workbench.contrast.pairs import Pairs
 from workbench.forward import tracing
@@ -30,49 +31,35 @@ from workbench.generation.generate import end_ids, generate
 from workbench.preference.odds import both_sides
 from workbench.statistics.distributions import chosen_logprobs, divergence, precise
 from workbench.statistics.intervals import student
-from workbench.support.store import tensors_hash
-from workbench.support.versions import versions
 from workbench.text.positions import Positions, everything
+from workbench.text.token_texts import token_texts
 from workbench.text.tokens import Batch, Prompt, check_ended, to_batch
 
 if TYPE_CHECKING:
     from workbench.loading.models import LM
-
-Fillings: TypeAlias = Filling | Sequence[Filling]
-
-# What names a part and what it was tried on, in the tables.
-_PARTS = ["component", "layer", "kind", "head", "name"]
 
 
 def next_token_effects(
     lm: LM,
     prompts: Sequence[Prompt] | Batch,
     components: Sequence[Component],
-    *,
-    by: Fillings = zero,
-    positions: Positions = everything,
-    memory: float = 1 << 28,
-    remote: Remote = False,
+    **how: Unpack[Ablating],
 ) -> pd.DataFrame:
     """What ablating each component does to the next token after each prompt.
 
     One row per (draw, component, prompt): what names the component, `draw`, `prompt_index`, and
 
         kl       KL(whole || ablated) of the next token, nats
-        token    the token that the whole model likes best, as text
+        token    the token that the whole model likes best (`token_texts`)
         logit    change of its logit, less the mean change over the vocabulary: a shift of all
                  logits alike is no effect
         logprob  change of its log-probability, nats
-
-    memory  bytes that logits and streams of one forward may take
 
     Raises ValueError as `Component.check`, `tokens.encode` and the filling, for positions given as
     a mask, and for a batch of which a row ends in padding.
     """
     batch = to_batch(lm, prompts)
     check_ended(batch)
-    fillings = _several(by)
-    sweeps = [Sweep(lm, batch, components, each, positions, memory, remote) for each in fillings]
 
     def logprobs(part: Batch, rows: Tensor) -> Finish:
         return lambda logits: precise(logits[:, -1]).log_softmax(dim=-1)
@@ -93,31 +80,21 @@ def next_token_effects(
 
         return finish
 
-    frames = []
-    for sweep in sweeps:
-        found = torch.empty(len(components), len(batch), 3)
-        token = torch.empty(len(batch), dtype=torch.long)
-        for rows, whole, values in sweep.run(1, logprobs, compared):
-            found[:, rows] = values
-            token[rows] = whole.argmax(dim=-1)
-        frame = _frame(components, len(batch), "prompt_index")
-        words = [lm.tokenizer.decode([index]) for index in token.tolist()]
-        frame["token"] = np.tile(np.array(words, dtype=object), len(components))
-        for index, name in enumerate(("kl", "logit", "logprob")):
-            frame[name] = found[..., index].reshape(-1).numpy()
-        frames.append(frame)
-    return _joined(frames, _about(lm, batch, fillings, positions))
+    def columns(likeliest: Tensor, found: Tensor) -> dict[str, np.ndarray]:
+        words = np.array(token_texts(lm.tokenizer, likeliest.tolist()), dtype=object)
+        numbers = zip(("kl", "logit", "logprob"), found.unbind(dim=-1), strict=True)
+        said = {"token": np.tile(words, len(components))}
+        return said | {name: each.float().reshape(-1).numpy() for name, each in numbers}
+
+    reading = Reading(1, logprobs, compared, lambda whole: whole.argmax(dim=-1), columns)
+    return table(lm, batch, components, reading, "prompt_index", **how)
 
 
 def preference_effects(
     lm: LM,
     pairs: Pairs,
     components: Sequence[Component],
-    *,
-    by: Fillings = zero,
-    positions: Positions = everything,
-    memory: float = 1 << 28,
-    remote: Remote = False,
+    **how: Unpack[Ablating],
 ) -> pd.DataFrame:
     """What ablating each component does to the preference of a pair's positive answer.
 
@@ -132,9 +109,8 @@ def preference_effects(
     Raises ValueError as `next_token_effects` and `odds.odds`.
     """
     batch = both_sides(lm, pairs)
-    fillings = _several(by)
-    sweeps = [Sweep(lm, batch, components, each, positions, memory, remote) for each in fillings]
-    keep = int(batch.completion.sum(dim=1).max()) + 1
+    tokens = batch.completion.sum(dim=1)
+    keep = int(tokens.max()) + 1
 
     def scored(part: Batch, rows: Tensor, whole: Tensor | None = None) -> Finish:
         columns = slice(1 - min(keep, part.width), None)
@@ -147,22 +123,23 @@ def preference_effects(
 
         return finish
 
-    tokens = batch.completion.sum(dim=1)
-    frames = []
-    for sweep in sweeps:
-        found = torch.empty(len(components), len(batch), dtype=torch.float64)
-        whole = torch.empty(len(batch), dtype=torch.float64)
-        for rows, before, values in sweep.run(keep, scored, scored):
-            whole[rows], found[:, rows] = before[:, 0].double(), values[..., 0].double()
-        frame = _frame(components, len(pairs), "pair")
-        frame["preference"] = (found[:, ::2] - found[:, 1::2]).reshape(-1).numpy()
-        frame["whole"] = (whole[::2] - whole[1::2]).repeat(len(components)).numpy()
-        frame["change"] = frame["preference"] - frame["whole"]
-        per_token = (whole - found) / tokens
-        frame["loss"] = ((per_token[:, ::2] + per_token[:, 1::2]) / 2).reshape(-1).numpy()
-        frames.append(frame)
-    about = {"pairs": pairs.name, "pairs_sha256": pairs.fingerprint}
-    return _joined(frames, {**_about(lm, batch, fillings, positions), **about})
+    def columns(whole: Tensor, ablated: Tensor) -> dict[str, np.ndarray]:
+        before, found = whole.double(), ablated[..., 0].double()  # (2 n,), (C, 2 n)
+        per_token = (before - found) / tokens
+        preference = found[:, ::2] - found[:, 1::2]
+        unablated = (before[::2] - before[1::2]).expand_as(preference)
+        each = {
+            "preference": preference,
+            "whole": unablated,
+            "change": preference - unablated,
+            "loss": (per_token[:, ::2] + per_token[:, 1::2]) / 2,
+        }
+        return {name: values.reshape(-1).numpy() for name, values in each.items()}
+
+    reading = Reading(keep, scored, scored, lambda whole: whole[:, 0], columns)
+    frame = table(lm, batch, components, reading, "pair", **how)
+    frame.attrs |= {"pairs": pairs.name, "pairs_sha256": pairs.fingerprint}
+    return frame
 
 
 def write_ablated(
@@ -215,7 +192,7 @@ def write_ablated(
         for (number, component, row), text, token in zip(some, made.texts, final, strict=True):
             found.append(
                 {
-                    **_named(number, component),
+                    **named(number, component),
                     "prompt_index": row,
                     "prompt": batch.texts[row],
                     "text": text,
@@ -224,7 +201,7 @@ def write_ablated(
             )
     frame = pd.DataFrame(found)
     how = {"new_tokens": int(new_tokens), "temperature": float(temperature), "seed": int(seed)}
-    frame.attrs = {**_about(lm, batch, [by], positions), **how}
+    frame.attrs = {**about(lm, batch, [by], positions), **how}
     return frame
 
 
@@ -238,54 +215,8 @@ def over_draws(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     if column not in frame:
         raise ValueError(f"there is no column {column!r}; the table has {list(frame.columns)}")
     unit = "pair" if "pair" in frame else "prompt_index"
-    values = frame.groupby([*_PARTS, unit], sort=False)[column]
+    values = frame.groupby([*PARTS, unit], sort=False)[column]
     found = values.agg(["mean", "std", "count"]).reset_index()
     low, high = student(found["mean"], found["std"], found["count"])
     found = found.rename(columns={"count": "draws"})
-    return found[[*_PARTS, unit, "draws", "mean"]].assign(low=low, high=high)
-
-
-def _several(by: Fillings) -> list[Filling]:
-    fillings = list(by) if isinstance(by, Sequence) else [by]
-    if not fillings:
-        raise ValueError("by is empty; give at least one filling, such as fillings.zero")
-    return fillings
-
-
-def _about(
-    lm: LM, batch: Batch, fillings: Sequence[Filling], positions: Positions
-) -> dict[str, Any]:
-    """How a table came about, as JSON values."""
-    said = [dict(each.about) for each in fillings]
-    return {
-        "model": lm.name,
-        "weights": lm.fingerprint if lm.in_memory else "",
-        "filling": said[0] if len(said) == 1 else said,
-        "positions": repr(positions),
-        "tokens_sha256": tensors_hash({"ids": batch.ids, "attention": batch.attention}),
-        "versions": versions(),
-    }
-
-
-def _joined(frames: Sequence[pd.DataFrame], about: dict[str, Any]) -> pd.DataFrame:
-    """The tables of all draws below each other."""
-    frame = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
-    draw = np.repeat(np.arange(len(frames)), [len(each) for each in frames])
-    frame.insert(len(_PARTS), "draw", draw)
-    frame.attrs = about
-    return frame
-
-
-def _named(number: int, component: Component | None) -> dict[str, Any]:
-    if component is None:
-        return dict(zip(_PARTS, (number, -1, "whole", -1, "whole"), strict=True))
-    head = -1 if component.head is None else component.head
-    name = component.name or component.kind
-    found = (number, component.layer, component.kind, head, name)
-    return dict(zip(_PARTS, found, strict=True))
-
-
-def _frame(components: Sequence[Component], rows: int, index: str) -> pd.DataFrame:
-    named = pd.DataFrame([_named(number, each) for number, each in enumerate(components)])
-    repeated = {name: np.repeat(named[name].to_numpy(), rows) for name in named}
-    return pd.DataFrame({**repeated, index: np.tile(np.arange(rows), len(components))})
+    return found[[*PARTS, unit, "draws", "mean"]].assign(low=low, high=high)
