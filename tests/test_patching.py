@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,8 +12,13 @@ from architectures import MIXTURES_OF_EXPERTS, NAMES, SENTENCES, build, steered_
 from torch import Tensor
 
 import workbench as wb
+from workbench.anatomy.ablation import Component, ablate, by_row, places
+from workbench.anatomy.fillings import means
 from workbench.anatomy.patching import act_add, patch
+from workbench.anatomy.resampling import samples
+from workbench.forward.captures import capture
 from workbench.interventions.updates import Place
+from workbench.keeping.edit import written_in
 from workbench.loading.models import LM
 from workbench.text.tokens import encode
 
@@ -113,6 +119,40 @@ def test_all_sites_of_the_source_make_its_logits(remote: Any) -> None:
     # The output of a projection and its input say the same.
     torch.testing.assert_close(found[1], found[2], atol=1e-5, rtol=1e-5)
     assert (found[1] - expected).abs().max() > 1e-3
+
+
+def test_streams_of_one_model_are_refused_on_another() -> None:
+    """Patched ones, means, samples, and what ablating by these makes, as vectors are."""
+    lm, other = build("llama"), build("mistral")
+    assert (lm.width, lm.layers) == (other.width, other.layers)
+    batch = encode(lm, [TARGET])
+    where = places([Component(1, "mlp")])
+    usual = means(lm, SENTENCES, where)
+    drawn = samples(lm, batch, [f"{text} {text}" for text in SENTENCES], where)
+    patched, edits = patch(lm, SOURCE, TARGET, [(Place(1), 3)], align={3: 3})
+    removed = [Component(1, "direction", direction=torch.ones(lm.width))]
+    mean_stream = means(lm, SENTENCES, [Place(1)])
+    message = (
+        rf"this stream was made on '.*' \(weights {lm.fingerprint[:12]}\), not on '.*' \(weights "
+        rf"{other.fingerprint[:12]}\); extract it again, or, to use it as it is, let it forget its "
+        r"origin: dataclasses\.replace\(stream, origin=None\)"
+    )
+    for rows, given in (
+        (patched, edits),
+        (batch, ablate(lm, [Component(1, "mlp")], by=usual)),
+        (batch, ablate(lm, removed, by=mean_stream)),
+        (batch, by_row(lm, batch, [Component(1, "mlp")], by=drawn)),
+        (batch, act_add(lm, " Love", " Hate", layer=1)),
+        (batch, written_in(lm, SOURCE, 1)),
+    ):
+        steered_logits(lm, rows, given)
+        with pytest.raises(ValueError, match=message):
+            steered_logits(other, rows, given)
+    for filling in (usual, drawn):
+        with pytest.raises(ValueError, match=message):
+            filling.check(other, where[0], batch)
+        replace(filling, origin=None).check(other, where[0], batch)
+    assert capture(lm, batch, where).origin == usual.origin
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from architectures import SENTENCES, build
@@ -41,15 +43,17 @@ def test_a_donor_stands_in_position_by_position_from_the_first_token_on() -> Non
 def test_a_prompt_has_another_donor_in_every_draw() -> None:
     lm = build("llama")
     prompts = [*TEXTS[:2], TEXTS[0]]
-    drawn = draws(lm, prompts, LONG, PLACES, len(LONG), seed=3)
+    most = len(LONG) - 1  # one of them begins with the prompt, and is no other text there
+    drawn = draws(lm, prompts, LONG, PLACES, most, seed=3)
     chosen = [[each.texts[k] for k in each.donors.tolist()] for each in drawn]
-    for row in range(len(prompts)):
-        assert sorted(own[row] for own in chosen) == sorted(LONG)
-    again = draws(lm, prompts, LONG, PLACES, len(LONG), seed=3)
+    for row, prompt in enumerate(prompts):
+        others = [text for text in LONG if not text.startswith(prompt)]
+        assert sorted(own[row] for own in chosen) == sorted(others)
+    again = draws(lm, prompts, LONG, PLACES, most, seed=3)
     assert [each.donors.tolist() for each in again] == [each.donors.tolist() for each in drawn]
-    other = draws(lm, prompts, LONG, PLACES, len(LONG), seed=4)
+    other = draws(lm, prompts, LONG, PLACES, most, seed=4)
     assert [each.donors.tolist() for each in other] != [each.donors.tolist() for each in drawn]
-    assert [each.about["draw"] for each in drawn] == list(range(len(LONG)))
+    assert [each.about["draw"] for each in drawn] == list(range(most))
     # What a draw holds at a place is what its donors hold there, all of them at all places.
     batch = encode(lm, prompts)
     for each in drawn[:2]:
@@ -62,6 +66,46 @@ def test_a_prompt_has_another_donor_in_every_draw() -> None:
                 begin = int(starts[row])
                 expected = held[row, begin : begin + int(own.sum())]
                 torch.testing.assert_close(on[row, own], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_no_donor_stands_in_twice_where_there_are_enough() -> None:
+    """Neither for a text nor, in one draw, for two; twice the same text is one donor."""
+    lm = build("llama")
+    prompts = ["The old fox", "A girl and", "Please tell me", "The old king"]
+    donors = [*LONG[:4], *LONG[:4], f"{LONG[0]} again", *LONG[4:]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn = [draws(lm, prompts, donors, PLACES, 3, seed=seed) for seed in range(20)]
+    starts = {text: encode(lm, [text]).ids[0, 1:9].tolist() for text in donors}
+    seen = set()
+    for some in drawn:
+        chosen = [[each.texts[k] for k in each.donors.tolist()] for each in some]
+        for own in chosen:
+            assert len(set(own)) == len(prompts)
+        for row in range(len(prompts)):
+            assert len({tuple(starts[own[row]]) for own in chosen}) == 3
+        assert [each.about["donors"] for each in some] == [4] * 3
+        seen.add(tuple(map(tuple, chosen)))
+    assert len(seen) == 20
+
+
+def test_a_donor_that_begins_with_the_text_is_not_drawn_for_it() -> None:
+    """What it holds at the text's tokens is what the text holds: nothing would be replaced."""
+    lm = build("llama")
+    prompt = "The old fox"
+    donors = [f"{prompt} ran home", f"{prompt} slept all day", "A girl and her dog went to town"]
+    for seed in range(5):
+        (drawn,) = draws(lm, [prompt], donors, PLACES, 1, seed=seed)
+        assert drawn.texts[int(drawn.donors[0])] == donors[2]
+    with pytest.raises(ValueError, match=r"1 donors of another text .* that begin with the prompt"):
+        draws(lm, [prompt], donors, PLACES, 2)
+
+
+def test_too_few_donors_for_all_texts_are_said() -> None:
+    lm = build("llama")
+    with pytest.warns(UserWarning, match="of 3 prompts up to 1 have a donor in a draw that anoth"):
+        (drawn,) = draws(lm, ["The old fox", "A girl", "Please tell"], LONG[3:5], PLACES, 1)
+    assert (drawn.about["prompts"], drawn.about["donors"]) == (3, 2)
 
 
 def test_other_prompts_than_it_was_drawn_for_are_refused() -> None:

@@ -32,6 +32,7 @@ from workbench.interventions.updates import (
     AnyUpdate,
     Coefficient,
     Intervention,
+    Origin,
     Place,
     Site,
 )
@@ -217,7 +218,7 @@ def ablate(
     return [
         Intervention(
             at.layer,
-            _update(component.kind, by.on(lm, at), component.share(lm, at)),
+            _update(component.kind, by.on(lm, at), component.share(lm, at), by.origin),
             coefficient,
             _touched(by, positions),
             at.site,
@@ -263,7 +264,7 @@ def by_row(
         # What untouched rows hold never matters: their coefficient is 0.
         table = torch.stack(list(known.values()))[index.clamp_min(0)]
         target = by.on(lm, at) if written else by.on(lm, at, batch, own)
-        update = _update("direction" if along else "head", target, table)
+        update = _update("direction" if along else "head", target, table, by.origin)
         on = (index >= 0).float()
         found.append(Intervention(at.layer, update, on, _touched(by, positions), at.site))
     return found
@@ -275,8 +276,10 @@ def _touched(by: Filling, positions: Positions) -> Positions:
     return but_first(positions) if spared else positions
 
 
-def _update(kind: Kind, target: Tensor, share: Tensor) -> AnyUpdate:
-    return RemoveDirection(share, target) if kind == "direction" else Replace(target, share)
+def _update(kind: Kind, target: Tensor, share: Tensor, origin: Origin | None) -> AnyUpdate:
+    if kind == "direction":
+        return RemoveDirection(share, target, origin)
+    return Replace(target, share, origin)
 
 
 def _layers(lm: LM, layers: Sequence[int] | None) -> list[int]:

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from workbench.forward import tracing
+from workbench.forward.captures import stream_origin
 from workbench.forward.reading import batches, tokens_at_once
-from workbench.forward.steering import width_at
+from workbench.forward.steering import check_made_on, width_at
 from workbench.forward.tracing import Remote
-from workbench.interventions.updates import SITES, Place
+from workbench.interventions.updates import SITES, Origin, Place
 from workbench.text.positions import Positions, but_first, everything, mask, select
 from workbench.text.tokens import Batch, Prompt, to_batch
 
@@ -37,6 +38,11 @@ class Filling(Protocol):
     @property
     def about(self) -> Mapping[str, Any]:
         """What it is, as JSON values: for the provenance of effects."""
+        ...
+
+    @property
+    def origin(self) -> Origin | None:
+        """The model that it was taken from; None where it fits all."""
         ...
 
     @property
@@ -61,6 +67,7 @@ class Filling(Protocol):
 class Zero:
     """Nothing."""
 
+    origin = None
     spares_first = False
 
     @property
@@ -87,6 +94,7 @@ class Means:
     tokens        how many each is over: one number, or (P,)
     texts         how many texts; `positions` says which of their tokens
     spares_first  whether first tokens are neither in the means nor replaced by one
+    origin        the model that they were taken from; None: used on every one
     """
 
     values: Mapping[Place, Tensor]
@@ -94,6 +102,7 @@ class Means:
     texts: int
     positions: str
     spares_first: bool
+    origin: Origin | None = None
 
     @property
     def about(self) -> Mapping[str, Any]:
@@ -106,8 +115,10 @@ class Means:
         }
 
     def check(self, lm: LM, at: Place, batch: Batch | None, rows: Tensor | None = None) -> None:
-        """Raises ValueError for a place that was not read; and, where means are by position, for
-        texts that are still being written, or longer than all of those."""
+        """Raises ValueError for another model than they were taken from, for a place that was not
+        read; and, where means are by position, for texts that are still being written, or longer
+        than all of those."""
+        check_made_on(lm, self.origin)
         if at not in self.values:
             raise ValueError(
                 f"there is no mean of {at.site!r} at layer {at.layer}; make means for the "
@@ -197,4 +208,4 @@ def means(
     if per == "token":
         shares, tokens = {at: share[0] for at, share in shares.items()}, tokens[0]
     spared = not bool((touched & (batch.positions == 0)).any())
-    return Means(shares, tokens, len(batch), repr(positions), spared)
+    return Means(shares, tokens, len(batch), repr(positions), spared, stream_origin(lm))

@@ -75,11 +75,11 @@ def act_add(
         texts=batch.texts,
         special_ids=batch.special_ids,
     )
-    one, other = capture(lm, filled, [at], remote=remote)[at]
+    held = capture(lm, filled, [at], remote=remote)
+    one, other = held[at]
     first = next(k for k in range(longest) if ids[0][k] != ids[1][k])
-    origin = Origin(lm.name, lm.fingerprint) if lm.in_memory else None
     return [
-        Intervention(layer, Add(one[k] - other[k], origin), coefficient, nth(start + k))
+        Intervention(layer, Add(one[k] - other[k], held.origin), coefficient, nth(start + k))
         for k in range(first, longest)
     ]
 
@@ -114,12 +114,14 @@ class Transplant:
     target  the target alone, a batch of one row
     pairs   position of the target -> that of the source
     held    place -> (T, W) of the source's T tokens
+    origin  the model that they were taken from; None: put into every one
     """
 
     lm: LM
     target: Batch
     pairs: Mapping[int, int]
     held: Mapping[Place, Tensor]
+    origin: Origin | None = None
 
     def rows(self, cells: Sequence[Cell]) -> tuple[Batch, list[Intervention]]:
         """The target once for each cell, patched there: a batch and its interventions."""
@@ -140,9 +142,8 @@ class Transplant:
                 touched[row, position] = True
                 if share is not None and head is not None:
                     share[row] = Component(at.layer, "head", head).share(self.lm, at)
-            found.append(
-                Intervention(at.layer, Replace(content, share), 1.0, mask(touched), at.site)
-            )
+            update = Replace(content, share, self.origin)
+            found.append(Intervention(at.layer, update, 1.0, mask(touched), at.site))
         return many, found
 
 
@@ -175,9 +176,9 @@ def transplant(
             if at.site != "heads":
                 raise ValueError(f"head {head!r} at the site {at.site!r}: only 'heads' has heads")
             Component(at.layer, "head", head).check(lm)
-    held = capture(lm, both.select([0]).trimmed(), {cell.at for cell in cells}, remote=remote)
-    target_alone = both.select([1]).trimmed()
-    return Transplant(lm, target_alone, pairs, {at: values[0] for at, values in held.items()})
+    found = capture(lm, both.select([0]).trimmed(), {cell.at for cell in cells}, remote=remote)
+    held = {at: values[0] for at, values in found.values.items()}
+    return Transplant(lm, both.select([1]).trimmed(), pairs, held, found.origin)
 
 
 def patch(

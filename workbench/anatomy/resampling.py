@@ -6,16 +6,19 @@ Like a mean it keeps later blocks near what they are used to, but it is a stream
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from workbench.forward.captures import capture
+from workbench.forward.steering import check_made_on
 from workbench.forward.tracing import Remote
-from workbench.interventions.updates import Place
+from workbench.interventions.updates import Origin, Place
 from workbench.support.checks import check_whole
 from workbench.text.tokens import Batch, Prompt, encode, to_batch
 
@@ -33,6 +36,7 @@ class Samples:
     texts    of the donors
     prompts  the batch that they were drawn for
     seed     with which, and which `draw` of it
+    origin   the model that they were taken from; None: used on every one
     """
 
     values: Mapping[Place, Tensor]
@@ -41,6 +45,7 @@ class Samples:
     prompts: Batch
     seed: int
     draw: int
+    origin: Origin | None = None
 
     @property
     def spares_first(self) -> bool:
@@ -48,12 +53,17 @@ class Samples:
 
     @property
     def about(self) -> Mapping[str, Any]:
-        found = {"filling": "samples", "texts": len(self.texts)}
-        return {**found, "seed": self.seed, "draw": self.draw}
+        """With `donors`, how many texts stand in for the `prompts`: as many, unless some do for
+        several."""
+        found = {"filling": "samples", "texts": len(self.texts), "prompts": len(self.donors)}
+        donors = len(self.donors.unique())
+        return {**found, "donors": donors, "seed": self.seed, "draw": self.draw}
 
     def check(self, lm: LM, at: Place, batch: Batch | None, rows: Tensor | None = None) -> None:
-        """Raises ValueError for texts that are still being written, for a place that was not read,
-        and for other prompts than it was drawn for."""
+        """Raises ValueError for another model than they were taken from, for texts that are still
+        being written, for a place that was not read, and for other prompts than it was drawn
+        for."""
+        check_made_on(lm, self.origin)
         if batch is None:
             raise ValueError(
                 "samples belong to texts that stand; for texts that are being written use zero or "
@@ -119,31 +129,39 @@ def draws(
     What is matched is the position, counted from the first token: a donor's first token, of which
     models make something of its own (an attention sink), stands in for the prompt's. The distance
     to the end and the template are matched where donors are of the prompt's length and template, as
-    in Wang et al. 2022; only donors with at least as many tokens, and of another text, are drawn.
+    in Wang et al. 2022; only donors with at least as many tokens are drawn. Of these nothing but
+    the first tokens is seen, as many as the prompt has: a donor that begins with the prompt would
+    be the prompt itself, and is not drawn for it; donors that begin alike count as one.
 
-    Raises ValueError where there are fewer of them than draws, for no donors, and for a count that
-    is not a whole number of at least 1.
+    In one draw no two prompts have the same donor, as far as there are enough: a warning says where
+    some have, and `Samples.about` how many donors there are.
+
+    Raises ValueError where a prompt has fewer donors than draws, for no donors, and for a count
+    that is not a whole number of at least 1.
     """
     batch, most = to_batch(lm, prompts), check_whole("count", count, 1)
     if len(donors) == 0:
         raise ValueError("donors is empty; give at least one text to sample from")
-    others = encode(lm, donors)
+    others = _different(encode(lm, donors))
     long = others.attention.sum(dim=1)
-    generator = torch.Generator().manual_seed(seed)
-    chosen = torch.empty(most, len(batch), dtype=torch.long)
-    for row, length in enumerate(batch.attention.sum(dim=1).tolist()):
-        fit = [
-            index
-            for index, text in enumerate(others.texts)
-            if int(long[index]) >= length and text != batch.texts[row]
-        ]
-        if len(fit) < most:
+    begins = _beginnings(batch, others)
+    for row, known in enumerate(begins.tolist()):
+        fit = len({each for each in known if each >= 0})
+        if fit < most:
             raise ValueError(
-                f"row {row} has {length} tokens, and {len(fit)} donors of another text have as "
-                f"many (the longest has {int(long.max())}): give {most} that are as long"
+                f"row {row} has {int(batch.attention[row].sum())} tokens, and {fit} donors of "
+                f"another text have as many (the longest has {int(long.max())}; donors that begin "
+                f"with the prompt are no others, and those that begin alike are one): give {most} "
+                "that are as long"
             )
-        order = torch.randperm(len(fit), generator=generator)[:most]
-        chosen[:, row] = torch.tensor(fit)[order]
+    chosen = _dealt(begins, most, torch.Generator().manual_seed(seed))
+    shared = [len(batch) - len(own.unique()) for own in chosen]
+    if any(shared):
+        warnings.warn(
+            f"of {len(batch)} prompts up to {max(shared)} have a donor in a draw that another has "
+            f"too, of {len(others)} different ones: give more that are as long as the prompts",
+            stacklevel=2,
+        )
     used, index = chosen.unique(return_inverse=True)
     ended = others.select(used)
     span = int(batch.positions.max()) + 1
@@ -152,8 +170,56 @@ def draws(
     columns = columns.clamp_max(ended.width - 1)
     every = torch.arange(len(used))[:, None]
     found = capture(lm, ended, places, remote=remote)
-    values = {at: each[every, columns] for at, each in found.items()}
-    return [Samples(values, own, ended.texts, batch, seed, k) for k, own in enumerate(index)]
+    values = {at: each[every, columns] for at, each in found.values.items()}
+    return [
+        Samples(values, own, ended.texts, batch, seed, k, found.origin)
+        for k, own in enumerate(index)
+    ]
+
+
+def _different(batch: Batch) -> Batch:
+    """The rows without those that another one before is, token by token."""
+    first = {ids: row for row, ids in reversed(list(enumerate(_tokens(batch))))}
+    return batch.select(sorted(first.values()))
+
+
+def _tokens(batch: Batch) -> list[tuple[int, ...]]:
+    both = zip(batch.ids, batch.attention, strict=True)
+    return [tuple(ids[own].tolist()) for ids, own in both]
+
+
+def _beginnings(batch: Batch, others: Batch) -> Tensor:
+    """(B, N) for each prompt the number of each donor's beginning, as many tokens as the prompt
+    has: the first donor that begins alike. -1 where it begins with the prompt or is shorter."""
+    rows, long = _tokens(batch), _tokens(others)
+    found = torch.full((len(rows), len(long)), -1)
+    for row, own in enumerate(rows):
+        first = {own: -1}
+        for donor, ids in enumerate(long):
+            if len(ids) >= len(own):
+                found[row, donor] = first.setdefault(ids[: len(own)], donor)
+    return found
+
+
+def _dealt(begins: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """(count, B) the donor of each prompt in each draw: of random ones those that no other prompt
+    of the draw has, as far as there are any; never one that begins as an earlier draw's."""
+    free = begins >= 0  # (B, N)
+    chosen = torch.empty(count, len(begins), dtype=torch.long)
+    for own in chosen:
+        cost = torch.rand(free.shape, generator=generator, dtype=torch.float64)
+        cost = cost.masked_fill(~free, len(begins) + 1)  # more than all others together
+        left = torch.arange(len(begins))
+        while len(left):
+            row, donor = map(torch.from_numpy, linear_sum_assignment(cost[left].numpy()))
+            fits = free[left[row], donor]
+            own[left[row[fits]]] = donor[fits]
+            done = torch.zeros(len(left), dtype=torch.bool)
+            done[row[fits]] = True
+            left = left[~done]
+        taken = begins.gather(1, own[:, None])
+        free = free & (begins != taken)
+    return chosen
 
 
 def _ids(batch: Batch, width: int) -> Tensor:

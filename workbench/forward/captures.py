@@ -5,7 +5,8 @@ Knows nothing of where it is put.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,7 +16,7 @@ from workbench.forward import tracing
 from workbench.forward.reading import batches, tokens_at_once
 from workbench.forward.steering import check_place, width_at
 from workbench.forward.tracing import Remote
-from workbench.interventions.updates import SITES, Place
+from workbench.interventions.updates import SITES, Origin, Place
 from workbench.text.positions import mask
 from workbench.text.tokens import Batch
 
@@ -23,9 +24,25 @@ if TYPE_CHECKING:
     from workbench.loading.models import LM
 
 
-def capture(
-    lm: LM, batch: Batch, places: Iterable[Place], *, remote: Remote = False
-) -> dict[Place, Tensor]:
+@dataclass(frozen=True, eq=False)
+class Captures:
+    """What places hold, place -> (B, T, W), and the model that it was taken from."""
+
+    values: Mapping[Place, Tensor]
+    origin: Origin | None
+
+    def __getitem__(self, at: Place) -> Tensor:
+        return self.values[at]
+
+
+def stream_origin(lm: LM) -> Origin | None:
+    """Whose streams they are that are taken from a model; None where its weights are not here."""
+    if not lm.in_memory:
+        return None
+    return Origin(lm.name, lm.fingerprint, "stream", "dataclasses.replace(stream, origin=None)")
+
+
+def capture(lm: LM, batch: Batch, places: Iterable[Place], *, remote: Remote = False) -> Captures:
     """What is written at each place, (B, T, W) float32 or better on the CPU, 0 at padding.
 
     One pass for each site. Raises ValueError for a layer out of range or without the site.
@@ -46,4 +63,4 @@ def capture(
                 at = Place(layer, site)
                 found[at] = found[at].to(read.dtype)
                 found[at][rows, batch.width - part.width :] = own
-    return found
+    return Captures(found, stream_origin(lm))

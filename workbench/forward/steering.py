@@ -17,6 +17,7 @@ from workbench.interventions.updates import (
     EMBEDDINGS,
     AnyUpdate,
     Intervention,
+    Origin,
     Place,
     Site,
     reads,
@@ -161,9 +162,14 @@ def check_fits(lm: LM, update: AnyUpdate, at: Place) -> None:
             f"the update reads a width of {into}, the {what} of layer {at.layer} of {lm.name!r} "
             f"gives {wide}; it was made for another model or for another site than {at.site!r}"
         )
-    # Weights that run on a server or lie on disk cannot be compared.
-    if update.origin is not None and lm.in_memory:
-        lm.check_origin(update.origin)
+    check_made_on(lm, update.origin)
+
+
+def check_made_on(lm: LM, origin: Origin | None) -> None:
+    """Raise ValueError for what was made on another model. Weights that run on a server or lie on
+    disk cannot be compared."""
+    if origin is not None and lm.in_memory:
+        lm.check_origin(origin)
 
 
 def width_at(lm: LM, at: Place) -> int:

@@ -66,12 +66,13 @@ class Place(NamedTuple):
 class Origin:
     """The model that an update was made on: its name, and the sha256 of its config and weights.
 
-    `kind` is what the update is called in a message.
+    `kind` is what the update is called in a message, `forget` what makes it run on every model.
     """
 
     model: str
     fingerprint: str
     kind: str = "vector"
+    forget: str = "dataclasses.replace(vector, fingerprint='')"
 
     def check(self, name: str, fingerprint: str) -> None:
         """Raise ValueError unless these are the weights of the model called `name`."""
@@ -79,7 +80,7 @@ class Origin:
             raise ValueError(
                 f"this {self.kind} was made on {self.model!r} (weights {self.fingerprint[:12]}), "
                 f"not on {name!r} (weights {fingerprint[:12]}); extract it again, or, to use it as "
-                f"it is, let it forget its origin: dataclasses.replace(vector, fingerprint='')"
+                f"it is, let it forget its origin: {self.forget}"
             )
 
 

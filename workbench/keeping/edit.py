@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from workbench.forward import tracing
+from workbench.forward.captures import stream_origin
 from workbench.forward.steering import check_fits, check_interventions, check_place
 from workbench.interventions.maps import Replace
 from workbench.interventions.updates import Intervention, Origin, held, per_row
@@ -123,8 +124,8 @@ def written_in(
     """
     stream = tracing.read(lm, [prompt], [layer], read)
     assert isinstance(stream, Tensor)
-    origin = Origin(lm.name, lm.fingerprint, "stream") if lm.in_memory else None
-    return (Intervention(layer, Replace(stream[0, 0], None, origin), coefficient, at),)
+    update = Replace(stream[0, 0], None, stream_origin(lm))
+    return (Intervention(layer, update, coefficient, at),)
 
 
 def check_lasting(intervention: Intervention) -> None:
