@@ -121,15 +121,15 @@ def draws(
     to the end and the template are matched where donors are of the prompt's length and template, as
     in Wang et al. 2022; only donors with at least as many tokens, and of another text, are drawn.
 
-    Raises ValueError where there are fewer of them than draws, for no donors, and for a count that
-    is not a whole number of at least 1.
+    Raises ValueError where there are fewer of them than draws, for no donors, for a count that is
+    not a whole number of at least 1, and a seed that is none of at least 0.
     """
     batch, most = to_batch(lm, prompts), check_whole("count", count, 1)
     if len(donors) == 0:
         raise ValueError("donors is empty; give at least one text to sample from")
     others = encode(lm, donors)
     long = others.attention.sum(dim=1)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(check_whole("seed", seed, 0))
     chosen = torch.empty(most, len(batch), dtype=torch.long)
     for row, length in enumerate(batch.attention.sum(dim=1).tolist()):
         fit = [
