@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -443,3 +444,16 @@ def test_what_is_not_there_is_refused() -> None:
         by_row(lm, batch, [None, None])
     with pytest.raises(ValueError, match=r"give layers=.1."):
         heads(lm, 1)  # type: ignore[arg-type]
+
+
+def test_layers_are_whole_numbers_of_whatever_kind() -> None:
+    lm = build("llama")
+    of_numpy = Component(np.int64(1), "head", np.int64(2))  # type: ignore[arg-type]
+    assert (type(of_numpy.layer), type(of_numpy.head)) == (int, int)
+    with pytest.raises(ValueError, match=r"give layers=."):
+        heads(lm, np.int64(1))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"give layers=.1."):
+        directions(random_vector(lm), 1)  # type: ignore[arg-type]
+    for wrong in (True, 1.5, "1", None, -2):
+        with pytest.raises(ValueError, match=f"layer {wrong!r}: give a whole number"):
+            Component(wrong, "mlp")  # type: ignore[arg-type]

@@ -336,7 +336,12 @@ def test_what_makes_no_sense_is_refused_before_any_work(monkeypatch: pytest.Monk
         next_token_effects(lm, PROMPTS, heads(lm), by=[zero, others])
     with pytest.raises(ValueError, match="by is empty"):
         next_token_effects(lm, PROMPTS, heads(lm), by=[])
+    with pytest.raises(ValueError, match="memory -1: give a positive number"):
+        next_token_effects(lm, PROMPTS, heads(lm), memory=-1)
     with pytest.raises(ValueError, match="two whole texts"):
         preference_effects(lm, Pairs([Pair(positive="a", negative="b")], name="x"), heads(lm))
+    for wrong in (0, -6, True, "3"):
+        with pytest.raises(ValueError, match=f"new_tokens {wrong!r}: give a whole number"):
+            write_ablated(lm, PROMPTS, heads(lm), new_tokens=wrong)
     with pytest.raises(ValueError, match="take means over all tokens"):
         write_ablated(lm, PROMPTS, heads(lm), by=long)

@@ -26,6 +26,7 @@ from workbench.interventions.updates import Add, Intervention
 from workbench.keeping import baked as module
 from workbench.keeping.bake import bake
 from workbench.keeping.baked import Baked
+from workbench.keeping.baked_changes import records
 from workbench.keeping.baked_check import logits_of, written
 from workbench.loading import hub
 from workbench.loading.models import load
@@ -349,3 +350,38 @@ def test_the_hubs_own_client_asks_for_a_private_repository(done, monkeypatch):
     assert path == "/api/repos/create"
     assert (body["name"], body["organization"]) == ("steered", "me")
     assert body.get("private", body.get("visibility") == "private")
+
+
+RECORD = {
+    "kind": "vector", "layer": 1, "site": "residual", "coefficient": 0.5, "sha256": "0" * 64,
+    "made_on": "base", "sketch": [0.1] * 8, "length": 1.0, "share": None, "base": "base",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("foreign", [True, "yes", {"kind": "cake"}, ["yes", {"kind": "cake"}]])
+def test_what_another_program_calls_baked_is_no_bake(foreign, tmp_path):
+    lm = load(copy.deepcopy(build("llama").model), tokenizer=build("llama").tokenizer)
+    lm.model.config.baked = foreign
+    baked = bake(lm, make(lm, "lora").at(0.5), **SHORT)
+    assert [each["kind"] for each in baked.model.config.baked] == ["LoRA"]
+    assert baked.facts()["baked"] == baked.model.config.baked
+    assert lm.model.config.baked == foreign
+
+
+def test_a_record_is_one_of_ours_or_none():
+    assert records(SimpleNamespace(baked=["cake", RECORD])) == [RECORD]
+    earlier = {key: RECORD[key] for key in RECORD if key not in ("sketch", "length", "share")}
+    assert records(SimpleNamespace(baked=[earlier])) == [earlier]
+    assert records(SimpleNamespace()) == []
+    for wrong in (
+        {"layer": "1"},
+        {"layer": True},
+        {"kind": None},
+        {"coefficient": None},
+        {"coefficient": "much"},
+        {"sketch": [0.1]},
+        {"sketch": ["a"] * 8},
+        {"sketch": 3},
+        {"share": "half"},
+    ):
+        assert records(SimpleNamespace(baked=[RECORD | wrong, 3, None])) == []

@@ -227,3 +227,42 @@ def test_what_the_search_saw_and_bad_budgets_are_refused() -> None:
         vector.at({0: 1.0}, layers=[0])
     with pytest.raises(ValueError, match="names no layer"):
         vector.at({})
+
+
+def test_what_is_no_number_of_its_kind_is_refused_before_any_work(monkeypatch) -> None:
+    lm = build("llama")
+    vector, pairs = vector_of(lm), pairs_of(1, "a")
+
+    def work(*_: object, **__: object) -> None:
+        raise AssertionError("a forward was run")
+
+    monkeypatch.setattr(tracing, "forward", work)
+    for how, message in (
+        *(({"rounds": r}, f"rounds {r!r}: give a whole number") for r in (-1, True, 1.5)),
+        *(({"memory": m}, f"memory {m!r}: give a positive") for m in (0, -1, math.inf, True)),
+        ({"layers": np.int64(1)}, "is not a list; give layers="),
+        ({"layers": []}, "layers is empty"),
+        ({"layers": [1, 1]}, "1 stands twice"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            layer_profile.find(lm, vector, pairs, TEXTS, **how)  # type: ignore[arg-type]
+    one = {1: 1.0}
+    found = layer_profile.LayerProfile(one, one, one, 0.02, 0.0, pd.DataFrame(), frozenset())
+    for how, message in (
+        *(({"level": c}, f"level {c!r}: give a number") for c in (0, 1, math.nan, "a", True)),
+        ({"seed": -1}, "seed -1: give a whole number"),
+        ({"memory": 0}, "memory 0: give a positive"),
+        ({"others": {"equal strengths": one}}, "'equal strengths': that is ours"),
+        ({"others": {"mine": {1: 0.0}}}, "the profile 'mine' of others is {1: 0.0}"),
+        ({"others": {"mine": {}}}, "the profile 'mine' of others"),
+        ({"others": {"mine": {1: math.nan}}}, "give finite strengths"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            layer_profile.compare(lm, vector, found, pairs, TEXTS, **how)  # type: ignore[arg-type]
+    strengths = Strengths(lm, vector, (0, 1))
+    for shape in ((2,), (1, 3), (0, 2)):
+        for call, given in ((strengths.preferences, pairs), (strengths.divergences, TEXTS)):
+            with pytest.raises(ValueError, match="give one row for each profile"):
+                call(given, torch.ones(shape))  # type: ignore[operator]
+    with pytest.raises(ValueError, match="give finite numbers"):
+        strengths.divergences(TEXTS, torch.tensor([[math.nan, 1.0]]))

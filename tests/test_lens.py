@@ -3,6 +3,7 @@
 import copy
 
 import architectures
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -217,3 +218,19 @@ def test_an_embedding_that_enters_in_another_way_is_refused() -> None:
         nearest_tokens(lm, torch.ones(7))
     with pytest.raises(ValueError, match="length 0"):
         nearest_tokens(lm, torch.zeros(32))
+
+
+def test_counts_and_draws_are_whole_numbers_of_at_least_one() -> None:
+    lm = architectures.build("llama")
+    direction = torch.ones(lm.width)
+    for wrong in (0, -1, True, 2.5, "3"):
+        for show in (top_tokens, nearest_tokens):
+            with pytest.raises(ValueError, match=f"count {wrong!r}: give a whole number of at"):
+                show(lm, direction, wrong)  # type: ignore[arg-type]
+        for chance in (lens.largest_by_chance, lens.nearest_by_chance):
+            with pytest.raises(ValueError, match=f"draws {wrong!r}: give a whole number of at"):
+                chance(lm, wrong)  # type: ignore[arg-type]
+            if wrong != 0:
+                with pytest.raises(ValueError, match=f"seed {wrong!r}: give a whole number"):
+                    chance(lm, 3, seed=wrong)  # type: ignore[arg-type]
+    assert len(top_tokens(lm, direction, np.int64(2))) == 4  # type: ignore[arg-type]

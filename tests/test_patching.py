@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from architectures import MIXTURES_OF_EXPERTS, NAMES, SENTENCES, build, steered_logits
@@ -20,6 +21,7 @@ from workbench.forward.captures import capture
 from workbench.interventions.updates import Place
 from workbench.keeping.edit import written_in
 from workbench.loading.models import LM
+from workbench.text.positions import nth
 from workbench.text.tokens import encode
 
 SOURCE, TARGET = "A girl and her dog went", "A bird and her dog went"
@@ -174,3 +176,23 @@ def test_what_does_not_fit_is_refused() -> None:
         act_add(lm, "Love", "Hate", layer=0, start=-1)
     with pytest.raises(ValueError, match="layer 3 is out of range"):
         act_add(lm, "Love", "Hate", layer=3)
+
+
+def test_numbers_of_numpy_are_positions_and_truth_values_are_none() -> None:
+    lm, one = build("llama"), np.int64(1)
+    for start in (1, one):
+        (each, *_) = act_add(lm, "Love", "Hate", layer=start, start=start)
+        assert each.positions == nth(1)
+        assert type(each.positions.position) is int  # type: ignore[attr-defined]
+    cells = ([(Place(1), 1)], [(Place(one), one)])  # type: ignore[arg-type]
+    (_, (plain,)), (_, (other,)) = (patch(lm, SOURCE, TARGET, each) for each in cells)
+    assert torch.equal(plain.update.target, other.update.target)  # type: ignore[union-attr]
+    (_, (other,)) = patch(lm, SOURCE, TARGET, cells[1], align={one: one})  # type: ignore[dict-item]
+    assert torch.equal(plain.update.target, other.update.target)  # type: ignore[union-attr]
+    for wrong in (True, 1.0):
+        with pytest.raises(ValueError, match=f"position {wrong!r}: give a whole number"):
+            patch(lm, SOURCE, TARGET, [(Place(0), wrong)])  # type: ignore[list-item]
+        with pytest.raises(ValueError, match=f"position of the source {wrong!r}: give a whole"):
+            patch(lm, SOURCE, TARGET, cells[0], align={1: wrong})  # type: ignore[dict-item]
+        with pytest.raises(ValueError, match=f"start {wrong!r}: give a whole number"):
+            act_add(lm, "Love", "Hate", layer=0, start=wrong)  # type: ignore[arg-type]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from architectures import build
@@ -163,3 +165,26 @@ def test_prompts_of_different_length_are_filled_with_spaces_by_sentencepiece_too
     """Alone a space is two tokens of that tokenizer."""
     edits = act_add(stories, " cheerful", " grim", layer=1)
     assert len(edits) > 3
+
+
+def test_numbers_of_numpy_are_answers_layers_and_positions() -> None:
+    lm = build("llama")
+    ids = answers(lm)
+    plain = patching_effects(lm, SOURCE, TARGET, ids, layers=[1], positions=[2])
+    some = np.array([1, 2])
+    numpy = patching_effects(
+        lm, SOURCE, TARGET, tuple(np.array(ids)), layers=some[:1], positions=some[1:]
+    )
+    pd.testing.assert_frame_equal(plain, numpy)
+    for how, message in (
+        ({"layers": some[0]}, "give layers="),
+        ({"layers": [True]}, "layer True is out of range"),
+        ({"positions": [True]}, "position True: give a whole number"),
+        ({"memory": 0}, "memory 0: give a positive number"),
+        ({"memory": float("nan")}, "memory nan: give a positive number"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            patching_effects(lm, SOURCE, TARGET, ids, **how)
+    for wrong in (True, 1.0, -1, lm.vocabulary):
+        with pytest.raises(ValueError, match=f"answer {wrong!r}: give a whole number from 0"):
+            patching_effects(lm, SOURCE, TARGET, (ids[0], wrong))

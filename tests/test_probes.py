@@ -6,6 +6,7 @@ import copy
 import inspect
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from architectures import NAMES, SENTENCES, build, tokenizer
@@ -331,6 +332,8 @@ BAD = {
     "NaN": ({"labels": [0, float("nan")] * 6}, "label of text 1 is nan"),
     "kind": ({"kind": "svm"}, "kind 'svm' is unknown; choose one of 'logistic', 'lda'"),
     "layer": ({"layers": [3]}, "layer 3 is out of range"),
+    "one layer": ({"layers": np.int64(1)}, r"layers .*1.* is not a list; give layers="),
+    "truth": ({"positions": True}, "position True: give a whole number"),
     "no layer": ({"layers": []}, r"layers \[\]: name at least one"),
     "outside": ({"positions": -40}, r"position -40 lies outside of text 0, which has \d+ tokens"),
     "twice": ({"positions": [-1, -1]}, r"positions \[-1, -1\]: name at least one, and each once"),
@@ -414,3 +417,16 @@ def test_a_probe_of_wren_reads_mood_and_its_direction_steers_it():
         assert np.mean(coherences(made.texts)) > 0.8
     assert means[0] < -0.7
     assert means[1] > 0.7
+
+
+def test_numbers_of_numpy_name_positions_and_layers(tiny):
+    texts = [f"the {WORDS[i % 10]} {i}" for i in range(12)]
+    how = {"labels": [0, 1] * 6, "folds": 2, **QUIET}
+    plain = probe(tiny, texts, positions=[-1], layers=[1], **how)
+    for positions in (np.int64(-1), np.array([-1])):
+        found = probe(tiny, texts, positions=positions, layers=np.array([1]), **how)
+        pd.testing.assert_frame_equal(found.table, plain.table)
+    vector = plain.vector(np.int64(-1), layer=np.int64(1))
+    assert type(vector.layer) is int
+    with pytest.raises(ValueError, match="layer True: give a whole number"):
+        plain.vector(layer=True)

@@ -138,3 +138,6 @@ def test_what_cannot_be_drawn_is_refused() -> None:
         draws(lm, ["a fox"], TEXTS[:5], PLACES, 6)
     with pytest.raises(ValueError, match=r"count 0: give a whole number of at least 1"):
         draws(lm, TEXTS, LONG, PLACES, 0)
+    for seed in (-1, True, 1.5):
+        with pytest.raises(ValueError, match=f"seed {seed!r}: give a whole number of at least 0"):
+            samples(lm, TEXTS, LONG, PLACES, seed=seed)  # type: ignore[arg-type]

@@ -5,15 +5,17 @@ import json
 import math
 from dataclasses import replace
 
+import httpx
 import pandas as pd
 import pytest
 import torch
 from architectures import build, tokenizer
+from huggingface_hub.errors import RepositoryNotFoundError
 from test_baked import Hub
 from test_ceiling import made as made_sweep
 
 from workbench.generation.generate import generate
-from workbench.keeping import sharing
+from workbench.keeping import shared_folder, sharing
 from workbench.keeping.edit import edit
 from workbench.keeping.sharing import SharedVector, share
 from workbench.loading import hub
@@ -297,6 +299,7 @@ def test_a_folder_that_holds_something_stays(shared, tmp_path):
     ("change", "message"),
     [
         ({"format": "other"}, "holds no vector that `share` wrote"),
+        ({"format": "workbench.shared/1"}, "earlier format 'workbench.shared/1'.*shared again by"),
         ({"sha256": "0" * 64}, "belongs to another vector"),
         ({"positions": "os.system"}, "is damaged"),
         ({"coefficient": "1"}, "is damaged"),
@@ -344,8 +347,8 @@ def test_to_the_hub_and_back(shared, tmp_path, monkeypatch):
         asked.append((name, how))
         return str(folder)
 
-    monkeypatch.setattr(sharing.hub, "require_connection", lambda _: None)
-    monkeypatch.setattr(sharing, "snapshot_download", download)
+    monkeypatch.setattr(hub, "no_connection", lambda: None)
+    monkeypatch.setattr(shared_folder, "snapshot_download", download)
     back = SharedVector.from_pretrained("me/mood", revision="v1", token="secret")
     assert back.card == shared.card
     ((name, how),) = asked
@@ -369,3 +372,58 @@ def test_what_a_card_cannot_say_is_refused(tiny, how, message):
         share(tiny, vector(tiny), **how)
     with pytest.raises(ValueError, match=r"made on"):
         share(build("gpt2"), vector(tiny), 1.0)
+
+
+def test_a_model_without_the_template_is_told_not_verified():
+    lm, words = build("llama"), copy.deepcopy(tokenizer())
+    words.chat_template = None
+    given = share(lm, vector(lm), 0.4, new_tokens=4)
+    found = given.verify(load(lm.model, tokenizer=words))
+    assert not found.verified
+    assert not found.same
+    assert not found.close
+    assert repr(found).startswith("Replay(NOT verified: the card's texts answer chats, and the")
+    assert "no chat template" in found.reason
+    surroundings = found.surroundings.set_index("what")["same"]
+    assert surroundings["weights"]
+    assert not surroundings["template"]
+    assert found.generations["stored"].tolist() == [e["text"] for e in given.card["generations"]]
+    assert set(found.generations["here"]) == {""}
+    assert found.generations["logprob"].isna().all()
+
+
+def test_a_mistyped_folder_is_told_with_names_near_to_it(shared, tmp_path, monkeypatch):
+    for name in ("mood", "other"):
+        shared.save_pretrained(tmp_path / "vectors" / name)
+    (tmp_path / "vectors" / "moot").mkdir()  # nothing in it
+    cache = tmp_path / "cache"
+    copied = cache / "models--me--mood" / "snapshots" / "1"
+    shared.save_pretrained(copied)
+    (cache / "models--me--mood" / "refs").mkdir()
+    (cache / "models--me--mood" / "refs" / "main").write_text("1")
+    (cache / "models--me--mode" / "snapshots").mkdir(parents=True)  # a model
+    monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(hub, "no_connection", lambda: "no network")
+    cases = {
+        tmp_path / "vectors" / "mod": f"did you mean '{tmp_path / 'vectors' / 'mood'}'?",
+        tmp_path / "vectors" / "mood" / "card.json": "that is a file: give the folder",
+        tmp_path / "nowhere" / "mood": "no such folder",
+        "me/moods": "no such folder, no copy of such a repository, and no network; did you mean "
+        "'me/mood'?",
+    }
+    for name, said in cases.items():
+        with pytest.raises(FileNotFoundError) as error:
+            SharedVector.from_pretrained(name)
+        assert str(error.value).startswith(f"no shared vector '{name}': ")
+        assert said in str(error.value)
+        assert "model" not in str(error.value).removeprefix(f"no shared vector '{name}'")
+    assert str(error.value).endswith("'me/mood'?")
+    monkeypatch.setattr(hub, "no_connection", lambda: None)
+
+    def absent(name, **_):
+        answer = httpx.Response(404, request=httpx.Request("GET", "https://hub"))
+        raise RepositoryNotFoundError("404", response=answer)
+
+    monkeypatch.setattr(shared_folder, "snapshot_download", absent)
+    with pytest.raises(FileNotFoundError, match="no repository of the hub that this token"):
+        SharedVector.from_pretrained("me/moods")

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from architectures import tokenizer
-from transformers import BartConfig, BartForConditionalGeneration
+from transformers import BartConfig, BartForConditionalGeneration, MBart50Tokenizer, NllbTokenizer
 
 from workbench.composition.translation import _languages, translator
 
@@ -55,18 +55,56 @@ def test_only_what_is_not_english_is_translated(tmp_path: Path) -> None:
         assert said != text
 
 
+def nllb(*languages: str) -> NllbTokenizer:
+    """A tokenizer of these languages, of whose vocabulary "it" is an ordinary piece."""
+    pieces = ("<s>", "<pad>", "</s>", "<unk>", "it", *languages)
+    vocabulary = {piece: index for index, piece in enumerate(pieces)}
+    return NllbTokenizer(
+        vocabulary, [], extra_special_tokens=list(languages), src_lang=languages[0]
+    )
+
+
 def test_languages_are_those_of_the_tokenizer() -> None:
-    vocabulary = {"ita_Latn": 7, "eng_Latn": 9}
-    many = SimpleNamespace(src_lang="eng_Latn", get_vocab=lambda: vocabulary)
-    assert _languages("m", many, "ita_Latn") == {"forced_bos_token_id": 9}
+    many = nllb("eng_Latn", "ita_Latn")
+    assert _languages("m", many, "ita_Latn") == {"forced_bos_token_id": 5}
     assert many.src_lang == "ita_Latn"
-    with pytest.raises(ValueError, match="'it' is unknown to 'm'"):
-        _languages("m", many, "it")
-    with pytest.raises(ValueError, match="say which"):
+    # Pieces and other special tokens are no languages.
+    for source in ("it", "<s>", "ita"):
+        with pytest.raises(
+            ValueError,
+            match=f"language '{source}' is unknown to 'm': its languages are eng_Latn, ita_Latn",
+        ):
+            _languages("m", many, source)
+    with pytest.raises(ValueError, match="say which; its languages are eng_Latn, ita_Latn"):
         _languages("m", many, None)
-    spelled = SimpleNamespace(src_lang="en", get_vocab=lambda: {"__it__": 3, "__en__": 4, "en": 5})
+    spelled = SimpleNamespace(src_lang="en", lang_code_to_id={"it": 3, "en": 4})
     assert _languages("m2m", spelled, "it") == {"forced_bos_token_id": 4}
-    one = SimpleNamespace()
-    assert _languages("m", one, None) == {}
+    assert spelled.src_lang == "it"
+    mbart = MBart50Tokenizer()
+    english = {"forced_bos_token_id": mbart.convert_tokens_to_ids("en_XX")}
+    assert _languages("mbart", mbart, "it_IT") == english
+
+
+def test_a_translator_without_english_is_refused() -> None:
+    without = nllb("ita_Latn", "deu_Latn")
+    with pytest.raises(
+        ValueError, match=r"'m' writes no English \(.*\): its languages are deu_Latn, ita_Latn"
+    ):
+        _languages("m", without, "ita_Latn")
+    fsmt = SimpleNamespace(src_lang="en", tgt_lang="de", get_vocab=lambda: {"en": 1, "de": 2},
+                           all_special_tokens=["<s>"], all_special_ids=[0])  # fmt: skip
+    marian = SimpleNamespace(source_lang="en", target_lang="de")
+    for away in (fsmt, marian):
+        with pytest.raises(ValueError, match="'m' writes no English: it translates 'en' into 'de'"):
+            _languages("m", away, None)
+
+
+def test_a_translator_of_one_language_needs_no_source() -> None:
+    assert _languages("m", SimpleNamespace(), None) == {}
     with pytest.raises(ValueError, match="leave 'ita_Latn' out"):
-        _languages("m", one, "ita_Latn")
+        _languages("m", SimpleNamespace(), "ita_Latn")
+    fsmt = SimpleNamespace(src_lang="de", tgt_lang="en", all_special_tokens=[], all_special_ids=[])
+    assert _languages("m", fsmt, None) == _languages("m", fsmt, "de") == {}
+    assert fsmt.src_lang == "de"
+    with pytest.raises(ValueError, match="translates one language, 'de': leave 'it' out"):
+        _languages("m", fsmt, "it")

@@ -188,6 +188,7 @@ def test_bad_arithmetic_is_refused_in_words(make, message):
     ("layers", "message"),
     [
         (2, r"layers 2 is not a list; give layers=\[2\]"),
+        (np.int64(2), "is not a list; give layers="),
         ([2, 0, 2], "2 stands twice; give each once"),
         ([], "layers is empty"),
     ],

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
@@ -36,7 +35,7 @@ from workbench.interventions.updates import (
     Place,
     Site,
 )
-from workbench.support.checks import check_whole
+from workbench.support.checks import check_whole, require_lists
 from workbench.text.positions import Mask, Positions, but_first, everything
 from workbench.text.tokens import Batch
 from workbench.vectors.steering_vector import SteeringVector
@@ -81,8 +80,9 @@ class Component:
             raise ValueError(
                 f"site {self.site!r} of the kind {self.kind!r}: only directions have one"
             )
+        # Of whatever kind the numbers are: a table's are numpy's.
+        object.__setattr__(self, "layer", check_whole("layer", self.layer, EMBEDDINGS))
         if self.head is not None:
-            # Of whatever kind the number is: a table's are numpy's.
             object.__setattr__(self, "head", check_whole("head", self.head, 0))
 
     @property
@@ -156,6 +156,7 @@ def directions(
 
     Raises ValueError for a layer without a direction.
     """
+    require_lists(layers=layers)
     chosen = vector.layers if layers is None else layers
     found = vector.scaled(dict.fromkeys(chosen, 1.0), vector.residual_norm).directions
     return [Component(layer, "direction", direction=found[layer], name=name) for layer in chosen]
@@ -285,6 +286,5 @@ def _update(kind: Kind, target: Tensor, share: Tensor, origin: Origin | None) ->
 def _layers(lm: LM, layers: Sequence[int] | None) -> list[int]:
     if layers is None:
         return list(range(lm.layers))
-    if isinstance(layers, Integral):
-        raise ValueError(f"layers {layers!r} is not a list; give layers=[{layers!r}]")
+    require_lists(layers=layers)
     return [check_layer(lm, layer) for layer in layers]

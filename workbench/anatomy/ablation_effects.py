@@ -28,6 +28,7 @@ from workbench.forward import tracing
 from workbench.forward.steering import place
 from workbench.forward.tracing import Remote
 from workbench.generation.generate import end_ids, generate
+from workbench.generation.sampling import check_sampling
 from workbench.preference.odds import both_sides
 from workbench.statistics.distributions import chosen_logprobs, divergence, precise
 from workbench.statistics.intervals import student
@@ -164,6 +165,7 @@ def write_ablated(
     Raises ValueError as `generate` and `next_token_effects`, and for a filling that belongs to
     texts that stand.
     """
+    check_sampling(new_tokens, temperature, 1.0, 1.0, 0, seed)
     batch = to_batch(lm, prompts, new_tokens=new_tokens)
     check_sweep(lm, components, by, positions)
     chosen = [(-1, None), *enumerate(components)]

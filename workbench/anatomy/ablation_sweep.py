@@ -20,6 +20,7 @@ from workbench.forward import tracing
 from workbench.forward.reading import batches
 from workbench.forward.streams import Kept
 from workbench.forward.tracing import Remote
+from workbench.support.checks import check_positive
 from workbench.text.positions import Mask, Positions
 from workbench.text.tokens import Batch
 
@@ -43,7 +44,7 @@ class Sweep:
 
     memory  bytes that logits and streams of one forward may take
 
-    Raises ValueError as `check_sweep`.
+    Raises ValueError as `check_sweep`, and for memory that is no positive number.
     """
 
     def __init__(
@@ -58,7 +59,8 @@ class Sweep:
     ) -> None:
         check_sweep(lm, components, by, positions, batch)
         self.lm, self.batch, self.components = lm, batch, components
-        self.by, self.positions, self.memory = by, positions, memory
+        self.by, self.positions = by, positions
+        self.memory = check_positive("memory", memory)
         self.remote: Remote = remote
         # Lowest first, so that a forward's components begin as high as they can.
         self.order = sorted(range(len(components)), key=lambda i: _below(components[i]))

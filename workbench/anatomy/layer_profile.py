@@ -33,7 +33,7 @@ from workbench.contrast.pairs import Pairs
 from workbench.forward.tracing import Remote
 from workbench.interventions.updates import Intervention
 from workbench.statistics.intervals import bootstrap_mean
-from workbench.support.checks import number
+from workbench.support.checks import check_whole, number, require_lists
 from workbench.text.positions import Positions, everything
 from workbench.text.splits import require_disjoint, text_hashes
 from workbench.text.tokens import Prompt, encode
@@ -104,8 +104,10 @@ def find(
 
     The table `tried` says the positions in its `attrs`. Takes some (20 + 6 rounds) L readings of
     the pairs for L layers. Raises ValueError for a budget that is not positive or not reached,
-    texts that made the vector, and as `Strengths`.
+    rounds that are no whole number of at least 0, texts that made the vector, and as `Strengths`.
     """
+    rounds = check_whole("rounds", rounds, 0)
+    require_lists(layers=layers)
     if not 0 < number(kl) < math.inf:
         raise ValueError(f"kl {kl!r}: give a positive number, in nats per token")
     sides = {"the search's pairs": pairs.texts, "the search's texts": text_hashes(texts)}
@@ -188,13 +190,27 @@ def compare(
     The interval speaks for the pairs, not for another draw of the texts or of the search. The
     table says the positions in its `attrs`.
 
-    Raises ValueError for pairs or texts that the search or the vector has seen, and as `find`.
+    Raises ValueError for pairs or texts that the search or the vector has seen, a level that is not
+    between 0 and 1, other profiles that have one of our names, no strength or one that is no
+    number, and as `find`.
     """
+    if not 0 < number(level) < 1:
+        raise ValueError(f"level {level!r}: give a number between 0 and 1, such as 0.95")
+    check_whole("seed", seed, 0)
+    profiles = {PROFILE: found.strengths, SINGLE: found.single, EQUAL: found.equal}
+    for name, one in (others or {}).items():
+        if name in profiles:
+            raise ValueError(f"others has a profile {name!r}: that is ours, choose another name")
+        sizes = [number(each) for each in one.values()]
+        if not any(sizes) or not all(map(math.isfinite, sizes)):
+            raise ValueError(
+                f"the profile {name!r} of others is {dict(one)}: give finite strengths by layer, "
+                "one at least that is not 0"
+            )
     seen = {"the search's": found.texts, "the vector's": vector.texts}
     for name, own in (("pairs", pairs.texts), ("texts", text_hashes(texts))):
         for before, hashes in seen.items():
             require_disjoint({before: hashes, f"the comparison's {name}": own})
-    profiles = {PROFILE: found.strengths, SINGLE: found.single, EQUAL: found.equal}
     profiles |= dict(others or {})
     layers = tuple(sorted({layer for one in profiles.values() for layer in one}))
     where = found.positions if positions is None else positions

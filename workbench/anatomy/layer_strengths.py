@@ -27,6 +27,7 @@ from workbench.forward.tracing import Remote
 from workbench.interventions.updates import Intervention
 from workbench.preference.odds import both_sides
 from workbench.statistics.distributions import chosen_logprobs, divergence, precise
+from workbench.support.checks import check_positive
 from workbench.text.positions import Positions, everything
 from workbench.text.tokens import Batch, Prompt, to_batch
 from workbench.vectors.steering_vector import SteeringVector
@@ -48,7 +49,8 @@ class Strengths:
     memory  bytes that the logits of one forward may take, and what is kept of several of them; one
             row always goes through
 
-    Raises ValueError as `SteeringVector.at` and `check`.
+    Raises ValueError as `SteeringVector.at` and `check`, for memory that is no positive number, and
+    of all that takes strengths for a table of another shape or one that is not finite.
     """
 
     lm: LM
@@ -59,11 +61,13 @@ class Strengths:
     remote: Remote = False
 
     def __post_init__(self) -> None:
+        check_positive("memory", self.memory)
         self.vector.check(self.lm)
         self.vector.at(1.0, layers=self.layers, positions=self.positions)
 
     def preferences(self, pairs: Pairs, strengths: Tensor) -> Tensor:
         """(P, n) float64. Raises ValueError as `odds.both_sides`."""
+        self._check(strengths)
         batch = both_sides(self.lm, pairs)
         keep = int(batch.completion.sum(dim=1).max()) + 1
 
@@ -88,6 +92,7 @@ class Strengths:
 
     def divergences(self, texts: Sequence[Prompt] | Batch, strengths: Tensor) -> Tensor:
         """(P,) float64, the mean over all tokens of the texts."""
+        self._check(strengths)
         batch = to_batch(self.lm, texts)
 
         def noted(part: Batch) -> Callable[[Tensor], Finish]:
@@ -146,8 +151,19 @@ class Strengths:
 
     def steered(self, strengths: Tensor) -> tuple[Intervention, ...]:
         """The interventions of strengths (B, L), one profile for each row."""
+        self._check(strengths)
         own = {layer: strengths[:, i].float() for i, layer in enumerate(self.layers)}
         return self.vector.at(own, positions=self.positions)
+
+    def _check(self, strengths: Tensor) -> None:
+        shape = tuple(strengths.shape)
+        if len(shape) != 2 or 0 in shape or shape[1] != len(self.layers):
+            raise ValueError(
+                f"strengths of shape {shape}: give one row for each profile, one column for each "
+                f"of the layers {list(self.layers)}"
+            )
+        if not bool(strengths.isfinite().all()):
+            raise ValueError(f"strengths {strengths.tolist()}: give finite numbers")
 
     @torch.no_grad()
     def _measured(

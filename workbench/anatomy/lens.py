@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from workbench.loading.layers import evaluating
+from workbench.support.checks import check_whole
 from workbench.text.token_texts import token_texts
 
 if TYPE_CHECKING:
@@ -55,8 +56,9 @@ def top_tokens(lm: LM, direction: Tensor, count: int = 10) -> pd.DataFrame:
 
     Columns token, logit, side: `logit` is the change of a token's logit per unit of the direction,
     up to one positive factor common to all tokens; `side` is "favoured" or "hindered". Raises as
-    `token_effects`.
+    `token_effects`, and ValueError for a count that is not a whole number of at least 1.
     """
+    check_whole("count", count, 1)
     return _both_ends(lm, token_effects(lm, direction), count, "logit", ("favoured", "hindered"))
 
 
@@ -65,7 +67,8 @@ def largest_by_chance(lm: LM, draws: int = 99, seed: int = 0) -> float:
     of random directions do not exceed, in the unit of `top_tokens` of a direction of length 1.
 
     It bounds all tokens at once: a direction that says nothing shows a token beyond it one time in
-    twenty. Fewer than 19 draws cannot tell: theirs is the largest of all.
+    twenty. Fewer than 19 draws cannot tell: theirs is the largest of all. Raises ValueError as
+    `token_effects`, and unless draws and seed are whole numbers of at least 1 and 0.
     """
     found = [token_effects(lm, each).abs().max() for each in _random(lm, draws, seed)]
     return _rarely_exceeded(torch.stack(found))
@@ -80,9 +83,11 @@ def nearest_tokens(lm: LM, direction: Tensor, count: int = 10) -> pd.DataFrame:
     the same for all tokens, are not. Where embedding and unembedding are tied, a direction of a
     late layer often says the same here as in `top_tokens`, but for the final norm's scale.
 
-    Raises ValueError for a direction of another width or of length 0, weights that are not in
-    memory, and a model whose tokens enter the stream in another way.
+    Raises ValueError for a direction of another width or of length 0, a count that is not a whole
+    number of at least 1, weights that are not in memory, and a model whose tokens enter the stream
+    in another way.
     """
+    check_whole("count", count, 1)
     _check(lm, direction)
     if not direction.any():
         raise ValueError("the direction has length 0: it is near to no token")
@@ -93,7 +98,7 @@ def nearest_tokens(lm: LM, direction: Tensor, count: int = 10) -> pd.DataFrame:
 def nearest_by_chance(lm: LM, draws: int = 99, seed: int = 0) -> float:
     """The largest cosine of a random direction with any token's input embedding, in either
     direction: what 95 % of random directions do not exceed, as in `largest_by_chance`. Raises
-    ValueError as `nearest_tokens`."""
+    ValueError as that and `nearest_tokens`."""
     directions = torch.stack(list(_random(lm, draws, seed)))
     largest = [part.abs().max(dim=0).values for part in _token_cosines(lm, directions)]
     return _rarely_exceeded(torch.stack(largest).max(dim=0).values)
@@ -163,9 +168,10 @@ def _check(lm: LM, direction: Tensor) -> None:
 
 
 def _random(lm: LM, draws: int, seed: int) -> Iterator[Tensor]:
-    """Directions of length 1, drawn evenly from all."""
-    generator = torch.Generator().manual_seed(seed)
-    for direction in torch.randn(draws, lm.width, generator=generator):
+    """Directions of length 1, drawn evenly from all. Raises ValueError for other numbers."""
+    count = check_whole("draws", draws, 1)
+    generator = torch.Generator().manual_seed(check_whole("seed", seed, 0))
+    for direction in torch.randn(count, lm.width, generator=generator):
         yield direction / direction.norm()
 
 

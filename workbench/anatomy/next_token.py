@@ -24,7 +24,7 @@ from workbench.forward.steering import check_interventions, plan
 from workbench.forward.tracing import Remote
 from workbench.interventions.updates import Intervention
 from workbench.statistics.distributions import divergence, precise, total_variation
-from workbench.support.checks import check_whole
+from workbench.support.checks import check_positive, check_whole, number
 from workbench.text.token_texts import token_texts
 from workbench.text.tokens import Batch, Prompt, to_batch
 
@@ -69,14 +69,15 @@ def next_tokens(
     `total_variation`. Interventions on generated tokens alone change nothing: no token is one yet.
 
     Raises ValueError for coefficients that are none, not finite or given to interventions, a count
-    below 1, an unknown ranking or pool, prompts that end in padding, and as `tokens.encode` and
-    `steering.plan`.
+    below 1, an unknown ranking or pool, memory that is no positive number, prompts that end in
+    padding, and as `tokens.encode` and `steering.plan`.
     """
     if by not in get_args(Ranking):
         raise ValueError(f"by {by!r} is unknown; use 'change' or 'probability'")
     if pool not in ("mean", None):
         raise ValueError(f"pool {pool!r} is unknown; use 'mean' or None")
     check_whole("count", count, 1)
+    memory = check_positive("memory", memory)
     grid, maker = _maker(steered, coefficients)
     batch = to_batch(lm, prompts, new_tokens=1)  # whose rows end in their last tokens
     # What does not fit is refused before the unsteered model runs.
@@ -146,8 +147,9 @@ def _maker(
                 "vector, a LoRA or a local weight, or leave them out"
             )
         return np.array([np.nan]), None
-    grid = np.atleast_1d(np.asarray(1.0 if coefficients is None else coefficients, dtype=float))
-    if grid.ndim != 1 or grid.size == 0 or not np.isfinite(grid).all():
+    given = np.atleast_1d(np.asarray(1.0 if coefficients is None else coefficients))
+    grid = np.array([number(each) for each in given.ravel().tolist()])
+    if given.ndim != 1 or grid.size == 0 or not np.isfinite(grid).all():
         raise ValueError(f"coefficients {coefficients!r}: give a list of finite numbers")
     return grid, at
 

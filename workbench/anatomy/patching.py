@@ -23,6 +23,7 @@ from workbench.forward.steering import check_place
 from workbench.forward.tracing import Remote
 from workbench.interventions.maps import Replace
 from workbench.interventions.updates import Add, Coefficient, Intervention, Origin, Place
+from workbench.support.checks import check_whole
 from workbench.text.positions import mask, nth
 from workbench.text.tokens import Batch, EncodedPrompt, Prompt, encode
 
@@ -50,8 +51,7 @@ def act_add(
     range, a start below 0, and prompts of different length where a space is not one token.
     """
     at = check_place(lm, layer)
-    if isinstance(start, bool) or not isinstance(start, int) or start < 0:
-        raise ValueError(f"start {start!r}: give a position of at least 0, 0 for the first token")
+    first_position = check_whole("start", start, 0)
     batch = encode(lm, [positive, negative])
     ids = [list(prompt.ids) for prompt in batch.prompts]
     longest = max(map(len, ids))
@@ -79,7 +79,9 @@ def act_add(
     one, other = held[at]
     first = next(k for k in range(longest) if ids[0][k] != ids[1][k])
     return [
-        Intervention(layer, Add(one[k] - other[k], held.origin), coefficient, nth(start + k))
+        Intervention(
+            layer, Add(one[k] - other[k], held.origin), coefficient, nth(first_position + k)
+        )
         for k in range(first, longest)
     ]
 
@@ -161,16 +163,9 @@ def transplant(
         raise ValueError("cells is empty; name at least one (place, position) to patch")
     both = encode(lm, [source, target])
     giver, taker = both.prompts
-    pairs = alignment(giver, taker) if align is None else dict(align)
-    for mine, theirs in pairs.items():
-        for name, position, prompt in (("target", mine, taker), ("source", theirs, giver)):
-            if not 0 <= position < len(prompt.ids):
-                raise ValueError(
-                    f"position {position} of the {name} is out of range: it has "
-                    f"{len(prompt.ids)} tokens, 0 … {len(prompt.ids) - 1}"
-                )
+    pairs = alignment(giver, taker) if align is None else _aligned(align, giver, taker)
     for at, position, head in cells:
-        if position not in pairs:
+        if check_whole("position", position, 0) not in pairs:
             raise ValueError(f"position {position!r} of the target has no place in the source")
         if head is not None:
             if at.site != "heads":
@@ -201,3 +196,22 @@ def patch(
     """
     whole = [each if isinstance(each, Cell) else Cell(each[0], each[1]) for each in cells]
     return transplant(lm, source, target, whole, align=align, remote=remote).rows(whole)
+
+
+def _aligned(
+    align: Mapping[int, int], source: EncodedPrompt, target: EncodedPrompt
+) -> dict[int, int]:
+    """The same in plain numbers. Raises ValueError for positions that a prompt lacks."""
+    found = []
+    for pair in align.items():
+        for name, position, prompt in zip(
+            ("target", "source"), pair, (target, source), strict=True
+        ):
+            whole = check_whole(f"position of the {name}", position, 0)
+            if whole >= len(prompt.ids):
+                raise ValueError(
+                    f"position {whole} of the {name} is out of range: it has {len(prompt.ids)} "
+                    f"tokens, 0 … {len(prompt.ids) - 1}"
+                )
+            found.append(whole)
+    return dict(zip(found[::2], found[1::2], strict=True))

@@ -20,9 +20,11 @@ from torch import Tensor
 from workbench.anatomy.ablation_sweep import chunks
 from workbench.anatomy.patching import Cell, Transplant, transplant
 from workbench.forward import tracing
+from workbench.forward.steering import check_place
 from workbench.forward.tracing import Remote
-from workbench.interventions.updates import EMBEDDINGS, SITES, Place, Site
+from workbench.interventions.updates import EMBEDDINGS, SITES, Site
 from workbench.statistics.distributions import precise
+from workbench.support.checks import check_positive, check_whole, require_lists
 from workbench.text.token_texts import token_texts
 from workbench.text.tokens import Prompt, encode
 
@@ -72,6 +74,7 @@ def patching_effects(
     Raises ValueError for sites that are none or unknown, answers of several tokens or the same
     token, prompts with the same logit difference, and as `patching.patch`.
     """
+    memory = check_positive("memory", memory)
     ids = _answer_ids(lm, (source, target), answers)
     cells = _cells(lm, target, sites, layers, positions, align)
     given = transplant(lm, source, target, cells, align=align, remote=remote)
@@ -178,18 +181,20 @@ def _cells(
     for site in sites:
         if site not in SITES:
             raise ValueError(f"site {site!r} is unknown; choose one of {', '.join(SITES)}")
-    for name, each in (("layers", layers), ("positions", positions)):
-        if isinstance(each, int):
-            raise ValueError(f"{name} {each!r} is not a list; give {name}=[{each!r}]")
-    chosen = range(lm.layers) if layers is None else layers
+    require_lists(layers=layers, positions=positions)
+    places = [
+        check_place(lm, layer, site)
+        for site in sites
+        for layer in (range(lm.layers) if layers is None else layers)
+    ]
     if positions is None:
         length = len(encode(lm, [target]).prompts[0].ids)
         positions = range(length) if align is None else sorted(align)
+    positions = [check_whole("position", each, 0) for each in positions]
     return [
-        Cell(Place(layer, site), position, head)
-        for site in sites
-        for layer in chosen
-        for head in (range(lm.heads) if site == "heads" else (None,))
+        Cell(at, position, head)
+        for at in places
+        for head in (range(lm.heads) if at.site == "heads" else (None,))
         for position in positions
     ]
 
@@ -202,10 +207,8 @@ def _answer_ids(
         raise ValueError(f"answers {answers!r}: give two, the source's and the target's")
     ids = []
     for prompt, answer in zip(prompts, answers, strict=True):
-        if isinstance(answer, int):
-            if not 0 <= answer < lm.vocabulary:
-                raise ValueError(f"answer {answer!r}: {lm.name!r} has ids 0 … {lm.vocabulary - 1}")
-            ids.append(answer)
+        if not isinstance(answer, str):
+            ids.append(check_whole("answer", answer, 0, lm.vocabulary - 1))
             continue
         batch = encode(lm, [prompt], [answer])
         own = batch.ids[batch.completion].tolist()

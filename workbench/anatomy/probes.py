@@ -27,7 +27,7 @@ from workbench.forward.steering import check_layer
 from workbench.forward.token_streams import read_tokens, touched_by
 from workbench.forward.tracing import Remote
 from workbench.statistics.intervals import Floats
-from workbench.support.checks import check_whole
+from workbench.support.checks import check_whole, require_lists
 from workbench.support.store import tensors_hash
 from workbench.support.versions import versions
 from workbench.text.positions import Positions
@@ -87,7 +87,8 @@ class Probes:
             )
         top = best_layer(own, "accuracy")
         layers = [int(each) for each in own["layer"]]
-        if layer is not None and layer not in layers:
+        wanted = int(top["layer"]) if layer is None else check_whole("layer", layer, 0)
+        if wanted not in layers:
             raise ValueError(f"no direction at layer {layer!r}; there are some at {layers}")
         why = (
             f"highest held-out accuracy of {len(layers)} layers ({top['accuracy']:.1%} of "
@@ -99,7 +100,7 @@ class Probes:
             model=self.model,
             fingerprint=self.fingerprint,
             method=f"{self.kind} probe",
-            layer=int(top["layer"]) if layer is None else layer,
+            layer=wanted,
             provenance={
                 **self.provenance,
                 "positions": str(at),
@@ -164,6 +165,7 @@ def probe(
     """
     if kind not in KINDS:
         raise ValueError(f"kind {kind!r} is unknown; choose one of {', '.join(map(repr, KINDS))}")
+    require_lists(layers=layers)
     chosen = list(range(lm.layers)) if layers is None else [check_layer(lm, k) for k in layers]
     if not chosen or len(set(chosen)) < len(chosen):
         raise ValueError(f"layers {chosen}: name at least one, and each once")

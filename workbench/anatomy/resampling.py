@@ -136,14 +136,15 @@ def draws(
     In one draw no two prompts have the same donor, as far as there are enough: a warning says where
     some have, and `Samples.about` how many donors there are.
 
-    Raises ValueError where a prompt has fewer donors than draws, for no donors, and for a count
-    that is not a whole number of at least 1.
+    Raises ValueError where a prompt has fewer donors than draws, for no donors, for a count that
+    is not a whole number of at least 1, and a seed that is none of at least 0.
     """
     batch, most = to_batch(lm, prompts), check_whole("count", count, 1)
     if len(donors) == 0:
         raise ValueError("donors is empty; give at least one text to sample from")
     others = _different(encode(lm, donors))
     long = others.attention.sum(dim=1)
+    generator = torch.Generator().manual_seed(check_whole("seed", seed, 0))
     begins = _beginnings(batch, others)
     for row, known in enumerate(begins.tolist()):
         fit = len({each for each in known if each >= 0})
@@ -154,7 +155,7 @@ def draws(
                 f"with the prompt are no others, and those that begin alike are one): give {most} "
                 "that are as long"
             )
-    chosen = _dealt(begins, most, torch.Generator().manual_seed(seed))
+    chosen = _dealt(begins, most, generator)
     shared = [len(batch) - len(own.unique()) for own in chosen]
     if any(shared):
         warnings.warn(

@@ -6,7 +6,8 @@ https://arxiv.org/abs/2406.17563, whose translator is `PUBLISHED`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +18,10 @@ from workbench.judges.language import probabilities
 PUBLISHED = "facebook/nllb-200-distilled-1.3B"
 #: English, as the translators call it that know many languages: NLLB, mBART-50, M2M-100.
 _ENGLISH = ("eng_Latn", "en_XX", "en")
+#: English, as the translators of one pair of languages call what they write: Marian, FSMT.
+_INTO_ENGLISH = ("en", "eng")
+# A code of a language among a tokenizer's special tokens, such as ita_Latn; some write __ita__.
+_CODE = re.compile(r"(?:__)?([a-z]{2,3}(?:_[A-Za-z]{2,4})?)(?:__)?")
 _ROWS = 16
 
 
@@ -32,9 +37,9 @@ def translator(
 
     What a model has no room for is cut from a text's end. Decoding is as the model's own settings
     have it, at most twice as many tokens as the longest text has, and a few. Raises ValueError for
-    a model that is no translator and for a source that it does not know, or needs, ImportError
-    without a language detector or a package that its tokenizer needs, and OSError for a model that
-    is not there.
+    a model that is no translator or writes no English, and for a source that it does not know, or
+    needs, ImportError without a language detector or a package that its tokenizer needs, and
+    OSError for a model that is not there.
     """
     probabilities(["a"], "en")  # is the detector there?
     from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer
@@ -82,17 +87,44 @@ def translator(
 def _languages(name: str, tokenizer: Any, source: str | None) -> dict[str, int]:
     """Tell a tokenizer of many languages which one it reads; what `generate` needs to write
     English."""
-    many = getattr(tokenizer, "src_lang", None) is not None or hasattr(tokenizer, "lang_code_to_id")
-    if not many:
-        if source is not None:
-            raise ValueError(f"{name!r} translates one language: leave {source!r} out")
+    known = _codes(tokenizer)
+    if not known:
+        _check_pair(name, tokenizer, source)
         return {}
+    has = f"its languages are {', '.join(sorted(known))}"
+    english = [known[code] for code in _ENGLISH if code in known]
+    if not english:
+        raise ValueError(f"{name!r} writes no English ({', '.join(_ENGLISH)}): {has}")
     if source is None:
-        raise ValueError(f"{name!r} translates many languages: say which, such as 'ita_Latn'")
-    known = tokenizer.get_vocab()
-    # M2M-100 writes its languages' tokens as __en__.
-    places = {code: known.get(f"__{code}__", known.get(code)) for code in (source, *_ENGLISH)}
-    if places[source] is None:
-        raise ValueError(f"language {source!r} is unknown to {name!r}")
+        raise ValueError(f"{name!r} translates many languages: say which; {has}")
+    if source not in known:
+        raise ValueError(f"language {source!r} is unknown to {name!r}: {has}")
     tokenizer.src_lang = source
-    return {"forced_bos_token_id": next(i for c in _ENGLISH if (i := places[c]) is not None)}
+    return {"forced_bos_token_id": english[0]}
+
+
+def _codes(tokenizer: Any) -> Mapping[str, int]:
+    """Language -> the token that stands for it; empty of a tokenizer of one pair of languages."""
+    if getattr(tokenizer, "lang_code_to_id", None):  # mBART, M2M-100
+        return tokenizer.lang_code_to_id
+    if getattr(tokenizer, "src_lang", None) is None:
+        return {}
+    # NLLB keeps its languages as special tokens, beside which stand <s>, <pad> and their like.
+    special = zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)
+    return {code[1]: index for text, index in special if (code := _CODE.fullmatch(text))}
+
+
+def _check_pair(name: str, tokenizer: Any, source: str | None) -> None:
+    """Raise ValueError for another source than the one that a translator of one language reads, and
+    where it is known to write another language than English."""
+    both = (("src_lang", "source_lang"), ("tgt_lang", "target_lang"))  # FSMT, Marian
+    reads, writes = (
+        next((v for k in names if (v := getattr(tokenizer, k, None))), "") for names in both
+    )
+    if writes and writes not in _INTO_ENGLISH:
+        raise ValueError(
+            f"{name!r} writes no English: it translates {reads or 'one language'!r} into {writes!r}"
+        )
+    if source is not None and source != reads:
+        own = f", {reads!r}" if reads else ""
+        raise ValueError(f"{name!r} translates one language{own}: leave {source!r} out")

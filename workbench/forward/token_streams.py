@@ -6,7 +6,8 @@ completion as they stand. A text that is too short has no such token: it is left
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import torch
@@ -35,13 +36,14 @@ def touched_by(
         raise ValueError("a mask belongs to one batch; give numbers of tokens or a position rule")
     if callable(positions):
         return {repr(positions): select(lm, batch, positions)}
-    numbers = [positions] if isinstance(positions, int) else list(positions)
-    for each in numbers:
-        if isinstance(each, bool) or not isinstance(each, int):
+    given = list(positions) if isinstance(positions, Iterable) else [positions]
+    for each in given:
+        if isinstance(each, bool) or not isinstance(each, Integral):
             raise ValueError(
                 f"position {each!r}: give a whole number (0: the first token, -1: the last), "
                 "several of them, or one rule of positions.py"
             )
+    numbers = [int(each) for each in given]
     if not numbers or len(set(numbers)) < len(numbers):
         raise ValueError(f"positions {numbers}: name at least one, and each once")
     lengths = batch.attention.sum(dim=1)  # (B,)

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from workbench.keeping.baked_card import card
-from workbench.keeping.baked_changes import CONFIG_KEY, Change
+from workbench.keeping.baked_changes import Change, records
 from workbench.keeping.baked_check import Check
 from workbench.loading.hub import push_folder
 from workbench.loading.layers import evaluating, text_config
@@ -69,7 +69,7 @@ class Baked:
             "base": self.base,
             "fingerprint": self.fingerprint,
             "changes": [asdict(each) for each in self.changes],
-            "baked": list(getattr(self.model.config, CONFIG_KEY, None) or ()),
+            "baked": records(self.model.config),
             "weights": list(self.weights),
             "rewritten": self.rewritten,
             "untied": self.untied,

@@ -11,6 +11,7 @@ with w_k the square root of the k-th prime: eight numbers of about 1, that round
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from workbench.interventions.updates import Add, Intervention, per_row
 from workbench.interventions.weight_updates import AddLinear, AddLowRank
+from workbench.support.checks import number
 from workbench.support.store import tensors_hash
 
 if TYPE_CHECKING:
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 CONFIG_KEY = "baked"
 _PRIMES = (2, 3, 5, 7, 11, 13, 17, 19)
 _NEAR = 1e-3
+# Of a record of a change, what is text, and what is a number or not known.
+_WORDS = ("kind", "site", "sha256", "made_on", "base")
+_NUMBERS = ("coefficient", "length", "share")
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ def refuse_twice(lm: LM, changes: Sequence[Change]) -> None:
     """Raise ValueError where one of the changes is in the model's weights already, or stands twice
     among them: the same direction at the same place, whatever its coefficient, unit or sign."""
     for index, change in enumerate(changes):
-        old = _find(change, getattr(lm.model.config, CONFIG_KEY, None) or ())
+        old = _find(change, records(lm.model.config))
         if old is not None:
             raise ValueError(
                 f"this {change.kind} is baked into {lm.name!r} already (layer {old['layer']}, "
@@ -111,10 +116,39 @@ def refuse_twice(lm: LM, changes: Sequence[Change]) -> None:
 
 
 def record(lm: LM, config: Any, changes: Sequence[Change]) -> None:
-    """Say in a config what is baked into its model: all that was into `lm`, and the changes."""
-    before = getattr(lm.model.config, CONFIG_KEY, None) or ()
+    """Say in a config what is baked into its model: all that was into `lm`, and the changes. What
+    another program kept there is not carried on."""
     new = [asdict(each) | {"sketch": list(each.sketch), "base": lm.name} for each in changes]
-    setattr(config, CONFIG_KEY, [*map(dict, before), *new])
+    setattr(config, CONFIG_KEY, [*records(lm.model.config), *new])
+
+
+def records(config: Any) -> list[dict[str, Any]]:
+    """What a config says is baked into its model: the changes of `record`, as JSON values.
+
+    A config comes from anybody, and the key may be another program's: what is not of the form that
+    `record` writes is none of ours and left out.
+    """
+    kept = getattr(config, CONFIG_KEY, None)
+    return [dict(each) for each in kept if _ours(each)] if isinstance(kept, list | tuple) else []
+
+
+def _ours(each: Any) -> bool:
+    """Whether it is a change as `record` writes it."""
+    if not isinstance(each, Mapping):
+        return False
+    words = all(isinstance(each.get(name), str) for name in _WORDS)
+    # Length and share were not always measured.
+    numbers = all(each.get(name) is None or math.isfinite(number(each[name])) for name in _NUMBERS)
+    layer, sketch = each.get("layer"), each.get("sketch", ())
+    placed = layer is None or (isinstance(layer, int) and not isinstance(layer, bool))
+    if not (words and numbers and placed and isinstance(sketch, list | tuple)):
+        return False
+    # A change that is known again by its sketch has a size.
+    return not sketch or (
+        len(sketch) == len(_PRIMES)
+        and all(math.isfinite(number(value)) for value in sketch)
+        and each.get("coefficient") is not None
+    )
 
 
 def _find(change: Change, known: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:

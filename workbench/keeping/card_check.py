@@ -10,7 +10,9 @@ from typing import Any
 from workbench.support.checks import number
 from workbench.vectors.steering_vector import SteeringVector
 
-FORMAT = "workbench.shared/1"
+FORMAT = "workbench.shared/2"
+# Under this name keys were added: not every card of it says all that is read here.
+_EARLIER = "workbench.shared/1"
 # How many texts a card holds.
 TEXTS = 8
 
@@ -21,9 +23,17 @@ def check_card(card: Any, vector: SteeringVector, positions: Mapping[str, Any], 
 
     positions  the rules that a card can name
     """
-    if not isinstance(card, Mapping) or card.get("format") != FORMAT:
+    written = card.get("format") if isinstance(card, Mapping) else None
+    if written == _EARLIER:
         raise ValueError(
-            f"{where!r} holds no vector that `share` wrote (its card is of another kind)"
+            f"the card in {where!r} is of the earlier format {written!r}, which may lack what is "
+            f"read here ({FORMAT!r}): load its vector (workbench.vectors.files.load), and have it "
+            "shared again by `share` on the model that it was made on"
+        )
+    if not isinstance(card, Mapping) or written != FORMAT:
+        raise ValueError(
+            f"{where!r} holds no vector that `share` wrote (its card is of another kind, "
+            f"{written!r}; read here is {FORMAT!r})"
         )
     if card.get("sha256") != vector.sha256:
         raise ValueError(f"the card in {where!r} belongs to another vector than lies beside it")

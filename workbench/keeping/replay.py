@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -49,10 +50,13 @@ class Replay:
                   difference of a stored token's log-probability, nats, steered and not), `effect`
                   (by how much steering raises the mean log-probability of a stored token here,
                   nats; one that is near 0 verifies little)
+    reason        why the texts could not be written here, so that all of that is empty; "" where
+                  they were
     """
 
     surroundings: pd.DataFrame
     generations: pd.DataFrame
+    reason: str = ""
 
     @property
     def verified(self) -> bool:
@@ -78,6 +82,8 @@ class Replay:
         return bool((self.generations[["logprob", "unsteered"]] <= near).all(axis=None))
 
     def __repr__(self) -> str:
+        if self.reason:
+            return f"Replay(NOT verified: {self.reason})"
         said = "verified" if self.verified else "NOT verified"
         count, kept = int(self.generations["same"].sum()), len(self.generations)
         worst = self.generations[["logprob", "unsteered"]].max(axis=None)
@@ -89,7 +95,8 @@ class Replay:
 
 
 def verify_card(lm: LM, card: Mapping[str, Any], steered: Sequence[Intervention]) -> Replay:
-    """Write a card's generations again and compare, with what surrounds them.
+    """Write a card's generations again and compare, with what surrounds them. Chats that the model
+    has no template for are not written: that is the result's `reason`.
 
     Raises ValueError for tokens that the model does not have.
     """
@@ -121,6 +128,13 @@ def verify_card(lm: LM, card: Mapping[str, Any], steered: Sequence[Intervention]
             "belongs to another model"
         )
     prompts = [each["prompt"] for each in kept]
+    if not here["template"] and not all(isinstance(each, str) for each in prompts):
+        return Replay(
+            surroundings,
+            pd.DataFrame([_row(each) for each in kept]),
+            f"the card's texts answer chats, and the tokenizer of {lm.name!r} has no chat template "
+            "to write them by; load the model with the one that the card was made with",
+        )
     longest = max(int(each["new_tokens"]) for each in kept)
     made = generate(lm, prompts, steered, new_tokens=longest, score=False)
     scores = stored_scores(lm, prompts, [each["ids"] for each in kept], steered)
@@ -137,20 +151,28 @@ def verify_card(lm: LM, card: Mapping[str, Any], steered: Sequence[Intervention]
         if parts is None and len(ids) != len(each["ids"]):
             parts = min(len(ids), len(each["ids"]))
         rows.append(
-            {
-                "prompt": each["prompt"]
-                if isinstance(each["prompt"], str)
-                else str(each["prompt"]),
-                "stored": each["text"],
+            _row(each)
+            | {
                 "here": made.texts[row],
                 "same": parts is None,
-                "parts_at": float("nan") if parts is None else parts,
+                "parts_at": math.nan if parts is None else parts,
                 "logprob": apart["logprobs"],
                 "unsteered": apart["logprobs_unsteered"],
                 "effect": float((own["logprobs"] - own["logprobs_unsteered"]).mean()),
             }
         )
     return Replay(surroundings, pd.DataFrame(rows))
+
+
+def _row(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of `Replay.generations` of a text that was not written again."""
+    return {
+        "prompt": str(stored["prompt"]),
+        "stored": stored["text"],
+        "here": "",
+        "same": False,
+        **dict.fromkeys(("parts_at", "logprob", "unsteered", "effect"), math.nan),
+    }
 
 
 def stored_scores(

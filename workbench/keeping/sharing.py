@@ -19,8 +19,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from huggingface_hub import snapshot_download
-
 from workbench.generation.generate import generate
 from workbench.interventions.updates import Intervention
 from workbench.keeping.card_check import FORMAT, TEXTS, check_card
@@ -33,7 +31,7 @@ from workbench.keeping.replay import (
     verify_card,
 )
 from workbench.keeping.shared_card import found, readme
-from workbench.loading import hub
+from workbench.keeping.shared_folder import CARD, README, VECTOR, find_folder
 from workbench.loading.hub import push_folder
 from workbench.support.checks import number
 from workbench.support.store import write_folder
@@ -50,7 +48,7 @@ if TYPE_CHECKING:
     from workbench.loading.models import LM
     from workbench.sweeps.marks import Ceiling
 
-VECTOR, CARD, README, CONTROL = "vector.safetensors", "card.json", "README.md", "vector.gguf"
+CONTROL = "vector.gguf"
 # Rules that a name says whole.
 _RULES = (
     rules.everything,
@@ -155,10 +153,10 @@ class SharedVector:
         """Read a folder, or a repository of the hub, this machine's copy first; nothing in it is
         run.
 
-        Raises FileNotFoundError where there is none and no network to look for it, ValueError for
+        Raises FileNotFoundError where there is none, or no network to look for it, ValueError for
         files that are damaged or do not belong together.
         """
-        folder = _folder(str(name_or_folder), revision, token)
+        folder = find_folder(str(name_or_folder), revision, token)
         try:
             card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -263,17 +261,6 @@ def share(
         for row, prompt in enumerate(prompts)
     ]
     return SharedVector(vector, card)
-
-
-def _folder(name: str, revision: str | None, token: str | None) -> Path:
-    if Path(name).expanduser().is_dir():
-        return Path(name).expanduser()
-    wanted = [VECTOR, CARD, README]
-    cached = hub.cached_folder(name, CARD, revision) if name.count("/") <= 1 else None
-    if cached is not None and (cached / VECTOR).is_file():
-        return cached
-    hub.require_connection(name)
-    return Path(snapshot_download(name, revision=revision, token=token, allow_patterns=wanted))
 
 
 def _check_ceiling(

@@ -45,15 +45,19 @@ def require_connection(name: str, *, local_files_only: bool = False) -> None:
         FileNotFoundError: it does not within `PROBE_SECONDS`, or the network is forbidden;
             with the likely causes.
     """
-    reason = (
-        "local_files_only=True forbids the network"
-        if local_files_only
-        else "HF_HUB_OFFLINE forbids the network"
-        if constants.is_offline_mode()
-        else unreachable(constants.ENDPOINT)
-    )
+    reason = no_connection(local_files_only=local_files_only)
     if reason is not None:
         raise FileNotFoundError(_not_found(name, reason))
+
+
+def no_connection(*, local_files_only: bool = False) -> str | None:
+    """Why nothing may be asked for, or None where the endpoint, or its proxy, accepts a connection.
+    Takes at most `PROBE_SECONDS`."""
+    if local_files_only:
+        return "local_files_only=True forbids the network"
+    if constants.is_offline_mode():
+        return "HF_HUB_OFFLINE forbids the network"
+    return unreachable(constants.ENDPOINT)
 
 
 def unreachable(endpoint: str, seconds: float = PROBE_SECONDS) -> str | None:

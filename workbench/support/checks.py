@@ -36,8 +36,19 @@ def check_whole(name: str, value: object, least: int, most: int | None = None) -
     raise ValueError(f"{name} {value!r}: give a whole number {span}")
 
 
+def check_positive(name: str, value: object) -> float:
+    """`value` as a float. Raises ValueError unless it is a finite number above 0."""
+    size = number(value)
+    if not 0 < size < math.inf:
+        raise ValueError(f"{name} {value!r}: give a positive number")
+    return size
+
+
 def require_lists(**given: Sequence[object] | None) -> None:
-    """Raise ValueError for a list that is one text instead: it would be read letter by letter."""
+    """Raise ValueError for a list that is one text instead, which would be read letter by letter,
+    or one whole number."""
     for name, texts in given.items():
+        if isinstance(texts, Integral):
+            raise ValueError(f"{name} {texts!r} is not a list; give {name}=[{texts!r}]")
         if isinstance(texts, str):
             raise ValueError(f"{name} is one text, {texts[:200]!r}; give a list: [{texts[:20]!r}]")

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from workbench.interventions.updates import Coefficient, Intervention, Origin
 from workbench.interventions.weight_updates import AddLinear, AddLowRank
+from workbench.support.checks import require_lists
 from workbench.support.store import read_tensors, write_atomically
 from workbench.text.positions import Positions, everything
 from workbench.vectors.steering_vector import Unit
@@ -164,8 +165,7 @@ class WeightForm:
                 f"unit {unit!r}: the coefficient of a {self.kind} is m, multiples of the change as "
                 "it is; use unit='raw'"
             )
-        if isinstance(layers, int):
-            raise ValueError(f"layers {layers!r} is not a list; give layers=[{layers!r}]")
+        require_lists(layers=layers)
         chosen = self.layers if layers is None else tuple(layers)
         if not chosen or len(set(chosen)) < len(chosen):
             raise ValueError(f"layers {layers!r}: name at least one, and each once")
