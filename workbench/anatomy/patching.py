@@ -51,7 +51,7 @@ def act_add(
     range, a start below 0, and prompts of different length where a space is not one token.
     """
     at = check_place(lm, layer)
-    first_position = check_whole("start", start, 0)
+    begin = check_whole("start", start, 0)
     batch = encode(lm, [positive, negative])
     ids = [list(prompt.ids) for prompt in batch.prompts]
     longest = max(map(len, ids))
@@ -79,9 +79,7 @@ def act_add(
     one, other = held[at]
     first = next(k for k in range(longest) if ids[0][k] != ids[1][k])
     return [
-        Intervention(
-            layer, Add(one[k] - other[k], held.origin), coefficient, nth(first_position + k)
-        )
+        Intervention(layer, Add(one[k] - other[k], held.origin), coefficient, nth(begin + k))
         for k in range(first, longest)
     ]
 
