@@ -247,6 +247,23 @@ def test_places_are_of_unseen_tasks() -> None:
     ]
     table = shown.places(pd.DataFrame(rows, columns=["reading", "method", "layer", "part", "auc"]))
     assert table[["layer 0", "layer 1"]].to_numpy().tolist() == [[0.6, 0.7]]
+    assert table["method"].tolist() == ["linear discriminant"]
+
+
+def test_refusals_of_a_few_texts_have_their_interval() -> None:
+    refused = pd.DataFrame({"unsteered": [True] * 4 + [False] * 36, "always on": [True] * 40})
+    inside = pd.Series([True] * 10 + [False] * 30)
+    table = shown.refused_here(refused, inside, ("harmful", "harmless"))
+    assert table["refused of"].tolist() == ["10 harmful", "30 harmless"]
+    assert table["unsteered"].tolist() == ["40 [17, 69] %", "0.0 [0.0, 11.4] %"]
+    assert table["always on"].tolist() == ["100 [72, 100] %", "100 [89, 100] %"]
+
+
+def test_a_known_rate_is_said_with_its_interval() -> None:
+    said = findings.calibrated_said(0.119, 0.321, np.arange(600) < 9)
+    assert said == (
+        "Threshold 0.119 by F1, 0.321 at 2 %: of 600 fresh harmless prompts 1.5 [0.8, 2.8] % pass."
+    )
 
 
 def test_refusals_are_drawn_by_class_with_their_aims() -> None:

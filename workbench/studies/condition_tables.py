@@ -4,10 +4,12 @@ study_conditions.py). Knows nothing of models.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
-from workbench.statistics.intervals import Interval
+from workbench.statistics.intervals import Interval, wilson
 from workbench.studies.condition_findings import (
     BADLY,
     GATES,
@@ -19,7 +21,9 @@ from workbench.studies.condition_findings import (
     shares,
     untrained,
 )
+from workbench.support import tables
 from workbench.support.saying import percent
+from workbench.support.wording import METHODS
 
 STEERING = {
     "none": "unsteered",
@@ -32,6 +36,37 @@ STEERING = {
     "2 % of tasks": "harmful, 2 % of tasks",
 }
 _ORDER = [*STEERING]
+
+
+def refused_here(
+    refused: pd.DataFrame, inside: pd.Series, classes: tuple[str, str]
+) -> pd.DataFrame:
+    """Percent refused of a few texts of one run, with Wilson's 95 % intervals over them.
+
+    refused  a column a way of steering, a row a prompt; inside, whether it is of the condition,
+             which is the first of the `classes`
+    """
+    rows = []
+    for inner, name in zip((True, False), classes, strict=True):
+        own = refused[inside.to_numpy(dtype=bool) == inner]
+        shares = {how: percent(wilson(int(own[how].sum()), len(own))) for how in own}
+        rows.append({"refused of": f"{len(own)} {name}", **shares})
+    return pd.DataFrame(rows)
+
+
+def study(directory: str | Path) -> dict[str, pd.DataFrame]:
+    """The study's tables, by what stands behind "study_conditions_" in their names; of the texts
+    those in words that nothing was made with (`findings.untrained`).
+
+    Raises FileNotFoundError that names the command which makes them.
+    """
+    found = {
+        name: tables.load_table(f"study_conditions_{name}_wren", directory=directory)
+        for name in ("texts", "gates", "readings", "alarms", "lots", "told", "odds", "strengths")
+    }
+    for table in found.values():
+        table.attrs = {}  # pandas copies them at every step
+    return found | {"texts": untrained(found["texts"])}
 
 
 def refused(texts: pd.DataFrame) -> pd.DataFrame:
@@ -172,6 +207,7 @@ def places(readings: pd.DataFrame) -> pd.DataFrame:
     """Where "harmful" can be read: the area under the curve on unseen tasks, a row a place and
     method, a column a layer, means over seeds and folds."""
     mine = readings[readings["part"] == "unseen"]
+    mine = mine.assign(method=mine["method"].map(lambda name: METHODS.get(name, name)))
     table = mine.groupby(["reading", "method", "layer"], sort=False)["auc"].mean().unstack()
     return table.rename(columns=lambda layer: f"layer {layer}").reset_index()
 

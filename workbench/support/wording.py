@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 
 from workbench.statistics.intervals import Interval
 from workbench.support.tables import markdown_table
+
+#: Methods of extraction, and the controls beside them, as every table and figure names them.
+METHODS: Mapping[str, str] = MappingProxyType(
+    {
+        "mean_difference": "difference of means",
+        "pca_diff": "PCA of differences",
+        "pca_center": "PCA about the pairs' centres",
+        "pca_global": "PCA of all activations",
+        "logistic": "logistic probe",
+        "lda": "linear discriminant",
+        "random": "random",
+        "shuffled": "shuffled labels",
+    }
+)
 
 
 def quoted(table: pd.DataFrame, otherwise: str, spec: str = ".2f") -> str:
