@@ -114,12 +114,10 @@ def sentences(texts: pd.DataFrame, trials: pd.DataFrame) -> dict[str, str]:
     """The sentences of the page, by the name under which it asks for them; rows of
     study_methods_texts and study_methods_trials."""
     return {
-        f"{name}{end}": said
-        for rule, end in (("recommended", ""), ("best", "_best"))
-        for name, said in (
-            ("wins", headline(differences(texts, rule))),
-            ("edges", edges(at_the_end(texts, trials, rule))),
-        )
+        "wins": headline(differences(texts)),
+        "edges": edges(at_the_end(texts, trials)),
+        "wins_best": headline(differences(texts, "best")),
+        "edges_best": edges(at_the_end(texts, trials, "best")),
     }
 
 
