@@ -39,7 +39,7 @@ def test_distance_tells_only_where_it_was_made_to(tmp_path: Path, tells: bool) -
     said = manifold_findings.in_short(found)
     assert said.startswith("Shown." if tells else "Not shown, nor refuted.")
     assert "Of 24 tests across vectors" in said
-    assert "of 2 outcomes" in said
+    assert "of two outcomes) " in said
     assert "by chance alone about one of 24 miss zero" in said
     page = manifold_page.across(tmp_path)
     assert (page.page, page.drawn) == (manifold_page.NOT_STUDIED, {})

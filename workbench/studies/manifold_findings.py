@@ -231,11 +231,12 @@ def in_short(found: pd.DataFrame) -> str:
     kl = norm.set_index("predictor").loc["kl"]
     tells, against = told(every)
     begin = "Shown." if 2 * tells >= len(every) else "Not shown, nor refuted."
-    outcomes = every["outcome"].nunique()
+    count = every["outcome"].nunique()
+    outcomes = f"{_WORDS.get(count, count)} outcome{'s' if count > 1 else ''}"
     chance = round(0.05 * len(every))
     return (
         f"{begin} Of {len(every)} tests across vectors (six distances, at one norm and at one KL, "
-        f"of {outcomes} {'outcomes' if outcomes > 1 else 'outcome'}) {tells} tell, clear of zero, "
+        f"of {outcomes}) {tells} tell, clear of zero, "
         f"that what leads further off breaks earlier, and {against} the opposite; by chance alone "
         f"about {_WORDS.get(chance, chance)} of {len(every)} miss zero. What needs no "
         f"distance does {'' if kl['alone_high'] < 0 else 'not '}tell: the KL of rollouts at one "

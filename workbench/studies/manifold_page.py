@@ -105,7 +105,18 @@ def ceilings(folder: str | Path, here: pd.DataFrame) -> Part:
         return Part(found)
     errors = geometry_findings.geometry_errors(known)
     verdict = geometry_findings.verdict(errors)
-    return Part(f"{found}\n\n{verdict}\n\n{markdown_table(errors, '.2f')}", verdict, errors)
+    shown = pd.DataFrame(
+        {
+            "rule": errors["rule"],
+            "off by [95 %]": [
+                f"{error:.2f} [{low:.2f}, {high:.2f}]"
+                for error, low, high in errors[["error", "low", "high"]].to_numpy()
+            ],
+            "sees no ceiling": [f"{share:.0%}" for share in errors["sees_none"]],
+            "sides": errors["sides"],
+        }
+    )
+    return Part(f"{found}\n\n{verdict}\n\n{markdown_table(shown)}", verdict, shown)
 
 
 def equal(folder: str | Path) -> Part:

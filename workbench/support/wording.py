@@ -26,6 +26,18 @@ METHODS: Mapping[str, str] = MappingProxyType(
     }
 )
 
+#: What tells two classes of texts apart, likewise.
+MEASURES: Mapping[str, str] = MappingProxyType(
+    {
+        "auc": "area under the curve",
+        "auc_matched": "area, matched in length",
+        "precision": "precision",
+        "recall": "recall",
+        "false_alarms": "false alarms",
+        "f1": "F1",
+    }
+)
+
 
 def quoted(table: pd.DataFrame, otherwise: str, spec: str = ".2f") -> str:
     """The table in Markdown, or a sentence where it has no rows."""
