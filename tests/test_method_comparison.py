@@ -190,6 +190,9 @@ def test_cells_at_the_end_of_what_was_tried_are_counted() -> None:
     ]
     assert "SFT as LoRA 4 of 20" in edges(found)
     assert "SFT as vector" not in edges(found)
+    told = method_words.sentences(frame, trials)
+    assert told["edges"] == edges(found)
+    assert told["wins_best"] == headline(differences(frame, "best"))
     assert edges(found[found["largest"] == 0]).startswith("In no cell")
 
 

@@ -204,8 +204,8 @@ def verdict(texts: pd.DataFrame) -> str:
         judged.append(f"{_aimed(held)} {words}")
         said.append(f"{words[0].upper()}{words[1:]}: {'; '.join(parts)}.")
     return (
-        f"The dynamic schedule, beside the aim: it {listed(judged)}. {AIM} In points more than "
-        f"that pair. {' '.join(said)}"
+        f"The dynamic schedule {listed(judged).replace(' it ', ' the aim ', 1)}. {AIM} What it has "
+        f"more than that pair, in points. {' '.join(said)}"
     )
 
 
@@ -272,9 +272,9 @@ def strengths_said(strengths: pd.DataFrame) -> str:
         most = own["coefficient"].max()
         high = own[own["coefficient"] >= 0.95 * most]
         parts.append(
-            f"{name} from {own['coefficient'].min():.2f} to {most:.2f}, within a twentieth of the "
-            f"latter at {high['step'].nunique()} of {own['step'].nunique()} tokens, at last at the "
-            f"{_ordinal(int(high['step'].max()) + 1)}"
+            f"{name} {own['coefficient'].min():.2f} to {most:.2f}, at its most (within a "
+            f"twentieth) at {high['step'].nunique()} of {own['step'].nunique()} tokens, the last "
+            f"of them the {_ordinal(int(high['step'].max()) + 1)}"
         )
     return f"One text: a picture, not a test. The strength, of either property: {'; '.join(parts)}."
 
