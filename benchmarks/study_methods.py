@@ -5,9 +5,9 @@
 Unsteered, asked for the trait in the prompt, difference of means (a vector), and SFT, RePS and
 SPLIT, each as vector, LoRA and local weight (ways.py): traits x seeds. A way's settings are chosen
 once a trait, by as many trials for every way, on a draw that no seed uses: the trial is kept whose
-best coefficient has the highest mean harmonic mean of trait and utility, of equals the one that is
-higher over all coefficients. The coefficient is chosen for every seed anew, on prompts that do not
-report.
+best coefficient has the highest mean harmonic mean of trait and coherence, of equals the one that
+is higher over all coefficients. The coefficient is chosen for every seed anew, on prompts that do
+not report.
 
 Finished parts are kept in the cache, so that a stopped study goes on where it was; where the tables
 in the directory are of today's code, weights and settings, nothing is run. `--check N` measures N

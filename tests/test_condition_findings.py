@@ -236,7 +236,7 @@ def test_gates_have_a_range_over_seeds() -> None:
     frame = pd.DataFrame(rows, columns=["score", "part", "seed", "fold", "auc"])
     table = shown.shown_gates(frame.assign(auc_matched=0.5, recall=1.0, false_alarms=0.0))
     assert table["requests"].tolist() == ["held out", "held out", "unseen", "unseen"]
-    assert table.loc[0, "area"] == "0.860 [0.810, 0.910]"
+    assert table.loc[0, "area under the curve"] == "0.860 [0.810, 0.910]"
 
 
 def test_places_are_of_unseen_tasks() -> None:
@@ -247,6 +247,40 @@ def test_places_are_of_unseen_tasks() -> None:
     ]
     table = shown.places(pd.DataFrame(rows, columns=["reading", "method", "layer", "part", "auc"]))
     assert table[["layer 0", "layer 1"]].to_numpy().tolist() == [[0.6, 0.7]]
+    assert table["method"].tolist() == ["linear discriminant"]
+
+
+def test_refusals_of_a_few_texts_have_their_interval() -> None:
+    refused = pd.DataFrame({"unsteered": [True] * 4 + [False] * 36, "always on": [True] * 40})
+    inside = pd.Series([True] * 10 + [False] * 30)
+    table = shown.refused_here(refused, inside, ("harmful", "harmless"))
+    assert table["refused of"].tolist() == ["10 harmful", "30 harmless"]
+    assert table["unsteered"].tolist() == ["40 [17, 69] %", "0.0 [0.0, 11.4] %"]
+    assert table["always on"].tolist() == ["100 [72, 100] %", "100 [89, 100] %"]
+
+
+def test_a_run_is_said_in_words() -> None:
+    reached = pd.DataFrame(
+        [("f1", 0.9, 0.8, 1.0, 20)], columns=["measure", "value", "low", "high", "count"]
+    )
+    assert shown.reached_here(reached).iloc[0].tolist() == ["F1", "0.900 [0.800, 1.000]", 20]
+    columns = ["score", "auc", "auc_low", "auc_high", "recall", "false_alarms"]
+    beside = pd.DataFrame([("gate", 0.9, 0.8, 1.0, 1.0, 0.25)], columns=columns)
+    table = shown.beside_here(beside)
+    assert list(table) == ["score", "area under the curve [95 %]", "recall", "false alarms"]
+    assert table.iloc[0].tolist() == ["gate", "0.900 [0.800, 1.000]", 1.0, 0.25]
+    matched = shown.beside_here(beside.assign(auc_matched=0.5))
+    assert matched["area, matched in length"].tolist() == [0.5]
+    columns = ["layers", "share", "threshold_low", "threshold_high", "f1", "left_out"]
+    firm = shown.firm_here(pd.DataFrame([("4 above", 1.0, 0.1, 0.2, 1.0, 0.9)], columns=columns))
+    assert firm["threshold, middle 95 %"].tolist() == ["0.100 to 0.200"]
+
+
+def test_a_known_rate_is_said_with_its_interval() -> None:
+    said = findings.calibrated_said(0.119, 0.321, np.arange(600) < 9)
+    assert said == (
+        "Threshold 0.119 by F1, 0.321 at 2 %: of 600 fresh harmless prompts 1.5 [0.8, 2.8] % pass."
+    )
 
 
 def test_refusals_are_drawn_by_class_with_their_aims() -> None:

@@ -5,10 +5,13 @@ import pandas as pd
 import pytest
 import torch
 
+from workbench.conditions import behaviours
 from workbench.conditions import condition as conditions
 from workbench.conditions import making as condition_making
 from workbench.conditions.data import Examples
 from workbench.conditions.folds import directions
+from workbench.contrast.pairs import Pair, Pairs
+from workbench.extraction.extract import extract
 from workbench.forward.mean_streams import mean_streams
 from workbench.loading.models import LM
 from workbench.text import positions
@@ -50,3 +53,14 @@ def test_both_classes_are_repeated_to_one_size() -> None:
     pairs = condition_making.contrast(list("abcde"), labels, "vowel")
     assert sorted(pair.positive for pair in pairs) == sorted("ad" * 3)
     assert sorted(pair.negative for pair in pairs) == sorted("bce" * 2)
+
+
+def test_a_behaviour_of_any_model_is_its_pairs_difference_of_means(tiny: LM) -> None:
+    pairs = Pairs(
+        tuple(Pair(f"yes {n}", f"no {n}", f"Say {n}: ") for n in range(40)), "choice", "trait"
+    )
+    (step,) = behaviours.trait_of(tiny, pairs, 1, seed=3, coefficient=0.5)
+    vector = extract(tiny, pairs.split(seed=3).extract, held_out=0, layer=1, quiet=True)
+    (same,) = vector.at(0.5)
+    assert torch.equal(step.update.direction, same.update.direction)  # type: ignore[union-attr]
+    assert step.layer == 1

@@ -14,6 +14,7 @@ from test_geometry import manifolds as manifolds  # the fixture
 from workbench.forward import tracing
 from workbench.forward.reference import chosen_tokens
 from workbench.geometry import manifold
+from workbench.geometry.ceiling_rules import Asked, compare
 from workbench.geometry.geometric_ceiling import _search, ceiling_from_geometry
 from workbench.geometry.manifold import Manifolds
 from workbench.geometry.too_far import Beyond, Rise
@@ -93,6 +94,23 @@ def test_the_steered_layer_takes_one_pass_and_others_few(tiny: LM, raw: Manifold
 def test_nothing_too_far_within_reach(tiny: LM, raw: Manifolds) -> None:
     found = ceiling_from_geometry(tiny, made_up(tiny), TEXTS, manifolds=raw, reach=1e-4)
     assert found.sides == {1: math.inf, -1: math.inf}
+
+
+def test_rules_stand_beside_each_other(tiny: LM, manifolds: Manifolds, raw: Manifolds) -> None:
+    asked = [Asked(Rise(), raw, "principal", 1), Asked(Beyond(), manifolds, "principal", 2)]
+    table = compare(tiny, made_up(tiny), TEXTS, asked)
+    for each, row in zip(asked, table.to_dict("records"), strict=True):
+        alone = ceiling_from_geometry(
+            tiny, made_up(tiny), TEXTS, rule=each.rule, manifolds=each.manifolds, layer=each.layer
+        )
+        assert (row["+"], row["−"], row["texts read"]) == (alone[1], alone[-1], alone.rows)
+    assert table["rule"].tolist() == ["Rise", "Beyond"]
+    assert "why not" not in table
+    table = compare(
+        tiny, made_up(tiny), TEXTS, [asked[0], Asked(Rise(), manifolds, "principal", 1)]
+    )
+    assert "unit=False" in table["why not"].iloc[1]
+    assert np.isnan(table["+"].iloc[1])
 
 
 def test_a_search_finds_a_step() -> None:

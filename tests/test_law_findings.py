@@ -157,6 +157,12 @@ def test_what_limits_the_laws_is_said() -> None:
     ]
 
 
+def test_what_was_studied_is_counted() -> None:
+    found = law_findings.studied(case_table(), curves())
+    assert (found["cases"], found["traits"], found["layers"]) == (16, "power, mood", "0, 3")
+    assert found["study_points"] == 33
+
+
 def test_curves_are_shares_of_their_largest_change() -> None:
     table = law_study_curves.relative_curves(curves())
     assert len(table) == len(cases()) * 2 * 33

@@ -11,6 +11,7 @@ import pytest
 from workbench import figures
 from workbench.preference import law_comparison, law_quantities, laws
 from workbench.preference.law_shapes import KINDS, LAWS, Kind, validity, wells
+from workbench.studies import law_words
 
 M = np.linspace(-0.7, 0.7, 33)
 # m+, L+, p+, m-, L-; p- follows from continuity.
@@ -197,6 +198,40 @@ def test_intervals_hold_the_truth() -> None:
     one = frame[frame["pair"] == 0]
     with pytest.raises(ValueError, match="one pair is too few"):
         law_quantities.intervals(one, "utility")
+
+
+def test_the_slope_at_0_is_the_curves_own() -> None:
+    """Of lines between points the slope at 0 is theirs, whatever the ends do; a law may miss it."""
+    slopes, grid = np.array([1.0, 2.0, 6.0]), np.array([-0.7, -0.1, 0.0, 0.1, 0.7])
+    rows = [
+        (pair, m, 0.5 + slope * m + (9 if abs(m) > 0.5 else 0))
+        for pair, slope in enumerate(slopes)
+        for m in grid
+    ]
+    frame = pd.DataFrame(rows, columns=["pair", "m", "preference"])
+    found = law_quantities.slope_at_0(frame)
+    assert (found.value, found.count) == (pytest.approx(3), 3)
+    assert 0.99 < found.low < 2 < 5 < found.high < 6.01
+    law = pd.DataFrame([{"kind": "preference", "quantity": "slope", "value": 0.5, "low": 0.2}])
+    said = law_words.slope_missed(law.assign(high=0.9), found)
+    assert "the paper's law, fitted to the whole range, by +0.50 [+0.20, +0.90]: it misses" in said
+    assert "not told apart" in law_words.slope_missed(law.assign(high=1.5), found)
+    with pytest.raises(ValueError, match=r"a grid from 0\.1 to 0\.7: give points on both sides"):
+        law_quantities.slope_at_0(frame[frame["m"] > 0])
+
+
+def test_a_place_that_every_resample_has_is_said_to_be_one() -> None:
+    rows = [("utility", "peak", 0.0, 1.0), ("utility", "height", -0.0, 1.0),
+            ("utility", "half_life_plus", 0.5, 0.1)]  # fmt: skip
+    found = pd.DataFrame(rows, columns=["kind", "quantity", "value", "alike"])
+    found = found.assign(low=found["value"], high=found["value"] + 0.2, found=1.0)
+    told = law_words.marks(found, law_quantities.Interval(2.25, 1.7, 2.8, 16), 0.7)
+    assert told["value [95 %]"].tolist() == [
+        "+2.25 [+1.70, +2.80]", "every resample has its top at 0", "0 in every resample",
+        "+0.50 [+0.50, +0.70]",
+    ]  # fmt: skip
+    own = law_quantities.intervals(odds_frame(noise=0.5), "utility", size=20)
+    assert own["alike"].between(0, 1).all()
 
 
 def test_pairs_that_are_undefined_are_left_out_of_the_mean() -> None:

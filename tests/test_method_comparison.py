@@ -107,7 +107,7 @@ def test_splits_differences_are_within_cells() -> None:
     assert (wins["traits_ahead"], wins["traits"], wins["cells"]) == (4, 4, 20)
     assert found.loc[("vector", "prompting", "harmonic"), "verdict"] == "behind"
     assert found.loc[("lora", "sft", "harmonic"), "verdict"] == "not told apart"
-    assert found.loc[("vector", "sft", "utility"), "difference"] == pytest.approx(0)
+    assert found.loc[("vector", "sft", "coherence"), "difference"] == pytest.approx(0)
     rivals = found.xs("lora")["difference"].index.get_level_values("rival").unique()
     assert list(rivals) == ["vanilla", "prompting", "difference of means", "sft"]
 
@@ -153,7 +153,7 @@ def test_words() -> None:
     row = said.set_index(["method", "form"]).loc[("difference of means", "vector")]
     assert row["coefficient m, median (range)"] == "1 (1 to 1) norms"
     assert row["left at 0"] == "0 of 20"
-    assert row["utility"] == "0.90 (all equal)"
+    assert row["coherence"] == "0.90 (all equal)"
     assert said["coefficient m, median (range)"].iloc[0] == "–"
     apart = method_words.shown_differences(differences(frame))
     assert apart["p (Holm)"].iloc[0] == "<0.001"
@@ -167,7 +167,7 @@ def test_words() -> None:
     assert "ahead in 1 of 2 comparisons" in told
     assert "difference of means (ahead as vector and LoRA)" in told
     assert "asked in the prompt (behind as vector and LoRA)" in told
-    assert "SPLIT does not win" in headline(differences(frame), "utility")
+    assert "SPLIT does not win" in headline(differences(frame), "coherence")
     shown = by_trait(frame)
     assert list(shown.columns) == ["method", "form", *TRAITS]
 
@@ -190,6 +190,9 @@ def test_cells_at_the_end_of_what_was_tried_are_counted() -> None:
     ]
     assert "SFT as LoRA 4 of 20" in edges(found)
     assert "SFT as vector" not in edges(found)
+    told = method_words.sentences(frame, trials)
+    assert told["edges"] == edges(found)
+    assert told["wins_best"] == headline(differences(frame, "best"))
     assert edges(found[found["largest"] == 0]).startswith("In no cell")
 
 
@@ -204,7 +207,7 @@ def test_refused() -> None:
 
 def test_the_figure_has_a_panel_a_form_and_a_point_a_method() -> None:
     found = table(texts())
-    figure = figures.trait_and_utility(found, title="made up <b>")
+    figure = figures.methods_compared(found, title="made up <b>")
     assert [a.text for a in figure.layout.annotations][:2] == ["Vector", "LoRA"]
     assert "made up &lt;b&gt;" in figure.layout.title.text
     points = [t for t in figure.data if t.mode == "markers"]
@@ -214,7 +217,7 @@ def test_the_figure_has_a_panel_a_form_and_a_point_a_method() -> None:
     split = next(t for t in points if t.name == "SPLIT")
     row = found.set_index(["method", "form"]).loc[("split", "vector")]
     assert split.x[0] == row["score"]
-    assert split.error_y.array[0] == pytest.approx(row["utility_high"] - row["utility"])
+    assert split.error_y.array[0] == pytest.approx(row["coherence_high"] - row["coherence"])
     assert figure.layout.xaxis.title.text == "Trait (0 to 1)"
     with pytest.raises(ValueError, match="no form to draw"):
-        figures.trait_and_utility(found[found["form"] == ""])
+        figures.methods_compared(found[found["form"] == ""])

@@ -332,6 +332,14 @@ def test_standing_names_what_is_stale(tmp_path: Path) -> None:
         "stand for this code: marks, study_laws_pairs"
     )
     assert "marks" in tables.standing(tmp_path)
+    many = ("support.tables", "support.store", "reporting.png", "figures.look", "cli", "gone")
+    record = tmp_path / "tables" / "marks.json"
+    known = json.loads(record.read_text())
+    known["code"]["modules"] = many
+    record.write_text(json.dumps(known))
+    assert tables.stale("marks", directory=tmp_path) == [
+        f"the code of {', '.join(many[:4])} and 2 more modules has changed since"
+    ]
     with pytest.raises(FileNotFoundError, match=r"no table 'study_odds'.*make study"):
         tables.standing(tmp_path, "study_laws", "study_odds")
 

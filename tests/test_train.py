@@ -16,9 +16,10 @@ from workbench.extraction.extract import extract
 from workbench.forward import tracing
 from workbench.interventions.updates import Add
 from workbench.interventions.weight_updates import AddLinear, AddLowRank
-from workbench.loading.models import load
+from workbench.loading.models import LM, load
 from workbench.text import positions
 from workbench.training import minibatch as training
+from workbench.training.every_form import WREN, train_every_form
 from workbench.training.examples import completion_logprobs, make_examples
 from workbench.training.objectives import SFT, SPLIT
 from workbench.training.train import Diverged, loss_history, train
@@ -64,6 +65,20 @@ def gap(lm, result, m: float, which: Pairs = CHOICE) -> float:
 
 
 # ---- what comes out -----------------------------------------------------------------------------
+
+
+def test_every_form_is_trained_as_it_would_be_alone(tiny: LM) -> None:
+    seen: list[dict[str, float]] = []
+    found = train_every_form(
+        tiny, CHOICE, "sft", rates={"lora": 0.05}, watch={"lora": seen.append}, **SMALL
+    )
+    assert {form: type(made) for form, made in found.items()} == RESULTS
+    assert same(found["lora"], train(tiny, CHOICE, "sft", "lora", learning_rate=0.05, **SMALL))
+    assert same(found["vector"], train(tiny, CHOICE, "sft", "vector", **SMALL))
+    assert len(seen) == len(loss_history(found["lora"]))
+    assert set(WREN) == set(FORMS)
+    with pytest.raises(ValueError, match="form 'lor' is unknown; choose one of vector, lora"):
+        train_every_form(tiny, CHOICE, rates={"lor": 0.05})
 
 
 @every_form

@@ -36,7 +36,7 @@ from workbench.figures.manifold import (
 from workbench.figures.manifold_maps import manifold_plane, manifold_space
 from workbench.figures.manifold_study import across_vectors, distance_sensitivity
 from workbench.figures.maps import cosine_map
-from workbench.figures.methods import trait_and_utility
+from workbench.figures.methods import methods_compared
 from workbench.figures.metrics import metric_areas, metric_curves
 from workbench.figures.next_token import next_token_bars
 from workbench.figures.patching import patching_map
@@ -75,6 +75,7 @@ __all__ = [
     "loss_curves",
     "manifold_plane",
     "manifold_space",
+    "methods_compared",
     "metric_areas",
     "metric_curves",
     "next_token_bars",
@@ -94,6 +95,5 @@ __all__ = [
     "sweep_curves",
     "token_bars",
     "trait_against_coherence",
-    "trait_and_utility",
     "variance_by_layer",
 ]

@@ -23,6 +23,7 @@ from workbench.figures.look import (
 )
 from workbench.studies.distance_laws import DEPTHS, OUTCOMES
 from workbench.studies.manifold_findings import in_words
+from workbench.support.wording import METHODS
 
 _SHOWN = {
     "norm": INK,
@@ -39,7 +40,6 @@ _AXES = {
     "raw steered": "Rise in distance, own length<br>(log)",
     "raw last": "Rise in distance, own length,<br>last layer (log)",
 }
-_METHODS = {"mean_difference": "difference of means", "shuffled": "shuffled labels"}
 
 
 @redrawable
@@ -135,7 +135,7 @@ def distance_laws(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
         for method in methods
         if ((frame["depth"] == depth) & (frame["method"] == method)).any()
     ]
-    words = [f"{depth}, {_METHODS.get(method, method)}" for depth, method in cells]
+    words = [f"{depth}, {METHODS.get(method, method)}" for depth, method in cells]
     figure = make_subplots(
         rows=1,
         cols=len(outcomes),

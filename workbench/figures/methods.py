@@ -37,8 +37,8 @@ _PANEL, _ABOVE, _BELOW = 230, 40, 112  # pixels of height
 
 
 @redrawable
-def trait_and_utility(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
-    """How much of the trait each method gives, and how much utility is left, with intervals.
+def methods_compared(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
+    """How much of the trait each method gives, and how much coherence is left, with intervals.
 
     Args:
         frame: rows of `method_comparison.table`. What steers nothing stands in every panel.
@@ -78,28 +78,28 @@ def trait_and_utility(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
     figure.update_yaxes(range=[corner[1], 1.02], nticks=6)
     middle = (len(forms) + 1) // 2
     figure.update_xaxes(title_text="Trait (0 to 1)", row=1, col=middle)
-    figure.update_yaxes(title_text="Utility: coherence (0 to 1)", row=1, col=1)
+    figure.update_yaxes(title_text="Coherence (0 to 1)", row=1, col=1)
     return figure
 
 
 def _corner(frame: pd.DataFrame) -> tuple[float, float]:
-    """Where the axes of trait and utility begin: a tenth below the least end of an interval."""
-    least = [float(frame[f"{name}_low"].min()) for name in ("score", "utility")]
-    trait, utility = (max(0.0, np.floor(10 * value) / 10 - 0.02) for value in least)
-    return trait, utility
+    """Where the axes of trait and coherence begin: a tenth below the least end of an interval."""
+    least = [float(frame[f"{name}_low"].min()) for name in ("score", "coherence")]
+    trait, coherence = (max(0.0, np.floor(10 * value) / 10 - 0.02) for value in least)
+    return trait, coherence
 
 
 def _lines(
     figure: go.Figure, corner: tuple[float, float], *, first: bool, place: dict[str, Any]
 ) -> None:
-    """Lines of one harmonic mean H: utility = H t / (2 t - H) at trait t, named at their end."""
+    """Lines of one harmonic mean H: coherence = H t / (2 t - H) at trait t, named at their end."""
     for number, same in enumerate(_SAME):
         trait = np.linspace(max(same / 2 + 0.01, corner[0]), 1, 200)
-        utility = same * trait / (2 * trait - same)
-        shown = (utility <= 1) & (utility >= corner[1])
+        coherence = same * trait / (2 * trait - same)
+        shown = (coherence <= 1) & (coherence >= corner[1])
         figure.add_scatter(
             x=trait[shown],
-            y=utility[shown],
+            y=coherence[shown],
             mode="lines",
             line={"color": "#D0D0D0", "width": 1},
             hoverinfo="skip",
@@ -112,7 +112,7 @@ def _lines(
         if shown.any():  # named at the lower end, where no good method lies
             figure.add_annotation(
                 x=trait[shown][-1],
-                y=utility[shown][-1],
+                y=coherence[shown][-1],
                 text=f"{same:g}",
                 font={"size": 10, "color": GREY},
                 showarrow=False,
@@ -135,13 +135,13 @@ def _point(
 ) -> None:
     figure.add_scatter(
         x=part["score"],
-        y=part["utility"],
+        y=part["coherence"],
         mode="markers",
         marker={"size": 9, "color": color, "symbol": symbol, "line": {"width": 1.5}},
         error_x=error_bars(part, "score", color, width=3),
-        error_y=error_bars(part, "utility", color, width=3),
+        error_y=error_bars(part, "coherence", color, width=3),
         customdata=part[["harmonic"]],
-        hovertemplate="trait %{x:.2f}, utility %{y:.2f}, harmonic mean %{customdata[0]:.2f}"
+        hovertemplate="trait %{x:.2f}, coherence %{y:.2f}, harmonic mean %{customdata[0]:.2f}"
         f"<extra>{METHODS[name]}</extra>",
         name=METHODS[name],
         legendgroup=name,

@@ -2,7 +2,8 @@
 
 The parameters of the laws trade off (in the Gaussian limit only p / L is known), so intervals stand
 here, on numbers read off the fitted curve within the range of m. Intervals speak for pairs: whole
-pairs are resampled and the law is fitted to the mean of each resample (Efron 1979).
+pairs are resampled and the law is fitted to the mean of each resample (Efron 1979). A law is fitted
+to the whole range and may miss its middle: `slope_at_0` is that of the curve itself.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import pandas as pd
 
 from workbench.preference.law_shapes import Floats, Kind
 from workbench.preference.laws import Fit, fit, fit_many
-from workbench.statistics.intervals import percentiles, resamples
+from workbench.statistics.intervals import Interval, bootstrap_mean, percentiles, resamples
 from workbench.support.checks import check_whole
 
 # Points on which a curve is read off, 0 and as many on either side of it.
@@ -47,6 +48,21 @@ def means(table: Floats, weights: Floats | None = None) -> Floats:
     with np.errstate(invalid="ignore"):
         found = (each @ np.where(known, table, 0)) / (each @ known.astype(float))
     return found[0] if weights is None else found
+
+
+def slope_at_0(frame: pd.DataFrame, column: str = "preference", *, seed: int = 0) -> Interval:
+    """The slope of a curve at no steering, by no law: between the points of the grid on either side
+    of 0, in nats per unit of m, mean over pairs with its 95 % bootstrap interval over pairs.
+
+    Raises ValueError for a grid that lies on one side of 0, and as `curves`.
+    """
+    grid, table = curves(frame, column)
+    below, above = np.flatnonzero(grid < 0), np.flatnonzero(grid > 0)
+    if not len(below) or not len(above):
+        raise ValueError(f"a grid from {grid[0]:g} to {grid[-1]:g}: give points on both sides of 0")
+    left, right = below[-1], above[0]
+    rise = (table[:, right] - table[:, left]) / (grid[right] - grid[left])
+    return bootstrap_mean(rise, seed=seed)
 
 
 def quantities(fitted: Fit, kind: Kind) -> dict[str, float]:
@@ -107,7 +123,8 @@ def intervals(
     """The quantities of a law fitted to the mean over pairs, with bootstrap intervals over pairs.
 
     One row per quantity: `quantity`, `value`, `low`, `high`, `found` (share of resamples that have
-    it; the interval is of those) and `at_bound` (share of resamples whose fit ended at a bound).
+    it; the interval is of those), `alike` (share of resamples that have the very value) and
+    `at_bound` (share of resamples whose fit ended at a bound).
     Raises ValueError for a single pair, and as `laws.fit`.
     """
     check_whole("size", size, 1)
@@ -124,5 +141,7 @@ def intervals(
     for name, value in quantities(whole, kind).items():
         known = values[name].dropna().to_numpy()
         low, high = percentiles(known, level) if len(known) else (np.nan, np.nan)
-        rows.append((name, value, low, high, len(known) / len(fits), bounded))
-    return pd.DataFrame(rows, columns=["quantity", "value", "low", "high", "found", "at_bound"])
+        alike = float((values[name] == value).mean())
+        rows.append((name, value, low, high, len(known) / len(fits), alike, bounded))
+    columns = ["quantity", "value", "low", "high", "found", "alike", "at_bound"]
+    return pd.DataFrame(rows, columns=columns)

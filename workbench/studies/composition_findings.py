@@ -9,14 +9,17 @@ models.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from workbench.statistics.intervals import Interval
 from workbench.statistics.over_seeds import of_seeds, over_seeds, percent_over_seeds
 from workbench.support.saying import points
+from workbench.support.wording import listed
 
 # Undivided: by the KL of the paper. Divided: by that KL over the number of likely tokens, as in the
 # published code (`schedules.Dynamic.divided`). No family has both.
@@ -51,6 +54,16 @@ FAMILIES = {
     "KL budget": ("budget",),
 }
 PROMPTS = ("none", "instructions", "examples")
+# Whose verdict is told, and in which words.
+JUDGED = {
+    "dynamic, undivided": "by the paper's KL",
+    "dynamic, divided": "by the published code's (divided by the number of likely tokens)",
+    "dynamic, low cap": "with a lower cap, chosen on wren",
+}
+AIM = (
+    "The aim: a dynamic schedule shows both properties at least as often as the best pair of fixed "
+    "strengths and is at least as coherent, by value."
+)
 # The fixed strengths besides which schedules are set at equal KL.
 STEADY = ("none", "fixed")
 SETTING = ["form", "schedule", "level", "label"]
@@ -115,7 +128,7 @@ def equal_kl(texts: pd.DataFrame) -> pd.DataFrame:
                 ].sort_values("kl")
                 level_there = np.interp(one["kl"], steady["kl"], steady[name], right=np.nan)
                 more.append(one[name] - level_there)
-            found = of_seeds(more)
+            found = _shares_apart(more)
             full = not np.isnan(more).any()
             row |= {
                 name: found.value if full else np.nan,
@@ -126,6 +139,12 @@ def equal_kl(texts: pd.DataFrame) -> pd.DataFrame:
             }
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _shares_apart(more: ArrayLike) -> Interval:
+    """`of_seeds` of differences of shares, whose interval ends where such differences do."""
+    found = of_seeds(more)
+    return replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))
 
 
 def chosen(texts: pd.DataFrame, names: Sequence[str], by: str = "both") -> pd.DataFrame:
@@ -161,79 +180,110 @@ def against(texts: pd.DataFrame, one: str, other: str, what: str, by: str = "bot
     ]
     rows = []
     for second, more in (sides[0] - sides[1]).groupby("second", sort=False):
-        found = of_seeds(more)
+        found = _shares_apart(more)
         held = int((more > -1e-9).sum())
         rows.append((second, found.value, found.low, found.high, held, len(more)))
     return pd.DataFrame(rows, columns=["second", "value", "low", "high", "seeds", "of"])
 
 
 def verdict(texts: pd.DataFrame) -> str:
-    """Whether a dynamic schedule conditions both as well as the best fixed pair, and as fluently;
-    then what does best."""
-    said = []
-    for name, words in (
-        ("dynamic, undivided", "The dynamic schedule by the paper's KL"),
-        ("dynamic, divided", "By the published code's, divided by the number of likely tokens"),
-        ("dynamic, low cap", "By the paper's with a lower cap, chosen on wren"),
-    ):
+    """Which dynamic schedules meet the aim, what the aim is, and then every difference."""
+    judged, said = [], []
+    for name, words in JUDGED.items():
         gain, cost = (against(texts, name, "fixed, best pair", what) for what in
                       ("both", "coherence"))  # fmt: skip
+        held: dict[bool, list[str]] = {True: [], False: []}
         parts = []
         for (_, one), (_, two) in zip(gain.iterrows(), cost.iterrows(), strict=True):
+            held[one["value"] >= 0 and two["value"] >= 0].append(one["second"])
             parts.append(
                 f"language × {one['second']} {_outcome(one, two)} (both "
                 f"{points(_interval(one))}, coherence {points(_interval(two))}; at least as much "
                 f"in {one['seeds']} and {two['seeds']} of {one['of']} seeds)"
             )
-        said.append(
-            f"{words}, beside the best pair of fixed coefficients, in points: {'; '.join(parts)}."
-        )
-    return " ".join(said)
+        judged.append(f"{_aimed(held)} {words}")
+        said.append(f"{words[0].upper()}{words[1:]}: {'; '.join(parts)}.")
+    return (
+        f"The dynamic schedule {listed(judged).replace(' it ', ' the aim ', 1)}. {AIM} What it has "
+        f"more than that pair, in points. {' '.join(said)}"
+    )
 
 
-def winner(texts: pd.DataFrame) -> str:
-    """Which family shows both properties most often, each seed's chosen on the others."""
-    texts = marked(texts)
-    per_step, said = texts[texts["form"] == "per step"], []
-    parts = {name: chosen(per_step, names) for name, names in FAMILIES.items()}
-    for second in dict.fromkeys(texts["second"]):
-        own = pd.concat(
-            part[part["second"] == second].assign(family=name) for name, part in parts.items()
+def _aimed(held: Mapping[bool, Sequence[str]]) -> str:
+    """Where it is met, and where it is missed."""
+    if held[True] and held[False]:
+        return f"meets it with {listed(held[True])} and misses it with {listed(held[False])}"
+    return "meets it" if held[True] else "misses it"
+
+
+def simplest(texts: pd.DataFrame) -> str:
+    """Start, the simplest schedule, and asking, beside the dynamic schedule with a lower cap; each
+    schedule at its best strength, chosen on the other seeds."""
+    texts, rival = marked(texts), "dynamic, low cap"
+    gain, cost = (against(texts, "start", rival, what) for what in ("both", "coherence"))
+    start = chosen(texts[texts["form"] == "per step"], FAMILIES["start"])
+    asked = texts[texts["schedule"] == "instructions"]
+    parts, better = [], True  # in conditioning by value, in coherence by the interval
+    for (_, one), (_, two) in zip(gain.iterrows(), cost.iterrows(), strict=True):
+        second = one["second"]
+        mine, prompted = (each[each["second"] == second] for each in (start, asked))
+        better &= one["value"] >= 0 and two["low"] > 0
+        parts.append(
+            f"with {second} start shows both in {percent_over_seeds(mine, 'both')} of texts, "
+            f"{points(_interval(one))} points more than the lower cap, at a coherence of "
+            f"{percent_over_seeds(mine, 'coherence')}, {points(_interval(two))}; asked by an "
+            f"instruction wren shows both in {percent_over_seeds(prompted, 'both')}, at "
+            f"{percent_over_seeds(prompted, 'coherence')}"
         )
-        means = own.groupby(["family", "seed"])["both"].mean().unstack()
-        best = {
-            seed: (means.drop(columns=seed) if means.shape[1] > 1 else means).mean(axis=1).idxmax()
-            for seed in means
-        }
-        mine = own[own["family"] == own["seed"].map(best)]
-        names = " or ".join(dict.fromkeys(map(str, best.values())))
-        said.append(
-            f"with {second} it is {names} ({percent_over_seeds(mine, 'both')} of texts show both, "
-            f"coherence {percent_over_seeds(mine, 'coherence')}, {mine['kl'].mean():.2f} nats a "
-            "token)"
-        )
-    return f"What conditions both most: {'; '.join(said)}."
+    does = "does better" if better else "does not do better"
+    return (
+        f"Start, which steers the last token of the prompt alone, {does} than the dynamic schedule "
+        f"with a lower cap (shows both at least as often, by value, and is more coherent, clear of "
+        f"zero): {'; '.join(parts)}."
+    )
 
 
 def equal_verdict(texts: pd.DataFrame) -> str:
-    """What every family does beside fixed coefficients at equal KL."""
-    found, said = equal_kl(texts), []
+    """In how many settings every family shows both more often than fixed strengths at equal KL."""
+    found = equal_kl(texts)
+    more, less, beyond = [], [], []
     for name, names in FAMILIES.items():
         own = found[found["schedule"].isin(names)]
         if not len(own):
             continue
         known = own.dropna(subset=["both"])
-        more = int((known["both least"] > 0).sum())
-        less = int((known["both most"] < 0).sum())
-        beyond = len(own) - len(known)
-        said.append(
-            f"{name}: more in {more}, less in {less} of {len(own)}"
-            + (f" ({beyond} spend more than any fixed strength)" if beyond else "")
-        )
+        more.append(f"{name} {int((known['both least'] > 0).sum())} of {len(own)}")
+        if fewer := int((known["both most"] < 0).sum()):
+            less.append(f"{name} {fewer} of {len(own)}")
+        if strong := len(own) - len(known):
+            beyond.append(f"{name} {strong} of {len(own)}")
     return (
-        "Beside fixed coefficients that spend the same KL, settings show both properties, in every "
-        "seed, … " + "; ".join(said) + "."
+        "In how many settings a schedule shows both properties more often, in every seed, than "
+        f"fixed strengths at the same KL: {'; '.join(more)}. Less often in every seed: "
+        f"{'; '.join(less) or 'none'}. Settings that spend more than any fixed strength, and have "
+        f"nothing to stand beside: {'; '.join(beyond) or 'none'}."
     )
+
+
+def strengths_said(strengths: pd.DataFrame) -> str:
+    """In words, how strongly each schedule steered one text (`composition.examples.over_text`)."""
+    parts = []
+    for name, own in strengths.groupby("schedule", sort=False):
+        most = own["coefficient"].max()
+        high = own[own["coefficient"] >= 0.95 * most]
+        parts.append(
+            f"{name} {own['coefficient'].min():.2f} to {most:.2f}, at its most (within a "
+            f"twentieth) at {high['step'].nunique()} of {own['step'].nunique()} tokens, the last "
+            f"of them the {_ordinal(int(high['step'].max()) + 1)}"
+        )
+    return f"One text: a picture, not a test. The strength, of either property: {'; '.join(parts)}."
+
+
+def _ordinal(number: int) -> str:
+    """ "1st", "22nd", "13th" """
+    ends = {1: "st", 2: "nd", 3: "rd"}
+    end = "th" if number % 100 in (11, 12, 13) else ends.get(number % 10, "th")
+    return f"{number}{end}"
 
 
 def _outcome(gain: pd.Series, cost: pd.Series) -> str:
@@ -242,8 +292,7 @@ def _outcome(gain: pd.Series, cost: pd.Series) -> str:
     for word, row in (("shows both", gain), ("is coherent", cost)):
         how = "more" if row["low"] > 0 else "less" if row["high"] < 0 else "as much as can be told"
         parts.append(f"{word} {how}")
-    held = gain["value"] >= 0 and cost["value"] >= 0
-    return f"{' and '.join(parts)}; the aim is {'met by the values' if held else 'missed'}"
+    return " and ".join(parts)
 
 
 def _interval(row: pd.Series) -> Interval:

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from workbench.statistics.intervals import Interval, bootstrap_mean
+from workbench.statistics.intervals import Interval, bootstrap_mean, wilson
 from workbench.support.saying import percent
 from workbench.wren.requests import requests
 
@@ -256,6 +257,23 @@ def alarms_verdict(alarms: pd.DataFrame, lots: pd.DataFrame) -> str:
         f"{words[1]}. Of harmless prompts of all kinds the gate set on tasks opens for "
         f"{_rate(other)}, that of best F1 for {_rate(alone)}, and for {_rate(both)} with a second "
         "condition, made with such prompts: that a prompt is a request at all."
+    )
+
+
+#: Where no threshold could be set.
+NOT_CALIBRATED = "Not calibrated: no further texts of the other class are known of this model."
+
+
+def calibrated_said(best: float, strict: float, passes: NDArray[np.bool_]) -> str:
+    """In words, a threshold with a known rate of false alarms.
+
+    best    the threshold that was best by F1; strict, the one set to `RATE`
+    passes  (N,) which fresh texts of the other class lie beyond the strict one
+    """
+    share = percent(wilson(int(passes.sum()), len(passes)))
+    return (
+        f"Threshold {best:.3f} by F1, {strict:.3f} at {100 * RATE:.0f} %: of {len(passes)} fresh "
+        f"harmless prompts {share} pass."
     )
 
 

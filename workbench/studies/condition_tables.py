@@ -4,10 +4,12 @@ study_conditions.py). Knows nothing of models.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
-from workbench.statistics.intervals import Interval
+from workbench.statistics.intervals import Interval, wilson
 from workbench.studies.condition_findings import (
     BADLY,
     GATES,
@@ -19,7 +21,9 @@ from workbench.studies.condition_findings import (
     shares,
     untrained,
 )
+from workbench.support import tables
 from workbench.support.saying import percent
+from workbench.support.wording import MEASURES, METHODS
 
 STEERING = {
     "none": "unsteered",
@@ -32,6 +36,77 @@ STEERING = {
     "2 % of tasks": "harmful, 2 % of tasks",
 }
 _ORDER = [*STEERING]
+
+
+def reached_here(reached: pd.DataFrame) -> pd.DataFrame:
+    """What a point of one run reached on texts that made nothing, with 95 % intervals over them, in
+    words; rows of `condition_analysis.Analysis.reached`."""
+    return pd.DataFrame(
+        {
+            "measure": reached["measure"].map(MEASURES),
+            "value [95 %]": [_ends(*row) for row in reached[["value", "low", "high"]].to_numpy()],
+            "of": reached["count"],
+        }
+    )
+
+
+def beside_here(beside: pd.DataFrame) -> pd.DataFrame:
+    """The gate of one run beside length and words, in words: areas with 95 % intervals over texts,
+    recall and false alarms at the threshold; rows of `condition_analysis.Analysis.beside`."""
+    table = pd.DataFrame({"score": beside["score"]})
+    areas = beside[["auc", "auc_low", "auc_high"]].to_numpy()
+    table[f"{MEASURES['auc']} [95 %]"] = [_ends(*row) for row in areas]
+    others = [name for name in ("auc_matched", "recall", "false_alarms") if name in beside]
+    return table.join(beside[others].rename(columns=MEASURES))
+
+
+def firm_here(firm: pd.DataFrame) -> pd.DataFrame:
+    """How firm the point of one run is, in words; rows of `condition_analysis.Analysis.firm`."""
+    ends = firm[["threshold_low", "threshold_high"]].to_numpy()
+    return pd.DataFrame(
+        {
+            "layers": firm["layers"],
+            "how often": firm["share"],
+            "threshold, middle 95 %": [f"{low:.3f} to {high:.3f}" for low, high in ends],
+            "F1, drawn": firm["f1"],
+            "F1, left out": firm["left_out"],
+        }
+    )
+
+
+def _ends(value: float, low: float, high: float) -> str:
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def refused_here(
+    refused: pd.DataFrame, inside: pd.Series, classes: tuple[str, str]
+) -> pd.DataFrame:
+    """Percent refused of a few texts of one run, with Wilson's 95 % intervals over them.
+
+    refused  a column a way of steering, a row a prompt; inside, whether it is of the condition,
+             which is the first of the `classes`
+    """
+    rows = []
+    for inner, name in zip((True, False), classes, strict=True):
+        own = refused[inside.to_numpy(dtype=bool) == inner]
+        shares = {how: percent(wilson(int(own[how].sum()), len(own))) for how in own}
+        rows.append({"refused of": f"{len(own)} {name}", **shares})
+    return pd.DataFrame(rows)
+
+
+def study(directory: str | Path) -> dict[str, pd.DataFrame]:
+    """The study's tables, by what stands behind "study_conditions_" in their names; of the texts
+    those in words that nothing was made with (`findings.untrained`).
+
+    Raises FileNotFoundError that names the command which makes them.
+    """
+    found = {
+        name: tables.load_table(f"study_conditions_{name}_wren", directory=directory)
+        for name in ("texts", "gates", "readings", "alarms", "lots", "told", "odds", "strengths")
+    }
+    for table in found.values():
+        table.attrs = {}  # pandas copies them at every step
+    return found | {"texts": untrained(found["texts"])}
 
 
 def refused(texts: pd.DataFrame) -> pd.DataFrame:
@@ -83,19 +158,14 @@ def shown_by_itself(texts: pd.DataFrame) -> pd.DataFrame:
 def shown_gates(gates: pd.DataFrame) -> pd.DataFrame:
     """What gates tell of requests that made nothing, beside length and words alone: means over
     seeds and folds, with the least and the greatest of a seed's means in brackets."""
-    measures = {
-        "area": "auc",
-        "area, matched in length": "auc_matched",
-        "recall": "recall",
-        "false alarms": "false_alarms",
-    }
-    seeds = gates.groupby(["score", "part", "seed"], sort=False)[[*measures.values()]].mean()
+    measures = ("auc", "auc_matched", "recall", "false_alarms")
+    seeds = gates.groupby(["score", "part", "seed"], sort=False)[[*measures]].mean()
     rows = []
     for (score, part), table in seeds.groupby(level=["score", "part"], sort=False):
         row = {"score": score, "requests": part}
-        for word, name in measures.items():
+        for name in measures:
             own = table[name]
-            row[word] = f"{own.mean():.3f} [{own.min():.3f}, {own.max():.3f}]"
+            row[MEASURES[name]] = f"{own.mean():.3f} [{own.min():.3f}, {own.max():.3f}]"
         rows.append(row)
     return pd.DataFrame(rows).sort_values("requests", kind="stable", ignore_index=True)
 
@@ -172,6 +242,7 @@ def places(readings: pd.DataFrame) -> pd.DataFrame:
     """Where "harmful" can be read: the area under the curve on unseen tasks, a row a place and
     method, a column a layer, means over seeds and folds."""
     mine = readings[readings["part"] == "unseen"]
+    mine = mine.assign(method=mine["method"].map(lambda name: METHODS.get(name, name)))
     table = mine.groupby(["reading", "method", "layer"], sort=False)["auc"].mean().unstack()
     return table.rename(columns=lambda layer: f"layer {layer}").reset_index()
 

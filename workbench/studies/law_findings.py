@@ -46,6 +46,18 @@ PAPER = MappingProxyType(
 )
 
 
+def studied(cases: pd.DataFrame, curves: pd.DataFrame) -> dict[str, int | str]:
+    """How much the study looked at, by the name under which its page asks for it; rows of
+    study_laws_cases and study_laws_curves."""
+    return {
+        "cases": len(cases),
+        "traits": ", ".join(curves["trait"].unique()),
+        "layers": ", ".join(map(str, sorted(curves["layer"].unique()))),
+        "study_points": curves["ceilings"].nunique(),
+        "study_pairs": int(curves.groupby(CASE)["pair"].nunique().min()),
+    }
+
+
 def claims(laws: pd.DataFrame) -> pd.DataFrame:
     """The paper's law by the aims: medians over cases with their interval over traits, middle half
     and least, what no law gives, and whether the aim is met."""

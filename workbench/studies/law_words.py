@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from workbench.preference.law_shapes import KINDS
+from workbench.statistics.intervals import Interval
 from workbench.studies.law_findings import (
     AIMS,
     CASE,
@@ -48,8 +49,9 @@ def ceilings(cases: pd.DataFrame) -> str:
     ]
     beyond = int((cases["beyond_plus"].astype(int) + cases["beyond_minus"].astype(int)).sum())
     return (
-        "In residual norms, the length of what is added to the stream by that of the stream, they "
-        f"lie at: {'; '.join(each)} (median and range over traits, layers and both sides). "
+        "The true ceilings lie, in residual norms (the length of what is added to the stream by "
+        f"that of the stream), at: {'; '.join(each)} (median and range over traits, layers and "
+        "both sides). "
         + (
             f"On {beyond} of {2 * len(cases)} sides the texts held to the end of the sweep, which "
             "stands for the ceiling there."
@@ -154,7 +156,7 @@ def short(laws: pd.DataFrame) -> str:
 
 #: Of `law_quantities.intervals`, in words.
 QUANTITIES = {
-    "slope": "slope at 0 (nats per norm)",
+    "slope": "the law's slope at 0 (nats per norm)",
     "peak": "highest at m",
     "trough": "lowest at m",
     "height": "height of the top above 0 (nats)",
@@ -163,21 +165,41 @@ QUANTITIES = {
 }
 
 
-def marks(found: pd.DataFrame, reach: float) -> pd.DataFrame:
-    """Rows of `law_quantities.intervals` with a column `kind`, in words. A dash: no such place
-    within the range, or not in nine tenths of the resamples; what lies at an end of the range is
-    said to."""
-    rows = []
+def marks(found: pd.DataFrame, slope: Interval, reach: float) -> pd.DataFrame:
+    """Rows of `law_quantities.intervals` with a column `kind`, in words, below the slope of the
+    curve itself (`law_quantities.slope_at_0`). A dash: no such place within the range, or not in
+    nine tenths of the resamples; what lies at an end of the range, or at one place in every
+    resample, is said to."""
+    seen = {"curve": "preference", "what": "slope at 0, of the curve itself (nats per norm)"}
+    rows = [{**seen, "value [95 %]": interval(slope)}]
     for row in found.to_dict("records"):
         told = "–"
         if row["found"] >= 0.9 and pd.notna(row["value"]):
             told = f"{number(row['value'])} [{number(row['low'])}, {number(row['high'])}]"
             if row["quantity"] in ("peak", "trough") and abs(row["value"]) >= reach - 1e-9:
                 told = "at the end of the range"
+            elif row["alike"] == 1:
+                place = number(row["value"] + 0.0, ".2g")  # never −0
+                told = f"{place} in every resample"
+                if row["quantity"] == "peak":
+                    told = f"every resample has its top at {place}"
         rows.append(
             {"curve": row["kind"], "what": QUANTITIES[row["quantity"]], "value [95 %]": told}
         )
     return pd.DataFrame(rows)
+
+
+def slope_missed(found: pd.DataFrame, slope: Interval) -> str:
+    """In words, the slope of preference at no steering beside that of the law fitted to it."""
+    law = found[(found["kind"] == "preference") & (found["quantity"] == "slope")].iloc[0]
+    both = (
+        f"Between the points of the grid on either side of 0 preference rises by {interval(slope)} "
+        f"nats per norm; the paper's law, fitted to the whole range, by {number(law['value'])} "
+        f"[{number(law['low'])}, {number(law['high'])}]"
+    )
+    if law["high"] < slope.low or law["low"] > slope.high:
+        return f"{both}: it misses the slope at 0."
+    return f"{both}: the two are not told apart."
 
 
 def limit(laws: pd.DataFrame, pairs: pd.DataFrame) -> str:
@@ -190,11 +212,12 @@ def limit(laws: pd.DataFrame, pairs: pd.DataFrame) -> str:
         said.append(
             f"{kind.capitalize()}: carried from one half of the pairs to the other, the law has a "
             f"median R² of {mine['held_out'].median():.3f}, and one half's own mean curve, without "
-            f"any law, {mine['no_law'].median():.3f}: the law loses {max(short, 0):.3f}. Of the "
-            f"variance between pairs {here['level'].median():.0%} is level, "
-            f"{here['size'].median():.0%} size of the effect, {here['other'].median():.0%} shape "
-            f"(medians over cases); a line in the length of the answers explains "
-            f"{here['length'].median():.0%}. Without a law the median over cases reaches 0.97 at "
+            f"any law, {mine['no_law'].median():.3f}: case by case the law loses "
+            f"{max(short, 0):.3f} (median). Of the variance between pairs "
+            f"{here['level'].median():.0%} is level, {here['size'].median():.0%} size of the "
+            f"effect, {here['other'].median():.0%} shape (medians over cases); a line in the "
+            f"length of the answers explains {here['length'].median():.0%}. Without a law the "
+            "median over cases reaches 0.97 at "
             f"{fewest(reaching(pairs, kind, 'random'))} on a side dealt at random, and at "
             f"{fewest(reaching(pairs, kind, 'matched'))} matched in length, of the numbers tried."
         )

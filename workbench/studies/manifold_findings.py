@@ -46,6 +46,7 @@ WORDS = {
     "steered": "steered layer",
     "last": "last layer",
 }
+_WORDS = {0: "none", 1: "one", 2: "two", 3: "three"}
 
 
 def studied(directory: str | Path) -> list[str]:
@@ -223,24 +224,23 @@ def verdict(found: pd.DataFrame, *, outcome: str = "ceiling") -> str:
 
 
 def in_short(found: pd.DataFrame) -> str:
-    """The whole test across vectors in a few words."""
+    """The whole test across vectors in a few words: how many tests, what chance alone would give,
+    what came of them, and what does tell."""
     every = found[found["predictor"].str.contains(" ")]
-    mine = found[found["outcome"] == "ceiling"]
-    norm = mine[mine["matched"] == "norm"].set_index("predictor")
-    kl, fixed = norm.loc["kl"], norm.loc["kl_fixed"]
-    apart = mine[mine["predictor"].str.contains(" ")]
-    tells, against = told(apart)
-    own_tells, own_against = told(apart, "own_beside")
-    all_tell, all_against = told(every)
-    shown = "" if 2 * tells >= len(apart) else "By these distances it is not shown, nor refuted. "
+    norm = found[(found["outcome"] == "ceiling") & (found["matched"] == "norm")]
+    kl = norm.set_index("predictor").loc["kl"]
+    tells, against = told(every)
+    begin = "Shown." if 2 * tells >= len(every) else "Not shown, nor refuted."
+    count = every["outcome"].nunique()
+    outcomes = f"{_WORDS.get(count, count)} outcome{'s' if count > 1 else ''}"
+    chance = round(0.05 * len(every))
     return (
-        f"{shown}Across vectors, beside KL and norm, {tells} of {len(apart)} tests (six distances, "
-        f"at one norm and at one KL) tell, clear of zero, that what leads further off has a lower "
-        f"ceiling, and {against} the opposite; among vectors of traits alone {own_tells} and "
-        f"{own_against}; of all three outcomes {all_tell} and {all_against} of {len(every)}. KL of "
-        f"rollouts at the same norm does tell: {estimate(kl, 'alone')}, of vectors of traits alone "
-        f"{estimate(kl, 'own')}; KL of fixed texts, which the distances are of, "
-        f"{estimate(fixed, 'alone')} and {estimate(fixed, 'own')}."
+        f"{begin} Of {len(every)} tests across vectors (six distances, at one norm and at one KL, "
+        f"of {outcomes}) {tells} tell, clear of zero, "
+        f"that what leads further off breaks earlier, and {against} the opposite; by chance alone "
+        f"about {_WORDS.get(chance, chance)} of {len(every)} miss zero. What needs no "
+        f"distance does {'' if kl['alone_high'] < 0 else 'not '}tell: the KL of rollouts at one "
+        f"norm correlates with the true ceiling by {estimate(kl, 'alone')}."
     )
 
 

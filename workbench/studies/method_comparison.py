@@ -1,4 +1,4 @@
-"""Methods side by side: trait, utility and their harmonic mean, and whether SPLIT wins.
+"""Methods side by side: trait, coherence and their harmonic mean, and whether SPLIT wins.
 
 Reads the texts that benchmarks/study_methods.py reports on. Each trait and seed is a *cell*: its
 own pairs, training, prompts and sampling, shared by all methods. A value is the mean over traits of
@@ -43,7 +43,7 @@ def cells(texts: pd.DataFrame, rule: str = "recommended") -> pd.DataFrame:
     rule   how coefficients were chosen: "recommended", by the detector, or "best", by the highest
            mean harmonic mean on the prompts that choose
 
-    Columns: trait, seed, method, form, `score` (of the trait, 0 to 1), `utility`, `harmonic`, `m`
+    Columns: trait, seed, method, form, `score` (of the trait, 0 to 1), `coherence`, `harmonic`, `m`
     and `unit` (of the coefficient), `prompts`. Raises ValueError for another rule, and for methods
     that lack a cell which others have.
     """
@@ -67,7 +67,7 @@ def table(texts: pd.DataFrame, rule: str = "recommended") -> pd.DataFrame:
     """The results: one row per method and form, in the published order.
 
     method, form      as in the texts
-    score, utility, harmonic, each with _low and _high: mean over cells and its 95 % interval
+    score, coherence, harmonic, each with _low and _high: mean over cells and its 95 % interval
                       (strata.of_strata)
     m, m_low, m_high  median, least and greatest coefficient of the cells that steer, in `unit`
     idle              cells in which the rule steers with 0 (of "recommended": the detector saw no

@@ -5,10 +5,17 @@ from __future__ import annotations
 import pandas as pd
 
 from workbench.statistics.intervals import Interval
-from workbench.studies.method_comparison import FORMS, METHODS, cells, ways_of
+from workbench.studies.method_comparison import (
+    FORMS,
+    METHODS,
+    at_the_end,
+    cells,
+    differences,
+    ways_of,
+)
 from workbench.support.wording import interval, listed, number, p_value
 
-_WORDS = {"score": "trait", "utility": "utility", "harmonic": "harmonic mean"}
+_WORDS = {"score": "trait", "coherence": "coherence", "harmonic": "harmonic mean"}
 
 
 def by_trait(texts: pd.DataFrame, rule: str = "recommended") -> pd.DataFrame:
@@ -101,6 +108,17 @@ def headline(found: pd.DataFrame, outcome: str = "harmonic") -> str:
         f"own form: in {_WORDS[outcome]} it is ahead in {ahead} of {len(trained)} comparisons and "
         f"behind in {behind}{split}. One by one: {', '.join(others)}."
     )
+
+
+def sentences(texts: pd.DataFrame, trials: pd.DataFrame) -> dict[str, str]:
+    """The sentences of the page, by the name under which it asks for them; rows of
+    study_methods_texts and study_methods_trials."""
+    return {
+        "wins": headline(differences(texts)),
+        "edges": edges(at_the_end(texts, trials)),
+        "wins_best": headline(differences(texts, "best")),
+        "edges_best": edges(at_the_end(texts, trials, "best")),
+    }
 
 
 def _by_verdict(own: pd.DataFrame, rival: str) -> str:

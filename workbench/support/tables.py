@@ -12,7 +12,7 @@ import io
 import json
 import re
 import tokenize
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from workbench.support.versions import versions
 
 PACKAGE = Path(__file__).resolve().parents[1]
 _ENDS = (".csv", ".parquet")
+_FEW = 4  # modules that are named
 # A cell of a CSV file, its text if it is quoted, and what ends it.
 _CELL = re.compile(r'(?:"((?:[^"]|"")*)"|[^",\n]*)(,|\n)')
 
@@ -220,12 +221,19 @@ def stale(name: str, *, directory: str | Path = "reports", **expected: Any) -> l
         except FileNotFoundError:
             same = False
         if not same:
-            names = ", ".join(code["modules"]) or "the package"
+            names = _named(code["modules"]) or "the package"
             reasons.append(f"the code of {names} has changed since")
     table = _table(directory, name)
     if hashlib.sha256(table.read_bytes()).hexdigest() != record["sha256"]:
         reasons.append(f"{table.name} is not the file that was written")
     return reasons
+
+
+def _named(modules: Sequence[str]) -> str:
+    """Modules by name, of many the first few."""
+    more = len(modules) - _FEW
+    named = modules if more <= 1 else modules[:_FEW]
+    return ", ".join(named) + (f" and {more} more modules" if more > 1 else "")
 
 
 def standing(directory: str | Path = "reports", *studies: str) -> str:

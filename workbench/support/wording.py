@@ -4,12 +4,39 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 
 from workbench.statistics.intervals import Interval
 from workbench.support.tables import markdown_table
+
+#: Methods of extraction, and the controls beside them, as every table and figure names them.
+METHODS: Mapping[str, str] = MappingProxyType(
+    {
+        "mean_difference": "difference of means",
+        "pca_diff": "PCA of differences",
+        "pca_center": "PCA about the pairs' centres",
+        "pca_global": "PCA of all activations",
+        "logistic": "logistic probe",
+        "lda": "linear discriminant",
+        "random": "random",
+        "shuffled": "shuffled labels",
+    }
+)
+
+#: What tells two classes of texts apart, likewise.
+MEASURES: Mapping[str, str] = MappingProxyType(
+    {
+        "auc": "area under the curve",
+        "auc_matched": "area, matched in length",
+        "precision": "precision",
+        "recall": "recall",
+        "false_alarms": "false alarms",
+        "f1": "F1",
+    }
+)
 
 
 def quoted(table: pd.DataFrame, otherwise: str, spec: str = ".2f") -> str:
