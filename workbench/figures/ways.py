@@ -29,8 +29,8 @@ def preference_against_cost(frame: pd.DataFrame, *, by: str = "way", title: str 
         title: above the figure.
 
     A curve begins unsteered, at 0, and runs on with the multiple m: its points grow with it. Lines
-    get thinner from the first way to the last, so that one that lies on another is seen. Bars are
-    95 % intervals over pairs.
+    get thinner from the first way to the last, and points are open, so that one that lies on
+    another is seen. Bars are 95 % intervals over pairs.
     """
     figure = go.Figure()
     names = list(dict.fromkeys(frame[by].astype(str)))
@@ -46,9 +46,9 @@ def preference_against_cost(frame: pd.DataFrame, *, by: str = "way", title: str 
             marker={
                 "size": [1.4 * width + each for each in growing(len(part))],
                 "color": colour,
-                "symbol": SYMBOLS[index % len(SYMBOLS)],
+                "symbol": SYMBOLS[index % len(SYMBOLS)] + ("-open" if index else ""),
                 "opacity": 1,
-                "line": {"width": 0},
+                "line": {"width": 2, "color": colour},
             },
             error_y=error_bars(part, "gain", colour),
             customdata=part[["m"]],
