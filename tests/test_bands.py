@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from workbench.sweeps.bands import band_over_prompts
+from workbench.sweeps.bands import band_over_prompts, drawn_band
 
 
 def sweep(prompts: int = 3) -> pd.DataFrame:
@@ -65,3 +65,12 @@ def test_another_axis() -> None:
     line = band_over_prompts(sweep().assign(coefficient_norm=np.nan), "trait", axis="coefficient")
     assert list(line["x"]) == [-10, -5, 0, 5, 10]
     assert list(line["prompts"]) == [3] * 5
+
+
+def test_the_mean_of_a_few_is_not_drawn() -> None:
+    frame = sweep(8)
+    gone = (frame["coefficient_norm"] == 1) & (frame["prompt_index"] < 4)
+    frame.loc[gone, "trait"] = np.nan
+    assert drawn_band(frame, "trait")["x"].tolist() == [-1, -0.5, 0, 0.5]
+    few = frame[frame["prompt_index"] >= 4]
+    assert drawn_band(few, "trait")["x"].tolist() == [-1, -0.5, 0, 0.5, 1]

@@ -217,6 +217,12 @@ def test_the_figures_draw_what_the_frames_say() -> None:
     fixed = next(each for each in figure.data if each.name == "fixed")
     assert list(fixed.x) == pytest.approx([80, 60, 0])
     assert list(fixed.y) == pytest.approx([20, 40, 0])
+    assert list(fixed.marker.size) == sorted(set(fixed.marker.size))  # they show where it runs
+    assert {each.xaxis for each in figure.data} == {"x"}  # only the first row, all languages
+    italian = figures.composed_tradeoffs(frame, rows=["all languages", "Italian"])
+    assert {each.xaxis for each in italian.data} == {"x", "x2"}
+    with pytest.raises(ValueError, match=r"rows \['Greek'\] are not in the frame: choose of"):
+        figures.composed_tradeoffs(frame, rows=["Greek"])
     equal = figures.composed_equal_kl(tables.drawn_equal(texts()))
     start = next(each for each in equal.data if each.name == "start")
     assert list(start.y) == pytest.approx([60])

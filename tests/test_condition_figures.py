@@ -133,6 +133,8 @@ def test_curves_are_of_the_direction_that_the_making_texts_chose() -> None:
     assert list(figure.data[1].y) == [0.25, 0.25]  # what a blind score reaches
     gate = [trace for trace in figure.data if trace.name == "gate (1.000)"]
     assert {trace.line.shape for trace in gate} == {"linear", "hv"}
+    # Of what never fires there is no precision.
+    assert all(min(trace.x) > 0 for trace in figure.data[2:] if trace.line.shape == "hv")
 
 
 @pytest.fixture

@@ -295,4 +295,5 @@ def test_refusals_are_drawn_by_class_with_their_aims() -> None:
     place = list(frame["steering"].unique()).index("harmful, best F1")
     assert dots[0].x[place] == pytest.approx(20)
     assert [shape.x0 for shape in figure.layout.shapes] == [90, 3]
-    assert "harmful, best F1" in figure.layout.yaxis.ticktext
+    assert "gate: harmful, best F1" in figure.layout.yaxis.ticktext
+    assert "unsteered" in figure.layout.yaxis.ticktext

@@ -105,6 +105,8 @@ def test_a_map_is_drawn_from_a_saved_table_too() -> None:
         # 0.6 is within chance: grey, as the middle of the scale.
         colors = [color for place, color in drawn.colorscale if abs(2 * place - 1) < 0.951]
         assert set(colors) >= {"#E6E6E6"}
+        assert drawn.text[0][0] == '<span style="color:white">1.00</span>'
+        assert drawn.text[0][1] == "0.60"  # on grey
         assert "±0.95" in figure.layout.annotations[0].text
     layers = figures.cosine_map(cosines_across_layers(vector([1.0, 0, 0], [0.0, 1, 0])))
     assert layers.layout.yaxis.title.text == layers.layout.xaxis.title.text == "Layer"

@@ -32,7 +32,7 @@ def sweep(prompts: int = 3, coefficients: int = 5, vector: str = "vector") -> pd
                 "tokens": 20,
                 "logprob_unsteered": -1 - abs(x) - prompt,
                 "logprob_steered": -1.0,
-                "distinct_2": 1.0,
+                "distinct_2": 0.75,
                 "longest_repeat": 5,
                 "coherence": 1.0,
                 "trait": x / 2,
@@ -50,13 +50,15 @@ def traces(figure, name: str) -> list:
 
 def test_sweep_draws_means_over_prompts() -> None:
     figure = figures.sweep_curves(sweep(), trait="mood")
-    (unsteered,) = traces(figure, "unsteered model")
+    (unsteered,) = traces(figure, "read by the unsteered model")
     assert list(unsteered.x) == [-1, -0.5, 0, 0.5, 1]
     assert np.allclose(unsteered.y, [-3, -2.5, -2, -2.5, -3])
     (mood,) = traces(figure, "mood")
     assert np.allclose(mood.y, [-0.5, -0.25, 0, 0.25, 0.5])
     (repeat,) = traces(figure, "longest repeat")
     assert np.allclose(repeat.y, 0.25)
+    (pairs,) = traces(figure, "repeated pairs of tokens")
+    assert np.allclose(pairs.y, 1 - 0.75)
 
 
 def test_sweep_axes_say_what_and_in_which_unit() -> None:
@@ -99,7 +101,7 @@ def test_a_long_text_and_a_prompt_like_a_template_are_cut_and_kept_plain() -> No
 def test_sweep_without_norms_is_drawn_over_raw_coefficients() -> None:
     frame = pd.concat([sweep(), sweep(vector="random")]).assign(coefficient_norm=np.nan)
     figure = figures.sweep_curves(frame, ceiling=[{"mark": "ceiling", "value": 5.0}])
-    (unsteered,) = traces(figure, "unsteered model")
+    (unsteered,) = traces(figure, "read by the unsteered model")
     assert list(unsteered.x) == [-10, -5, 0, 5, 10]
     assert np.allclose(unsteered.y, [-3, -2.5, -2, -2.5, -3])
     assert figure.layout.xaxis4.title.text == (
@@ -114,6 +116,11 @@ def test_sweep_marks_with_intervals() -> None:
     figure = figures.sweep_curves(sweep(), ceiling=MARKS)
     labels = [annotation.text for annotation in figure.layout.annotations]
     assert labels == ["recommended −0.5", "onset +0.25", "ceiling +1"]
+    # No line of a mark, which ends at the height of its name, runs through the name of another.
+    names = {note.x: note.yshift for note in figure.layout.annotations}
+    tops = {shape.x0: shape.y1 for shape in figure.layout.shapes if shape.ysizemode == "pixel"}
+    assert all(names[x] < tops[x] for x in names)
+    assert names[1.0] < names[0.25] >= tops[1.0]
     spans = {(shape.x0, shape.x1) for shape in figure.layout.shapes if shape.type == "rect"}
     lines = {shape.x0 for shape in figure.layout.shapes if shape.type == "line"}
     assert spans == {(-0.6, -0.4), (0.2, 0.3)}
@@ -145,7 +152,7 @@ def test_sweep_draws_every_control_apart() -> None:
     drawn = {"random": 0.1, "shuffled": 0.3, "other &lt;trait&gt;": 0.5}
     patterns = ["solid", "dashdot", "dot"]
     for (name, value), dash in zip(drawn.items(), patterns, strict=True):
-        every = traces(figure, name)
+        every = traces(figure, f"control: {name}")
         assert [trace.yaxis for trace in every] == ["y", "y2", "y3", "y4"]
         assert [trace.showlegend for trace in every] == [True, False, False, False]
         assert np.allclose(every[2].y, value)
@@ -196,6 +203,8 @@ def test_separation_gives_each_method_a_line_of_its_own_place() -> None:
     assert np.allclose(figure.data[0].x, [-0.125, 0.875, 1.875])
     assert np.allclose(figure.data[2].x, [0.125, 1.125, 2.125])
     assert list(figure.data[2].customdata) == [0, 1, 2]
+    known = figures.separation(layers().replace({"method": {"pca": "pca_diff"}}), by="method")
+    assert known.data[2].name == "PCA of differences"
 
 
 def test_slopes_by_layer_marks_the_chosen_layer() -> None:
@@ -223,7 +232,11 @@ def test_token_bars_show_both_ends() -> None:
     assert list(figure.layout.yaxis.ticktext) == ["␣glad", "&lt;b&gt;", "↵", "␣sad"]
     assert list(hindered.y) == [2, 3]
     assert not figure.layout.shapes
-    (shade,) = figures.token_bars(frame, count=2, chance=1.5).layout.shapes
+    judged = figures.token_bars(frame, count=2, chance=1.5)
+    pale = [[each < 1 for each in bars.marker.opacity] for bars in judged.data]
+    assert pale == [[False, True], [True, False]]
+    assert not any(each < 1 for bars in figure.data for each in bars.marker.opacity)
+    (shade,) = judged.layout.shapes
     assert (shade.x0, shade.x1) == (-1.5, 1.5)
     assert shade.showlegend
     assert "95 %" in shade.name

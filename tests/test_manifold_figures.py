@@ -17,6 +17,7 @@ from workbench.geometry import displacement as geometry
 from workbench.geometry import manifold_checks, manifold_views, projection
 from workbench.geometry.manifold import Manifolds
 from workbench.loading.models import LM
+from workbench.statistics.intervals import wilson
 
 GRID = [-0.5, 0.0, 0.5]
 TEXTS = list(SENTENCES[:4])
@@ -97,6 +98,10 @@ def test_maps_show_falls_from_no_steering() -> None:
     figure = figures.layer_maps(frame)
     falls = np.array(figure.data[1].customdata)
     np.testing.assert_allclose(falls, [[25, 0, 25]] * 2)
+    # Colours reach from the middle of the bound to the farthest.
+    assert (figure.data[0].zmin, figure.data[0].zmax) == (0.5, 1.5)
+    near = figures.layer_maps(frame.assign(distance=0.8))
+    assert (near.data[0].zmin, near.data[0].zmax) == (0.5, 1.0)
 
 
 def test_three_measures_stand_over_one_axis() -> None:
@@ -117,6 +122,18 @@ def test_three_measures_stand_over_one_axis() -> None:
     }
     figure = figures.distance_link(frame)
     assert figure.layout.yaxis3.title.text.startswith("Distance")
+
+
+def test_texts_that_all_score_0_leave_room_for_others() -> None:
+    frame = pd.DataFrame(
+        [(p, c, 0.0) for p in range(6) for c in (0.0, 0.5)],
+        columns=["prompt_index", "coefficient_norm", "value"],
+    )
+    every = [frame.assign(measure=name) for name in ("utility", "coherence", "distance")]
+    figure = figures.distance_link(pd.concat(every))
+    for axis, highest in (("y", 0.0), ("y2", wilson(0, 6).high), ("y3", 0.0)):
+        (shade,) = [each for each in figure.data if each.fill == "toself" and each.yaxis == axis]
+        assert max(shade.y) == pytest.approx(highest)
 
 
 def test_without_a_judge_the_share_of_intact_texts_stands_where_coherence_would() -> None:
@@ -205,13 +222,16 @@ def test_forms_are_compared_over_kl() -> None:
     ]
     frame = pd.DataFrame(rows).assign(steered=True)
     figure = figures.distance_by_form(frame)
-    assert len(figure.data) == 8  # two ways, two signs, two measures
-    below = [trace for trace in figure.data if trace.line.dash == "dot" and trace.xaxis == "x2"]
+    drawn = [trace for trace in figure.data if len(trace.x) > 1]
+    assert len(drawn) == 8  # two ways, two signs, two measures
+    signs = [trace.name for trace in figure.data if len(trace.x) == 1]
+    assert signs == ["coefficient &gt; 0", "coefficient &lt; 0"]
+    below = [trace for trace in drawn if trace.line.dash == "dot" and trace.xaxis == "x2"]
     # Utility that rises is shown below 0.
     for trace in below:
         assert list(trace.customdata) == [-3.0, -6.0]
         np.testing.assert_allclose(trace.y, [-np.sqrt(3), -np.sqrt(6)])
-    assert all(list(trace.x) == sorted(trace.x) for trace in figure.data)
+    assert all(list(trace.x) == sorted(trace.x) for trace in drawn)
     assert "<b>" not in figure.data[0].name
 
 

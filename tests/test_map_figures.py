@@ -64,10 +64,11 @@ def test_a_component_map_is_the_mean_over_prompts() -> None:
         for kind, head in (("head", 0), ("head", 10), ("head", 2), ("mlp", -1))
         for row in range(2)
     ]
-    (drawn,) = figures.component_map(pd.DataFrame(rows)).data
-    assert list(drawn.x) == ["0", "2", "10", "MLP"]
+    drawn, grey = figures.component_map(pd.DataFrame(rows)).data
+    assert list(drawn.x) == ["head 0", "head 2", "head 10", "MLP"]
     assert list(drawn.y) == ["0", "1"]
-    assert np.allclose(drawn.z, [[0.5, 2.5, 10.5, -0.5], [1.5, 3.5, 11.5, 0.5]])
+    means = np.where(np.isnan(grey.z), drawn.z, grey.z)
+    assert np.allclose(means, [[0.5, 2.5, 10.5, -0.5], [1.5, 3.5, 11.5, 0.5]])
 
 
 @pytest.mark.parametrize("least", [-0.01, -3.0, -1e-6])
@@ -107,8 +108,9 @@ def test_of_judged_texts_the_difference_to_the_whole_model_is_drawn() -> None:
     ablated = cells({(1, "mlp", -1, "mlp"): [0.25, 0.5], (1, "layer", -1, "layer"): [0, 0]})
     frame = pd.concat([whole, ablated.rename(columns={"kl": "coherence"})])
     figure = figures.component_map(frame, value="coherence")
-    (drawn,) = figure.data
-    assert np.allclose(drawn.z, [[-0.375, -0.75]])
+    drawn, unsure = figure.data
+    assert np.allclose(drawn.z, [[np.nan, -0.75]], equal_nan=True)
+    assert np.allclose(unsure.z, [[-0.375, np.nan]], equal_nan=True)  # -0.75 and 0: not told from 0
     assert drawn.colorbar.title.text == "Δ coherence"
     assert drawn.zmin == -drawn.zmax
 
@@ -117,14 +119,14 @@ def test_components_of_one_layer_and_kind_have_columns_of_their_own_by_name() ->
     both = {(1, "direction", -1, "joy"): [1.0], (1, "direction", -1, "fear"): [5.0]}
     frame = cells({**both, (0, "head", 0, "head"): [2.0], (0, "mlp", -1, "mlp"): [3.0]})
     (drawn,) = figures.component_map(frame).data
-    assert list(drawn.x) == ["0", "MLP", "joy", "fear"]
+    assert list(drawn.x) == ["head 0", "MLP", "joy", "fear"]
     assert np.allclose(drawn.z, [[2, 3, np.nan, np.nan], [np.nan] * 2 + [1, 5]], equal_nan=True)
     with pytest.raises(ValueError, match=r"0 and 1 are both 'direction' at layer 1, .* a name"):
         figures.component_map(frame.assign(name=frame["kind"]))
 
 
 def test_what_is_not_told_from_0_is_marked_and_the_count_is_said() -> None:
-    sure, unsure = [1.0, 1.1, 1.2, 0.9], [1.0, -1.0, 0.5, -0.6]
+    sure, unsure = [1.0, 1.1, 1.2, 0.9], [9.0, -9.0, 0.5, -0.6]
     frame = cells(
         {
             (0, "head", 0, "head"): sure,
@@ -135,25 +137,34 @@ def test_what_is_not_told_from_0_is_marked_and_the_count_is_said() -> None:
         "change",
     )
     figure = figures.component_map(frame, value="change")
-    (drawn,) = figure.data
-    assert list(drawn.text[0]) == ["1.1", "(−0.025)", "1.1", "2"]
+    drawn, grey = figure.data
+    assert list(drawn.text[0]) == ["+1.05", "", "+1.10", "+2.00"]
+    assert list(grey.text[0]) == ["", "(−0.02)", "", ""]
+    assert {color for _, color in grey.colorscale} == {"#E6E6E6"}
+    assert grey.z[0][1] == pytest.approx(-0.025)
+    assert np.isnan(drawn.z[0][1])
+    assert grey.hovertemplate == drawn.hovertemplate
+    assert drawn.zmax == 2  # the scale is that of cells that are told from 0
     said = list(drawn.customdata[0])
     for cell, own in ((0, sure), (1, unsure)):
         np.testing.assert_allclose(ends(said[cell]), exact(own), atol=0.03)
     assert said[0].endswith("n = 4")
     assert said[2].endswith("n = 3 of 4")
     assert said[3] == ", n = 1 of 4"
-    assert "(…): the 95 % interval includes 0" in under(figure)
+    assert "grey, (…): the 95 % interval includes 0" in under(figure)
     assert "4 of 16 missing" in under(figure)
     quiet = figures.component_map(frame[frame["head"] == 0], value="change")
     assert "interval" not in under(quiet)
     assert "missing" not in under(quiet)
-    # Many cells hold no numbers, but the mark.
+    # Many cells hold no numbers.
     many = {(layer, "head", head, "head"): unsure for layer in range(12) for head in range(12)}
     many[3, "head", 3, "head"] = sure
-    (drawn,) = figures.component_map(cells(many, "change"), value="change").data
-    assert drawn.text[0][0] == "·"
-    assert drawn.text[3][3] == ""
+    figure = figures.component_map(cells(many, "change"), value="change")
+    drawn, grey = figure.data
+    assert drawn.texttemplate is None is grey.texttemplate
+    assert np.argwhere(np.isfinite(drawn.z)).tolist() == [[3, 3]]
+    assert np.isfinite(grey.z).sum() == 143
+    assert "grey: the 95 % interval includes 0" in under(figure)
 
 
 def test_draws_are_averaged_before_prompts_are_counted() -> None:

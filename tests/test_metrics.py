@@ -241,11 +241,23 @@ def test_areas_are_drawn_bold_where_not_shown_to_lie_behind() -> None:
     (heat,) = metric_areas(compared()).data
     assert heat.z.shape == (len(metrics.METRICS), 2)
     column = [row[0] for row in heat.text]
-    assert column[:4] == ["<b>90</b>", "<b>85</b>", "<b>80</b>", "75"]
+    white = '<span style="color:white"><b>90</b></span>'
+    assert column[:4] == [white, "<b>85</b>", "<b>80</b>", "75"]
+    # What is not above chance is not bold, and a copy is named only.
+    doubtful = compared()
+    doubtful.loc[doubtful["metric"] == "surprisal_steered", "low"] = 0.49
+    kept, copy = (doubtful["metric"] == f"{name}_unsteered" for name in ("surprisal", "sequence"))
+    doubtful.loc[copy, "area"] = doubtful.loc[kept, "area"].to_numpy() - 0.02
+    figure = metric_areas(doubtful)
+    assert [row[0] for row in figure.data[0].text][1] == "85"
+    names = [metrics.METRICS[f"{name}_unsteered"] for name in ("surprisal", "sequence")]
+    assert names[0] in figure.data[0].y
+    assert names[1] not in figure.data[0].y
+    assert f"{names[1]} (as {names[0]})" in figure.layout.annotations[0].text
 
 
 def test_curves_are_drawn_in_words(measured) -> None:
     figure = metric_curves(measured[3][measured[3]["read"] == 8])
-    assert "Coherence" in figure.layout.yaxis5.title.text
+    assert "Coherence" in figure.layout.yaxis4.title.text
     names = {trace.name for trace in figure.data if trace.showlegend}
-    assert names == {"unsteered model", "steered model"}
+    assert names == {"read by the unsteered model", "read by the steered model"}

@@ -243,6 +243,13 @@ def test_bars_are_paired_and_named() -> None:
             for c, kl in (("−1", "−0.47"), ("+1", "1.53"))
         ]
         assert figure.layout.title.text == "After “line 0↵&lt;b&gt;”"
+    for prompt, shown in (
+        ("once more " * 6 + "again", "… more " + "once more " * 4 + "again"),
+        ("x" * 20 + " " + "y" * 49, "… " + "y" * 49),
+        ("x" * 60, "… " + "x" * 50),
+    ):
+        title = figures.next_token_bars(table.assign(prompt=prompt)).layout.title.text
+        assert title == f"After “{shown}”"
     assert len(figures.next_token_bars(table, coefficients=[1.0], title="mine").data) == 2
 
 

@@ -155,6 +155,8 @@ def test_the_map_has_the_layers_upwards_and_the_tokens_across() -> None:
     value = frame[(frame["layer"] == 1) & (frame["position"] == 2)]["recovered"].iloc[0]
     assert map_.z[2][2] == pytest.approx(value)
     assert map_.zmin == -map_.zmax <= -1
+    (above,) = figures.patching_map(frame.assign(recovered=frame["recovered"].abs())).data
+    assert above.zmin == 0  # nothing below it
     with pytest.raises(ValueError, match="no site 'mlp'"):
         figures.patching_map(frame, site="mlp")
 

@@ -312,7 +312,8 @@ def test_short_texts_are_left_out_where_asked_and_the_map_says_so(tiny):
     wide = table.pivot(index="layer", columns="position", values="accuracy")
     np.testing.assert_array_equal(np.asarray(heat.z, dtype=float), wide.to_numpy())
     assert (heat.zmin, heat.zmax) == (0.5, 1)
-    assert "chance: 50%" in heat.colorbar.title.text
+    assert heat.colorbar.title.text == "Held-out accuracy"
+    assert drawn.layout.annotations[0].text.startswith("chance: 50% to")
     assert heat.customdata[0][0].startswith(f"too few, {counts[-30]} texts")
     assert f"{counts[-20]} texts in" in heat.customdata[2][1]
     assert drawn.layout.xaxis.title.text.startswith("Token, counted from the end")

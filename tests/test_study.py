@@ -206,6 +206,11 @@ def test_the_map_shows_what_is_seen_and_what_is_exact() -> None:
     exact = [trace for trace in figure.data if trace.name == "exact"]
     for one, other in zip(seen, exact, strict=True):
         assert tuple(one.x) == tuple(other.x)
-    assert figure.layout.yaxis.title.text.startswith("mood &lt;i&gt;")
+    assert figure.layout.yaxis.title.text.startswith("Mood &lt;i&gt;")
+    few = frame.assign(
+        trait=frame["trait"].where((frame["coefficient"] <= 0) | (frame["prompt_index"] < 4))
+    )
+    (mean,) = [trace for trace in survival_map(few).data if trace.name == "mean"]
+    assert max(mean.x) == 0  # four of the prompts are too few for a mean
     alone = survival_map(frame.drop(columns=["trait", "breaks_at"]))
     assert {trace.name for trace in alone.data if trace.showlegend} == {"seen"}

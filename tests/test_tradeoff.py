@@ -135,3 +135,7 @@ def test_figure_marks_recommended_points_and_escapes_names() -> None:
     assert names["one"] == [1.5]
     assert names["unsteered"] == [0.0]
     assert "&lt;b&gt;two&lt;/b&gt;" not in names
+    curves = [trace for trace in figure.data if trace.mode == "lines+markers"]
+    looks = {trace.name: (trace.line.width, trace.marker.symbol) for trace in curves}
+    assert looks["one"][0] > looks["&lt;b&gt;two&lt;/b&gt;"][0]  # what lies below is seen
+    assert len({symbol for _, symbol in looks.values()}) == len(looks)

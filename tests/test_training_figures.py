@@ -36,7 +36,7 @@ def test_every_run_has_its_panels_and_held_out_losses_their_steps() -> None:
     held = [trace for trace in figure.data if trace.name == "held-out pairs"]
     assert [list(trace.x) for trace in held] == [[5, 11], [5, 11]]
     assert [trace.name for trace in figure.data].count("losing") == 1
-    assert len([trace for trace in figure.data if trace.showlegend]) == 4
+    assert len([trace for trace in figure.data if trace.showlegend is not False]) == 5
 
 
 def test_a_running_median_is_drawn_over_the_steps() -> None:

@@ -36,6 +36,12 @@ def test_the_figure_has_a_curve_for_each_way_and_escapes_names():
     figure = figures.preference_against_cost(frame)
     assert [trace.name for trace in figure.data] == ["&lt;a&gt;", "b"]
     np.testing.assert_allclose(figure.data[1].y, frame[frame["way"] == "b"]["gain"])
+    first, second = figure.data
+    # One on which the other lies is seen around it, and points grow with the multiple.
+    assert first.line.width > second.line.width
+    assert first.marker.symbol != second.marker.symbol
+    assert np.all(np.array(first.marker.size) > np.array(second.marker.size))
+    assert np.all(np.diff(first.marker.size) > 0)
 
 
 def test_what_cannot_be_drawn_is_refused():

@@ -6,12 +6,7 @@ nothing of models, files or notebooks. Text from a model is escaped on the way i
 """
 
 from workbench.figures.ablation import component_map
-from workbench.figures.composition import (
-    coefficients_over_text,
-    composed_equal_kl,
-    composed_tradeoffs,
-    step_forms,
-)
+from workbench.figures.composition import coefficients_over_text, step_forms
 from workbench.figures.condition_study import refusals
 from workbench.figures.conditions import (
     class_planes,
@@ -42,6 +37,7 @@ from workbench.figures.next_token import next_token_bars
 from workbench.figures.patching import patching_map
 from workbench.figures.probes import probe_map
 from workbench.figures.profiles import layer_profiles
+from workbench.figures.schedules import composed_equal_kl, composed_tradeoffs
 from workbench.figures.survival import survival_map
 from workbench.figures.sweeps import sweep_curves
 from workbench.figures.token_scores import logprobs_over_text

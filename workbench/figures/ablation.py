@@ -11,6 +11,7 @@ from workbench.figures.maps import WRITTEN, heat
 from workbench.statistics.intervals import ratio, resamples
 
 _RESAMPLES = 2000
+_HUNDREDTHS = 0.1  # differences that reach it are written in hundredths
 _PARTS = {"attention": "attention", "mlp": "MLP", "layer": "layer", "direction": "direction"}
 # What the columns of `ablation_effects` are called, and their units. Δ is ablated less whole.
 _UNITS = {
@@ -31,10 +32,9 @@ def component_map(
     """What ablating each part of a model does: layers upwards, heads and whole parts across.
 
     A cell is the mean over prompts or pairs (over draws first, if there are several). Where the
-    95 % interval of that mean includes 0, the cell's number is in parentheses or, where cells hold
-    no numbers, the cell has a dot; it is a bootstrap's over the prompts, too narrow below some ten
-    of them. Values that are missing are counted below the map, and the label of a cell has its
-    interval and how many prompts are in it.
+    95 % interval of that mean includes 0, the cell is grey and its number in parentheses; it is a
+    bootstrap's over the prompts, too narrow below some ten of them. Values that are missing are
+    counted below the map, and the label of a cell has its interval and how many prompts are in it.
 
     Args:
         frame: rows of `ablation_effects`, with `layer`, `kind`, `head` and the column `value`. If
@@ -63,7 +63,7 @@ def component_map(
         mine["value"] -= mine["prompt_index"].map(before)
     unit = unit or _UNITS.get(value, f"Δ {value}" if level else value)
     counts = mine.loc[mine["kind"] == "head", "head"]
-    columns = [f"{head}" for head in sorted(counts.unique())]
+    columns = [f"head {head}" for head in sorted(counts.unique())]
     others = mine[mine["kind"] != "head"]
     order = others["kind"].map(list(_PARTS).index)
     columns += list(dict.fromkeys(others.loc[order.sort_values(kind="stable").index, "part"]))
@@ -75,7 +75,8 @@ def component_map(
     notes = ["Δ: ablated less whole"] * unit.startswith("Δ")
     if unsure.any(axis=None):
         written = wide.size <= WRITTEN
-        notes.append(f"{'(…)' if written else 'dot'}: the 95 % interval includes 0")
+        notes.append(f"grey{', (…)' if written else ''}: the 95 % interval includes 0")
+    signed = unit.startswith("Δ") and wide.abs().max(axis=None) >= _HUNDREDTHS
     missing = int(mine["value"].isna().sum())
     if missing:
         notes.append(f"{missing} of {len(mine)} missing")
@@ -85,13 +86,12 @@ def component_map(
         unit,
         title,
         "layer %{y}, %{x}",
+        spec="+z.2f" if signed else ".2g",
         unsure=unsure,
         said=_said(tables),
         note="; ".join(notes),
     )
-    heads, whole_parts = len(counts) > 0, len(columns) > counts.nunique()
-    across = "Head, or whole part" if heads and whole_parts else "Head" if heads else "Part"
-    figure.update_xaxes(title_text=across)
+    figure.update_xaxes(title_text="Part")
     figure.update_yaxes(title_text="Layer")
     return figure
 
@@ -101,7 +101,7 @@ def _labels(mine: pd.DataFrame) -> pd.Series:
     kinds = mine["kind"].map(_PARTS)
     if "name" in mine:
         kinds = kinds.where(mine["name"] == mine["kind"], mine["name"])
-    return mine["head"].astype(str).where(mine["kind"] == "head", kinds)
+    return ("head " + mine["head"].astype(str)).where(mine["kind"] == "head", kinds)
 
 
 def _check_apart(mine: pd.DataFrame) -> None:

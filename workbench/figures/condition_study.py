@@ -12,6 +12,8 @@ from workbench.figures.look import BLUE, GREY, TEMPLATE, VERMILLION, WIDTH, erro
 
 _PARTS = {"held out": (BLUE, "circle", -0.14), "unseen": (VERMILLION, "diamond-open", 0.14)}
 _WORDS = {"held out": "known tasks", "unseen": "unseen tasks"}
+# Ways of steering without a gate.
+_UNGATED = {"unsteered", "always on"}
 _ROW, _ABOVE, _BELOW = 40, 62, 52  # pixels
 
 
@@ -31,7 +33,7 @@ def refusals(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
         rows=1,
         cols=2,
         shared_yaxes=True,
-        horizontal_spacing=0.04,
+        horizontal_spacing=0.08,
         subplot_titles=["Harmful requests", "Harmless requests"],
     )
     for column, harmful in ((1, True), (2, False)):
@@ -62,6 +64,9 @@ def refusals(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
                 row=1,  # type: ignore[arg-type]
                 col=column,  # type: ignore[arg-type]
             )
+    if frame["aim"].notna().any():
+        line = {"color": GREY, "width": 1.2, "dash": "dot"}
+        figure.add_scatter(x=[None], y=[None], mode="lines", name="aim", line=line)
     plot = _ROW * len(names)
     figure.update_layout(
         template=TEMPLATE,
@@ -71,10 +76,11 @@ def refusals(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
         title={"text": html.escape(title)},
         legend={"orientation": "h", "x": 0, "y": 1 + 30 / plot, "yanchor": "bottom"},
     )
+    figure.update_annotations(font={"size": 13})
     figure.update_xaxes(title_text="Refused (percent)", range=[-3, 103], dtick=25)
     figure.update_yaxes(
         tickvals=[*range(len(names))],
-        ticktext=[html.escape(name) for name in names],
+        ticktext=[html.escape(name if name in _UNGATED else f"gate: {name}") for name in names],
         range=[len(names) - 0.5, -0.5],
         showgrid=False,
         zeroline=False,

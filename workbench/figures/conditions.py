@@ -229,6 +229,8 @@ def gate_curves(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
     for index, (name, area) in reversed([*enumerate(areas.items())]):
         for column, curve in enumerate(("roc", "precision"), 1):
             mine = frame[(frame["score"] == name) & (frame["curve"] == curve)]
+            if curve == "precision":  # where nothing is told there is none
+                mine = mine[mine["x"] > 0]
             figure.add_scatter(
                 x=mine["x"],
                 y=mine["y"],

@@ -31,8 +31,8 @@ _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x")
 _TICKS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 _LEAST = 0.005  # an error that is drawn at the lower edge, as it may be 0
 _PANELS = (
-    ("error", "Error of the ceiling,<br>bound of a half"),
-    ("own_error", "Error of the ceiling,<br>the judge's own bound"),
+    ("error", "|ln(found / true)|,<br>bound of a half"),
+    ("own_error", "|ln(found / true)|,<br>the judge's own bound"),
 )
 
 
@@ -108,7 +108,7 @@ def error_by_agreement(
         enough: a kappa to mark, a vertical line.
         title: above the figure.
 
-    Errors are mean |log(found / true)|, on a logarithmic axis; those below 0.005 are drawn at its
+    Errors are mean |ln(found / true)|, on a logarithmic axis; those below 0.005 are drawn at its
     lower edge.
     """
     own = frame[frame["fault"] != "none"]

@@ -12,6 +12,7 @@ from workbench.figures.look import (
     GREY,
     INK,
     LEGEND_ROW,
+    SYMBOLS,
     align_legend,
     band,
     error_bars,
@@ -20,7 +21,15 @@ from workbench.figures.look import (
     stack,
 )
 
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "x", "cross")
+# What the methods of `extract` are called in words.
+_METHODS = {
+    "mean_difference": "difference of means",
+    "pca_diff": "PCA of differences",
+    "pca_center": "centred PCA",
+    "pca_global": "PCA of all texts",
+    "logistic": "logistic probe",
+    "lda": "discriminant (LDA)",
+}
 SPREAD = 0.5  # of the room between two layers, over which the lines of one layer are set apart
 
 
@@ -35,12 +44,14 @@ def separation(
             `d_prime` in standard deviations; of either, the ends of its interval in columns of
             that name with "_low" and "_high", drawn as error bars where they are there.
         layer: the chosen layer, marked by a vertical line.
-        by: a column, such as "method" or "trait", whose values get a line each. The lines are set
-            apart a little within a layer, so that their error bars do not hide each other.
+        by: a column, such as "method" or "trait", whose values get a line each, methods of
+            `extract` named in words. The lines are set apart a little within a layer, so that
+            their error bars do not hide each other.
         title: above the figure.
     """
-    names = [] if by is None else [str(name) for name in frame[by].unique()]
-    groups = [frame] if by is None else [frame[frame[by].astype(str) == name] for name in names]
+    values = [] if by is None else [str(name) for name in frame[by].unique()]
+    groups = [frame] if by is None else [frame[frame[by].astype(str) == name] for name in values]
+    names = [_METHODS.get(name, name) for name in values]
     figure = stack(2, above=8 + LEGEND_ROW * legend_rows(names), title=title, panel=170)
     align_legend(figure, 1, names)
     for index, (group, offset) in enumerate(zip(groups, _offsets(len(groups)), strict=True)):

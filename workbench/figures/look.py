@@ -20,6 +20,7 @@ from plotly.subplots import make_subplots
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, INK, GREY = "#E69F00", "#56B4E9", "#222222", "#8C8C8C"
 COLORS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, INK)
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "x", "cross")
 WIDTH = 560
 Arguments = ParamSpec("Arguments")
 # Heights in pixels: of a panel, between two, under the last, of a row of a legend.
@@ -159,6 +160,18 @@ def error_bars(
         "thickness": 1,
         "width": width,
     }
+
+
+def widths(count: int, *, thinnest: float = 1.6, thickest: float = 4.4) -> list[float]:
+    """Of the lines of a figure in the order in which they are drawn, in pixels: each is thinner
+    than the one before, so that a line that lies on another does not hide it."""
+    most = min(thickest, thinnest + 2 * (count - 1))
+    return np.linspace(most, thinnest, count).tolist()
+
+
+def growing(count: int, *, least: float = 4, most: float = 10) -> list[float]:
+    """Sizes of the points along a curve, in pixels: they show which way it runs."""
+    return np.linspace(least, most, count).tolist()
 
 
 def stack(rows: int, above: int, title: str, panel: int = PANEL) -> go.Figure:

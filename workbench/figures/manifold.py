@@ -25,7 +25,7 @@ from workbench.figures.look import (
     stack,
 )
 from workbench.support.wording import number
-from workbench.sweeps.bands import band_over_prompts
+from workbench.sweeps.bands import SCALES, band_over_prompts
 
 NORMS = "Coefficient (residual-stream norms)"
 _ROUTES = {
@@ -36,6 +36,7 @@ _ROUTES = {
 }
 _LINKED = {"utility": BLUE, "coherence": GREEN, "intact": GREEN, "distance": VERMILLION}
 _PANEL, _ACROSS = 165, 3
+_NEAR = 0.5  # where the colours of distances begin; they reach at least to the bound
 
 
 @redrawable
@@ -124,6 +125,8 @@ def layer_maps(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
     )
     rest = frame[np.isclose(frame["coefficient_norm"], 0)].set_index("layer")["utility"]
     frame = frame.assign(fall=frame["layer"].map(rest) - frame["utility"])
+    far = frame["distance"]
+    ends = {"distance": (min(_NEAR, far.min()), max(1.0, far.max())), "fall": (None, None)}
     for column, (name, scale) in enumerate((("distance", "Blues"), ("fall", "Oranges")), 1):
         wide = frame.pivot(index="layer", columns="coefficient_norm", values=name)
         # Falls range over powers of ten: the colour is their square root's.
@@ -136,6 +139,8 @@ def layer_maps(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
             x=[number(c, "+.2g") if c else "0" for c in wide.columns],
             y=[str(layer) for layer in wide.index],
             z=shade,
+            zmin=ends[name][0],
+            zmax=ends[name][1],
             customdata=wide,
             colorscale=scale,
             colorbar=bar,
@@ -151,7 +156,7 @@ def layer_maps(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
         title={"text": html.escape(title)},
     )
     figure.update_annotations(font={"size": 14})
-    figure.update_xaxes(title_text=NORMS.replace(" (", "<br>("), tickangle=-45, showgrid=False)
+    figure.update_xaxes(title_text=NORMS.replace(" (", "<br>("), tickangle=0, showgrid=False)
     # Plotly would read some of the labels as numbers.
     figure.update_xaxes(type="category")
     figure.update_xaxes(tickfont={"size": 11})
@@ -181,9 +186,11 @@ def distance_link(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
     drawn = [measure for measure in _LINKED if (frame["measure"] == measure).any()]
     for row, measure in enumerate(drawn, start=1):
         mine, color = frame[frame["measure"] == measure], _LINKED[measure]
-        line = band_over_prompts(mine, "value", axis="coefficient_norm")
+        mine = mine.rename(columns={"value": measure})  # whose scale may have ends
+        line = band_over_prompts(mine, measure, axis="coefficient_norm")
         band(figure, row, line, measure, color, named=False)
-        figure.update_yaxes(title_text=labels[measure], nticks=5, row=row, col=1)
+        ends = [-0.04, 1.04] if measure in SCALES else None
+        figure.update_yaxes(title_text=labels[measure], nticks=5, range=ends, row=row, col=1)
     figure.add_hline(y=1, line={"color": GREY, "width": 1, "dash": "dot"}, row=3, col=1)  # type: ignore[arg-type]
     figure.update_xaxes(title_text=NORMS, row=3, col=1)
     return figure
@@ -197,9 +204,8 @@ def distance_by_form(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
         frame: rows of `manifold_views.by_form`.
         title: above the figure.
 
-    Distance at the steered layer, in shares of what 95 % of ordinary tokens keep within. Solid,
-    coefficients above 0; dotted, below. Falls range over powers of ten: their axis is one of square
-    roots, below 0 where utility rises.
+    Distance at the steered layer, in shares of what 95 % of ordinary tokens keep within. Falls
+    range over powers of ten: their axis is one of square roots, below 0 where utility rises.
     """
     here = frame[frame["steered"]]
     figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.14)
@@ -222,12 +228,15 @@ def distance_by_form(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
                     row=1,
                     col=column,
                 )
+    for words, dash in (("coefficient > 0", "solid"), ("coefficient < 0", "dot")):
+        line = {"color": INK, "width": 2, "dash": dash}
+        figure.add_scatter(x=[None], y=[None], mode="lines", name=html.escape(words), line=line)
     figure.add_hline(y=1, line={"color": GREY, "width": 1, "dash": "dot"}, row=1, col=1)  # type: ignore[arg-type]
     figure.update_layout(
         template=TEMPLATE,
         width=WIDTH + 160,
-        height=400 + (30 if title else 0),
-        margin={"t": 46 + (30 if title else 0), "b": 70},
+        height=430 + (30 if title else 0),
+        margin={"t": 76 + (30 if title else 0), "b": 70},
         title={"text": html.escape(title)},
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
     )

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from workbench.figures.look import TEMPLATE, WIDTH, redrawable
+from workbench.figures.look import INK, TEMPLATE, WIDTH, redrawable
 from workbench.support.wording import number
 
 # Height of a cell, and the room around all of them, in pixels.
@@ -17,6 +17,7 @@ _CELL, _AROUND = 26, 90
 # As many cells as have their number written in them.
 WRITTEN = 120
 _GREYED = "#E6E6E6"
+_DARK = 0.5  # of cosines: on the cells of larger ones white is read better than black
 
 
 def heat(
@@ -41,12 +42,15 @@ def heat(
     size    the end of the scale on both sides of 0 (default: as the values need)
     within  values of at most this size are grey; only with `size`
     spec    Python's format of the numbers in the cells
-    unsure  bool, the cells that are marked: their number is in parentheses, or they have a dot
+    unsure  bool, the cells that are grey, their number in parentheses, and that the scale leaves
+            out
     said    words for each cell's label, after its number
     note    a line below
     """
     values = wide.to_numpy(dtype=float)
-    known = values[np.isfinite(values)]
+    marked = np.zeros(values.shape, dtype=bool) if unsure is None else unsure.to_numpy(dtype=bool)
+    sure = np.isfinite(values) & ~marked
+    known = values[sure if sure.any() else np.isfinite(values)]
     largest = max(float(np.abs(known).max(initial=0)), 1e-12)
     scale: str | list[tuple[float, str]]
     if size is not None:
@@ -56,36 +60,39 @@ def heat(
     else:
         ends, scale = (0.0, largest), "Blues"
     few = values.size <= WRITTEN
-    marked = np.zeros(values.shape, dtype=bool) if unsure is None else unsure.to_numpy(dtype=bool)
+    text = [[number(each, spec) if each == each else "" for each in row] for row in values]
     figure = go.Figure(
         go.Heatmap(
-            z=values,
-            text=[
-                [
-                    _written(each, mark, spec if few else None)
-                    for each, mark in zip(*row, strict=True)
-                ]
-                for row in zip(values, marked, strict=True)
-            ],
-            texttemplate="%{text}" if few or marked.any() else None,
-            customdata=None if said is None else said.to_numpy(dtype=object),
-            textfont={"size": 11},
-            x=list(names),
-            y=[html.escape(str(name)) for name in wide.index],
+            z=np.where(marked, np.nan, values),
+            text=np.where(marked, "", text),
             zmin=ends[0],
             zmax=ends[1],
             colorscale=scale,
-            xgap=1,
-            ygap=1,
             colorbar={
                 "title": {"text": html.escape(unit), "side": "right", "font": {"size": 13}},
                 "thickness": 12,
                 "outlinewidth": 0,
             },
-            hovertemplate=f"{where}: %{{z:.3g}}"
-            + ("" if said is None else "%{customdata}")
-            + "<extra></extra>",
         )
+    )
+    if marked.any():
+        figure.add_heatmap(
+            z=np.where(marked, values, np.nan),
+            text=np.where(marked, [[f"({each})" for each in row] for row in text], ""),
+            colorscale=[(0.0, _GREYED), (1.0, _GREYED)],
+            showscale=False,
+        )
+    words = "" if said is None else "%{customdata}"
+    figure.update_traces(
+        x=list(names),
+        y=[html.escape(str(name)) for name in wide.index],
+        texttemplate="%{text}" if few else None,
+        textfont={"size": 11},
+        customdata=None if said is None else said.to_numpy(dtype=object),
+        hovertemplate=f"{where}: %{{z:.3g}}{words}<extra></extra>",
+        hoverongaps=not marked.any(),
+        xgap=1,
+        ygap=1,
     )
     figure.update_layout(
         template=TEMPLATE,
@@ -112,15 +119,6 @@ def heat(
     figure.update_xaxes(type="category", showgrid=False, ticks="")
     figure.update_yaxes(type="category", showgrid=False, ticks="")
     return figure
-
-
-def _written(value: float, marked: bool, spec: str | None) -> str:
-    """What stands in a cell."""
-    if value != value:
-        return ""
-    if spec is None:
-        return "·" if marked else ""
-    return f"({number(value, spec)})" if marked else number(value, spec)
 
 
 @redrawable
@@ -162,6 +160,10 @@ def cosine_map(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
         showarrow=False,
         font={"size": 12},
     )
+    dark = wide.abs().to_numpy() > max(_DARK, chance)
+    text = np.array(figure.data[0].text, dtype=object)
+    white = np.vectorize('<span style="color:white">{}</span>'.format)(text)
+    figure.update_traces(text=np.where(dark, white, text), textfont_color=INK)
     figure.update_traces(colorbar={"tickvals": [-1, 0, 1], "ticktext": ["−1", "0", "1"]})
     # A line more above the cells, and none below them where no axis has a name.
     unnamed = 0 if layers else 34

@@ -33,6 +33,7 @@ _LOOKS = {
     "split": (VERMILLION, "circle"),
 }
 _SAME = (0.5, 0.6, 0.7, 0.8, 0.9)  # harmonic means whose lines are drawn
+_END = 1.06  # of the axes, so that points at 1 are whole
 _PANEL, _ABOVE, _BELOW = 230, 40, 112  # pixels of height
 
 
@@ -56,6 +57,7 @@ def methods_compared(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
         subplot_titles=[FORMS[form][:1].upper() + FORMS[form][1:] for form in forms],
         horizontal_spacing=0.03,
     )
+    figure.update_annotations(font={"size": 13})
     corner = _corner(frame)
     for column, form in enumerate(forms, start=1):
         place = {"row": 1, "col": column}
@@ -73,9 +75,8 @@ def methods_compared(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
         title={"text": html.escape(title)},
         legend={"orientation": "h", "x": 0, "y": -0.27, "yanchor": "top", "font": {"size": 12}},
     )
-    figure.update_annotations(font={"size": 13})
-    figure.update_xaxes(range=[corner[0], 1.02], nticks=5)
-    figure.update_yaxes(range=[corner[1], 1.02], nticks=6)
+    figure.update_xaxes(range=[corner[0], _END], nticks=5)
+    figure.update_yaxes(range=[corner[1], _END], nticks=6)
     middle = (len(forms) + 1) // 2
     figure.update_xaxes(title_text="Trait (0 to 1)", row=1, col=middle)
     figure.update_yaxes(title_text="Coherence (0 to 1)", row=1, col=1)
@@ -92,7 +93,7 @@ def _corner(frame: pd.DataFrame) -> tuple[float, float]:
 def _lines(
     figure: go.Figure, corner: tuple[float, float], *, first: bool, place: dict[str, Any]
 ) -> None:
-    """Lines of one harmonic mean H: coherence = H t / (2 t - H) at trait t, named at their end."""
+    """Lines of one harmonic mean H: coherence = H t / (2 t - H) at trait t, named above."""
     for number, same in enumerate(_SAME):
         trait = np.linspace(max(same / 2 + 0.01, corner[0]), 1, 200)
         coherence = same * trait / (2 * trait - same)
@@ -109,16 +110,16 @@ def _lines(
             legendrank=2000,
             **place,
         )
-        if shown.any():  # named at the lower end, where no good method lies
+        if shown.any():
             figure.add_annotation(
-                x=trait[shown][-1],
-                y=coherence[shown][-1],
+                x=trait[shown][0],
+                y=1,
+                yshift=4,
                 text=f"{same:g}",
                 font={"size": 10, "color": GREY},
                 showarrow=False,
-                xanchor="right",
+                xanchor="center",
                 yanchor="bottom",
-                xshift=-3,
                 **place,
             )
 

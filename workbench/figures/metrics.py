@@ -29,10 +29,12 @@ _READERS = {"unsteered": BLUE, "steered": ORANGE}
 # Of the upper panels: the axis' title and the metric, counted so that down is worse.
 _PANELS = (
     ("Log-probability<br>(nats per token)", "surprisal", -1),
-    ("Log-probability<br>(nats per text)", "sequence", -1),
     ("Entropy<br>(nats per token)", "entropy", 1),
 )
-_ROW, _LABELS = 26, 235  # pixels of a row and of the column of names
+_ROW, _LABELS, _NOTE = 26, 235, 16  # pixels of a row, the column of names, a line of the note
+_ABOVE = 128  # of the settings' names
+_SAME = 0.0201  # areas that differ by no more are copies (two hundredths, and rounding)
+_DARK = 0.88  # of a cell, so that white is read better than black
 # From the wrong way over chance to always right.
 _SCALE = [[0, VERMILLION], [0.5, "#FFFFFF"], [1, BLUE]]
 
@@ -53,7 +55,7 @@ def metric_curves(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
         for reader, color in _READERS.items():
             shown = frame.assign(shown=sign * frame[f"{metric}_{reader}"])
             line = band_over_prompts(shown, "shown", axis="coefficient")
-            band(figure, row, line, f"{reader} model", color, named=row == 1)
+            band(figure, row, line, f"read by the {reader} model", color, named=row == 1)
         figure.update_yaxes(title_text=words, row=row, col=1)
     for row, words, column, color in (
         (len(_PANELS) + 1, "Repeated<br>3-grams (share)", "repetition", VERMILLION),
@@ -76,32 +78,42 @@ def metric_areas(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
         title: above the figure.
 
     Numbers are areas under the curve among texts at the same coefficient, in hundredths: 50 is
-    chance. Bold: not shown to lie behind the setting's best metric (the 95 % interval of the paired
-    difference holds 0). Intervals are in the hover label and in the data.
+    chance. Bold: above chance (by its 95 % interval), and not shown to lie behind the setting's
+    best metric (the interval of the paired difference holds 0). A metric that is within two
+    hundredths of another of the same model everywhere is only named, below. Intervals are in the
+    hover label and in the data.
     """
     settings = list(dict.fromkeys(frame["setting"]))
-    wide = {
-        column: frame.pivot(index="metric", columns="setting", values=column)
-        .reindex(index=list(METRICS), columns=settings)
-        .to_numpy(dtype=float)
+    tables = {
+        column: frame.pivot(index="metric", columns="setting", values=column).reindex(
+            index=list(METRICS), columns=settings
+        )
         for column in ("area", "low", "high", "behind_low")
     }
-    written = [
-        [
-            "–" if np.isnan(value) else f"<b>{value:.0%}</b>" if low <= 0 else f"{value:.0%}"
-            for value, low in zip(values, behind, strict=True)
-        ]
-        for values, behind in zip(wide["area"], wide["behind_low"], strict=True)
+    copies = _copies(tables["area"])
+    wide = {
+        name: table.drop(index=list(copies)).to_numpy(dtype=float) for name, table in tables.items()
+    }
+    kept = [words for name, words in METRICS.items() if name not in copies]
+    notes = [
+        "Area under the curve × 100; 50: chance. Bold: above chance, and not",
+        "shown to lie behind the best of its column.",
+        *["Not drawn, as nowhere more than 2 apart:"] * bool(copies),
+        *(f"{METRICS[name]} (as {METRICS[other]})" for name, other in copies.items()),
     ]
+    below = _NOTE * len(notes) + 16
     figure = go.Figure(
         go.Heatmap(
             z=wide["area"],
             x=[html.escape(setting) for setting in settings],
-            y=[html.escape(name) for name in METRICS.values()],
+            y=[html.escape(words) for words in kept],
             zmin=0,
             zmax=1,
             colorscale=_SCALE,
-            text=[[cell.replace("%", "") for cell in row] for row in written],
+            text=[
+                [_written(*cell) for cell in zip(*row, strict=True)]
+                for row in zip(wide["area"], wide["low"], wide["behind_low"], strict=True)
+            ],
             texttemplate="%{text}",
             textfont={"size": 12, "color": INK},
             customdata=np.stack([wide["low"], wide["high"]], axis=-1),
@@ -113,14 +125,51 @@ def metric_areas(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
             ygap=2,
         )
     )
+    figure.add_annotation(
+        text="<br>".join(map(html.escape, notes)),
+        xref="paper",
+        yref="paper",
+        x=1,
+        y=0,
+        yshift=-8,
+        xanchor="right",
+        yanchor="top",
+        align="left",
+        showarrow=False,
+        font={"size": 12},
+    )
     figure.update_layout(
         template=TEMPLATE,
         width=WIDTH + 60,
-        height=len(METRICS) * _ROW + 190 + (30 if title else 0),
-        margin={"l": _LABELS, "t": 160 + (30 if title else 0), "b": 24, "r": 40},
+        height=len(kept) * _ROW + _ABOVE + below + (30 if title else 0),
+        margin={"l": _LABELS, "t": _ABOVE + (30 if title else 0), "b": below, "r": 40},
         title={"text": html.escape(title)},
     )
     plain = {"showline": False, "ticks": "", "showgrid": False}
     figure.update_xaxes(side="top", tickangle=-40, tickfont={"size": 12}, **plain)
     figure.update_yaxes(autorange="reversed", tickfont={"size": 12}, **plain)
     return figure
+
+
+def _copies(areas: pd.DataFrame) -> dict[str, str]:
+    """Metrics that nowhere differ by more than two hundredths from one above, of the same model:
+    the name of each, and of the other."""
+    found: dict[str, str] = {}
+    for index, name in enumerate(areas.index):
+        for other in areas.index[:index]:
+            same = name.rsplit("_", 1)[-1] == other.rsplit("_", 1)[-1] and other not in found
+            if same and np.allclose(
+                areas.loc[name], areas.loc[other], rtol=0, atol=_SAME, equal_nan=True
+            ):
+                found[name] = other
+                break
+    return found
+
+
+def _written(area: float, low: float, behind: float) -> str:
+    """What stands in a cell; white where it is dark."""
+    if np.isnan(area):
+        return "–"
+    number = f"{100 * area:.0f}"
+    number = f"<b>{number}</b>" if behind <= 0 and low > 0.5 else number
+    return f'<span style="color:white">{number}</span>' if area > _DARK else number

@@ -24,6 +24,7 @@ from workbench.support.wording import number
 
 # Height of a token's two bars, and of what stands over a panel of them, in pixels.
 _PAIR, _HEADED = 30, 34
+_LETTERS = 50  # of a prompt that the title shows
 
 
 @redrawable
@@ -145,4 +146,13 @@ def _read(frame: pd.DataFrame) -> str:
     if first["prompt_index"] < 0:
         return f"Mean over {first['prompts']} prompts"
     text = "".join(printable(letter) for letter in str(first["prompt"]).replace("\n", "↵"))
-    return "After “" + html.escape(text if len(text) <= 50 else "…" + text[-50:]) + "”"
+    return "After “" + html.escape(_end(text)) + "”"
+
+
+def _end(text: str) -> str:
+    """The last fifty letters or fewer of a text, cut at a blank where it has one."""
+    if len(text) <= _LETTERS:
+        return text
+    kept = text[-_LETTERS:]
+    whole = kept if text[-_LETTERS - 1].isspace() else kept.partition(" ")[2]
+    return "… " + (whole.lstrip() or kept)

@@ -13,6 +13,7 @@ from workbench.interventions.updates import EMBEDDINGS
 
 # As many tokens as leave room for a number in each cell.
 _WRITTEN = 10
+_ROUNDING = 0.005  # shares below 0 by less than it are drawn as 0
 
 
 @redrawable
@@ -54,7 +55,10 @@ def patching_map(
     if value == "recovered":
         # One scale for all maps, and no numbers where they would be nothing but rounding.
         size = max(1.0, float(wide.abs().max().max()))
-        figure.update_traces(zmin=-size, zmax=size, colorscale="RdBu_r")
+        signed = bool((wide < -_ROUNDING).any(axis=None))
+        figure.update_traces(
+            zmin=-size if signed else 0.0, zmax=size, colorscale="RdBu_r" if signed else "Blues"
+        )
     figure.update_traces(texttemplate="%{z:.2f}" if wide.shape[1] <= _WRITTEN else None)
     labels = [html.escape(visible(words[position])) for position in wide.columns]
     figure.update_xaxes(

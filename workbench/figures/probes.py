@@ -56,7 +56,7 @@ def probe_map(frame: pd.DataFrame, *, value: str = "accuracy", title: str = "") 
         for column in (value, "said")
     )
     names = [each if isinstance(each, str) else number(each, "d") for each in positions]
-    figure = heat(wide, names, f"{words} (chance: {chance})", title, "", spec=spec)
+    figure = heat(wide, names, words, title, "", spec=spec, note=f"chance: {chance}")
     figure.update_traces(
         zmin=least,
         zmax=1 - float(known["chance"].min()) if least == 0 else 1,

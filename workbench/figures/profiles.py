@@ -42,7 +42,13 @@ def layer_profiles(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
         height=360 + (30 if title else 0),
         margin={"t": 90 + (30 if title else 0), "b": 60},
         title={"text": html.escape(title)},
-        legend={"orientation": "v", "y": 1.02, "x": 0, "yanchor": "bottom"},
+        legend={
+            "orientation": "v",
+            "y": 1.02,
+            "x": 0,
+            "yanchor": "bottom",
+            "title": {"text": "Gain in log-odds at one divergence", "font": {"size": 13}},
+        },
         bargap=0.3,
     )
     figure.update_xaxes(title_text="Layer", dtick=1, showgrid=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,8 +18,9 @@ from workbench.figures.look import (
     legend,
     redrawable,
     stack,
+    widths,
 )
-from workbench.sweeps.bands import SCALES, band_over_prompts
+from workbench.sweeps.bands import SCALES, drawn_band
 from workbench.sweeps.frames import axis_title, coefficient_axis
 from workbench.sweeps.slopes import slope_summary
 from workbench.sweeps.survival import (
@@ -60,8 +62,10 @@ def survival_map(frame: pd.DataFrame, *, trait: str = "trait", title: str = "") 
     ends = {"seen": (break_tokens(frame), VERMILLION)}
     if "breaks_at" in frame.columns:
         ends["exact"] = (exact_break_tokens(frame), INK)
-    for name, (breaks, color) in ends.items():
-        _lines(figure, frame, breaks, name, color, rows)
+    for (name, (breaks, color)), width in zip(
+        ends.items(), widths(len(ends), thickest=3.2), strict=True
+    ):
+        _lines(figure, frame, breaks, name, {"color": color, "width": width}, rows)
     longest = int(frame["tokens"].max())
     words = ", ".join(f"{_DASHES[share][1]}: {share:.0%} whole" for share in SHARES)
     figure.layout[legend(rows)].update(title={"text": f"{words}   ", "font": {"size": 12}})
@@ -73,7 +77,8 @@ def survival_map(frame: pd.DataFrame, *, trait: str = "trait", title: str = "") 
 
 
 def _traits(figure: go.Figure, steered: pd.DataFrame, axis: str, trait: str) -> None:
-    """A thin line a prompt, the mean with its interval, the share that answers the other way."""
+    """A thin line a prompt, the mean with its interval (of five prompts or more), the share that
+    moves the other way."""
     for _, own in steered.sort_values(axis).groupby("prompt_index"):
         figure.add_scatter(
             x=own[axis],
@@ -86,17 +91,18 @@ def _traits(figure: go.Figure, steered: pd.DataFrame, axis: str, trait: str) -> 
             row=1,
             col=1,
         )
-    band(figure, 1, band_over_prompts(steered, "trait", axis=axis), "mean", PURPLE)
+    band(figure, 1, drawn_band(steered, "trait", axis=axis), "mean", PURPLE)
     summary = slope_summary(steered)
     if len(summary):
         share, low, high = (
             summary.iloc[0][f"anti_steerable{end}"] for end in ("", "_low", "_high")
         )
-        words = f"anti-steerable: {share:.0%} [{low:.0%}, {high:.0%}] of prompts that answer   "
+        share, low, high = (100 * each for each in (share, low, high))
+        words = f"prompts that move the wrong way: {share:.0f} % [{low:.0f}, {high:.0f}]   "
         words = words if pd.notna(share) else ""
         figure.layout[legend(1)].update(title={"text": words, "font": {"size": 12}})
     low, high = SCALES["trait"]
-    label = f"{html.escape(trait)}<br>(−1 to 1)"
+    label = f"{html.escape(trait[:1].upper() + trait[1:])}<br>(−1 to 1)"
     figure.update_yaxes(title_text=label, range=[low - 0.08, high + 0.08], row=1, col=1)
 
 
@@ -124,7 +130,12 @@ def _map(figure: go.Figure, table: pd.DataFrame, row: int) -> None:
 
 
 def _lines(
-    figure: go.Figure, frame: pd.DataFrame, breaks: pd.Series, name: str, color: str, row: int
+    figure: go.Figure,
+    frame: pd.DataFrame,
+    breaks: pd.Series,
+    name: str,
+    look: dict[str, Any],
+    row: int,
 ) -> None:
     """Where the shares are still whole, over the length of the text, one line a sign."""
     longest = int(frame["tokens"].max())
@@ -142,7 +153,7 @@ def _lines(
                 legendgroup=name,
                 legend=legend(row),
                 showlegend=sign == 1 and share == SHARES[0],
-                line={"color": color, "width": 2, "dash": _DASHES[share][0]},
+                line={**look, "dash": _DASHES[share][0]},
                 hovertemplate=f"{share:.0%} whole up to %{{x:.2f}} at token %{{y}}<extra></extra>",
                 row=row,
                 col=1,

@@ -11,6 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from workbench.figures.look import (
+    BELOW,
     BLUE,
     GREEN,
     GREY,
@@ -20,6 +21,7 @@ from workbench.figures.look import (
     PURPLE,
     SKY,
     VERMILLION,
+    align_legend,
     band,
     legend_rows,
     redrawable,
@@ -27,7 +29,7 @@ from workbench.figures.look import (
     stack,
 )
 from workbench.statistics.intervals import bootstrap_mean
-from workbench.sweeps.bands import SCALES, band_over_prompts
+from workbench.sweeps.bands import SCALES, drawn_band
 from workbench.sweeps.frames import axis_title, coefficient_axis
 
 MARKS: Mapping[str, str] = MappingProxyType(
@@ -37,7 +39,7 @@ MARKS: Mapping[str, str] = MappingProxyType(
 CONTROLS: Mapping[str, str] = MappingProxyType({"random": "solid", "shuffled": "dashdot"})
 NEUTRAL = "dot"  # the pattern of a control of another name
 TEXT, PROMPT = 140, 60  # letters of each that a hover label shows; the CSV beside has all
-FEWEST = 5  # prompts; the mean of fewer is not drawn
+_MARK = 17  # pixels of height of a mark's name
 
 # A panel: the title of its axis, its lines as (column, name, colour), and its range.
 Panel = tuple[str, tuple[tuple[str, str, str], ...], tuple[float, float] | None]
@@ -46,8 +48,8 @@ SWEEP_PANELS: tuple[Panel, ...] = (
     (
         "Log-probability<br>(nats per token)",
         (
-            ("logprob_unsteered", "unsteered model", BLUE),
-            ("logprob_steered", "steered model", ORANGE),
+            ("logprob_unsteered", "read by the unsteered model", BLUE),
+            ("logprob_steered", "read by the steered model", ORANGE),
         ),
         None,
     ),
@@ -56,7 +58,7 @@ SWEEP_PANELS: tuple[Panel, ...] = (
     (
         "Repetition<br>(share of text)",
         (
-            ("distinct_2", "distinct pairs of tokens", SKY),
+            ("repeated_2", "repeated pairs of tokens", SKY),
             ("repeat_share", "longest repeat", VERMILLION),
         ),
         (-0.04, 1.04),
@@ -92,6 +94,8 @@ def sweep_curves(
     has no more). Each dot in the first panel is one text, whose beginning is shown on hover.
     """
     frame = frame.assign(vector=frame.get("vector", "vector"))
+    if "distinct_2" in frame.columns:
+        frame = frame.assign(repeated_2=1 - frame["distinct_2"])
     if {"longest_repeat", "tokens"} <= set(frame.columns):
         frame = frame.assign(repeat_share=frame["longest_repeat"] / frame["tokens"].clip(lower=1))
     steered = frame[frame["vector"] == "vector"]
@@ -103,31 +107,29 @@ def sweep_curves(
     controls = _controls(frame)
     marks = [mark for mark in ceiling or () if pd.notna(mark["value"])]
     names = [name for name, _, _ in controls] + [name for _, name, _ in panels[0][1]]
-    above = LEGEND_ROW * legend_rows(names)
-    figure = stack(len(panels), above=above + (17 * len(MARKS) if marks else 0), title=title)
+    named = _MARK * len(MARKS) + 4 if marks else 0
+    figure = stack(len(panels), above=LEGEND_ROW * legend_rows(names) + named, title=title)
+    plot = figure.layout.height - figure.layout.margin.t - BELOW
+    align_legend(figure, 1, names)
+    figure.layout.legend.y += named / plot  # above the names of the marks
     for row, (label, lines, bounds) in enumerate(panels, start=1):
         for words, dash, part in controls:
             if _has(part, lines[0][0]):
-                line = _line(part, lines[0][0], axis)
+                line = drawn_band(part, lines[0][0], axis=axis)
                 band(figure, row, line, words, GREY, shade=0.3, dash=dash, named=row == 1)
         for column, name, color in lines:
             if _has(steered, column):
                 name = trait if column == "trait" else name
-                line = _line(steered, column, axis)
+                line = drawn_band(steered, column, axis=axis)
                 band(figure, row, line, name, color)
                 _prompted(figure, row, frame, column, axis)
         label = label.replace("Trait", html.escape(trait[:1].upper() + trait[1:]))
         figure.update_yaxes(title_text=label, range=bounds, nticks=5, row=row, col=1)
     _dots(figure, steered, panels[0][1][0][0], axis)
-    _draw_marks(figure, marks, above - 6)
+    _draw_marks(figure, marks)
     figure.update_xaxes(title_text=axis_title(unit), row=len(panels), col=1)
     figure.update_xaxes(nticks=10)
     return figure
-
-
-def _line(part: pd.DataFrame, column: str, axis: str) -> pd.DataFrame:
-    line = band_over_prompts(part, column, axis=axis)
-    return line[line["prompts"] >= min(FEWEST, part["prompt_index"].nunique())]
 
 
 def _has(frame: pd.DataFrame, column: str) -> bool:
@@ -135,10 +137,14 @@ def _has(frame: pd.DataFrame, column: str) -> bool:
 
 
 def _controls(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
-    """Every control of the sweep: its name, the line's pattern, its rows."""
+    """Every control of the sweep: its name in words, the line's pattern, its rows."""
     kinds = [str(kind) for kind in frame["vector"].unique() if kind not in ("vector", "prompted")]
     return [
-        (kind, CONTROLS.get(kind, NEUTRAL), frame[frame["vector"].astype(str) == kind])
+        (
+            f"control: {kind}",
+            CONTROLS.get(kind, NEUTRAL),
+            frame[frame["vector"].astype(str) == kind],
+        )
         for kind in kinds
     ]
 
@@ -183,11 +189,11 @@ def _literal(text: str) -> str:
     return text.replace("%{", "%&#123;").replace("{", "&#123;")
 
 
-def _draw_marks(figure: go.Figure, marks: Sequence[Mapping[str, Any]], above: int) -> None:
+def _draw_marks(figure: go.Figure, marks: Sequence[Mapping[str, Any]]) -> None:
     """Vertical lines through all panels, their intervals shaded, named above the first panel.
 
-    Each kind of mark has a line of text of its own, `above` pixels over the first panel and
-    higher, so that no two names meet.
+    Each line ends at its name. Each kind of mark has a line of text of its own, the ceiling's the
+    lowest: it lies outermost, and names grow outwards, so that no line crosses a name.
     """
     kinds, panels = list(MARKS), len(list(figure.select_yaxes()))
     shapes: list[dict[str, Any]] = []
@@ -205,17 +211,25 @@ def _draw_marks(figure: go.Figure, marks: Sequence[Mapping[str, Any]], above: in
         dash = {"onset": "dot", "recommended": "solid", "ceiling": "dash"}[kind]
         line = {"color": color, "width": 1.6, "dash": dash}
         shapes += _upright(panels, x, x, type="line", line=line, layer="above")
+        above = _MARK * (len(kinds) - 1 - kinds.index(kind))
+        shapes.append(
+            {
+                "type": "line", "x0": x, "x1": x, "xref": "x", "layer": "above", "line": line,
+                "yref": "paper", "yanchor": 1, "ysizemode": "pixel", "y0": 0, "y1": above + _MARK,
+            }
+        )  # fmt: skip
         words.append(
             {
                 "x": x,
                 "xref": "x",
                 "y": 1,
                 "yref": "paper",
-                "yshift": above + 17 * kinds.index(kind),
+                "yshift": above,
+                "xshift": -3 if x < 0 else 3,
                 "yanchor": "bottom",
                 "xanchor": "right" if x < 0 else "left",  # the two signs' names grow apart
                 "text": f"{kind} {x:+.3g}".replace("-", "−"),
-                "font": {"color": color, "size": 12},
+                "font": {"color": INK, "size": 12},
                 "showarrow": False,
             }
         )

@@ -26,6 +26,8 @@ _SAID = {
     "cosine": ("Cosine with the token's input embedding", "nearest", "opposite"),
 }
 
+_PALE = 0.4
+
 
 @redrawable
 def token_bars(
@@ -33,7 +35,7 @@ def token_bars(
     *,
     count: int = 10,
     value: Literal["logit", "cosine"] = "logit",
-    unit: str = "per unit of the vector",
+    unit: str = "per unit of the vector, without the final norm's division",
     chance: float | None = None,
     title: str = "",
 ) -> go.Figure:
@@ -49,7 +51,7 @@ def token_bars(
         unit: of logits, in words.
         chance: what the largest stays within under 95 % of random directions
             (`lens.largest_by_chance`, `lens.nearest_by_chance`); shaded. A bar that ends within it
-            is one that a random direction may well have, and no sign of what the vector says.
+            is pale: a random direction may well have it, and it is no sign of what the vector says.
         title: above the figure.
     """
     if value not in _SAID:
@@ -70,7 +72,7 @@ def token_bars(
             x=part[value],
             y=list(range(first, first + len(part))),
             orientation="h",
-            marker={"color": color},
+            marker={"color": color, "opacity": _opacity(part[value], chance)},
             name=name,
             hovertext=[
                 f"{html.escape(visible(token))}: {size:+.3g}"
@@ -81,8 +83,8 @@ def token_bars(
     figure.update_layout(
         template=TEMPLATE,
         width=WIDTH,
-        height=above + BELOW + 21 * len(shown),
-        margin={"t": above},
+        height=above + BELOW + (18 if value == "logit" else 0) + 21 * len(shown),
+        margin={"t": above, "b": BELOW + (18 if value == "logit" else 0)},
         title={"text": html.escape(title)},
         bargap=0.25,
         legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"},
@@ -107,9 +109,14 @@ def token_bars(
         ticks="",
     )
     figure.update_xaxes(
-        title_text=f"{axis} ({html.escape(unit)})" if value == "logit" else axis,
+        title_text=f"{axis}<br>({html.escape(unit)})" if value == "logit" else axis,
         zeroline=True,
         zerolinecolor=INK,
         zerolinewidth=1,
     )
     return figure
+
+
+def _opacity(values: pd.Series, chance: float | None) -> list[float]:
+    """Of each bar: pale where it ends within what random directions reach."""
+    return [1.0 if chance is None or abs(each) > chance else _PALE for each in values]

@@ -17,15 +17,18 @@ from workbench.figures.look import (
     ORANGE,
     PURPLE,
     SKY,
+    SYMBOLS,
     TEMPLATE,
     VERMILLION,
     WIDTH,
     error_bars,
     redrawable,
+    widths,
 )
 from workbench.sweeps.tradeoff import BOTH, PROMPTED, RANDOM
 
 _METHODS = (BLUE, VERMILLION, GREEN, ORANGE, SKY)
+_OTHERS = {BOTH: "triangle-down", RANDOM: "x", PROMPTED: "star"}  # symbols
 _PANEL = 215  # pixels of height
 
 
@@ -38,8 +41,9 @@ def trait_against_coherence(frame: pd.DataFrame, *, title: str = "") -> go.Figur
             each, three a row.
         title: above the figure.
 
-    Filled points, with 95 % intervals over prompts both ways, are the recommended coefficients,
-    chosen on other prompts. The open square is the unsteered model.
+    Large points, with 95 % intervals over prompts both ways, are the recommended coefficients,
+    chosen on other prompts. The open square is the unsteered model. Each method has its symbol, and
+    a thinner line than the one before, so that one that lies on another is seen.
     """
     chosen = list(dict.fromkeys(frame["trait_name"]))
     across = min(len(chosen), 3)
@@ -61,17 +65,22 @@ def trait_against_coherence(frame: pd.DataFrame, *, title: str = "") -> go.Figur
         RANDOM: (GREY, "solid"),
         PROMPTED: (INK, "solid"),
     }
+    thick = dict(zip(own, widths(len(own)), strict=True))
     for index, trait in enumerate(chosen):
         place = {"row": index // across + 1, "col": index % across + 1}
         mine = frame[frame["trait_name"] == trait]
         for name in sorted(methods, key=list(looks).index):
             part = mine[mine["method"] == name].sort_values("coefficient", key=abs)
-            _curve(figure, part, name, *looks[name], first=index == 0, place=place)
+            symbol = SYMBOLS[own.index(name) % len(SYMBOLS)] if name in own else _OTHERS[name]
+            width = thick.get(name, 1.6)
+            look = {"color": looks[name][0], "dash": looks[name][1], "width": width}
+            _curve(figure, part, name, look, symbol, first=index == 0, place=place)
+    _said(figure)
     figure.update_layout(
         template=TEMPLATE,
         width=WIDTH,
-        height=150 + rows * (_PANEL + 30) + (30 if title else 0),
-        margin={"t": 34 + (30 if title else 0), "b": 104},
+        height=168 + rows * (_PANEL + 30) + (30 if title else 0),
+        margin={"t": 34 + (30 if title else 0), "b": 122},
         title={"text": html.escape(title)},
         legend={"orientation": "h", "y": -0.2 / rows, "x": 0, "yanchor": "top"},
     )
@@ -89,20 +98,21 @@ def _curve(
     figure: go.Figure,
     part: pd.DataFrame,
     name: str,
-    color: str,
-    dash: str,
+    line: dict[str, Any],
+    symbol: str,
     *,
     first: bool,
     place: dict[str, Any],
 ) -> None:
+    color = line["color"]
     group = {"legendgroup": name, "name": html.escape(name)}
     if name != PROMPTED:
         figure.add_scatter(
             x=part["gain"],
             y=part["coherence"],
             mode="lines+markers",
-            line={"color": color, "width": 1.6, "dash": dash},
-            marker={"size": 3, "color": color},
+            line=line,
+            marker={"size": 3 + line["width"], "color": color, "symbol": symbol},
             customdata=part[["coefficient"]],
             hovertemplate=(
                 "gain %{x:.2f}, coherence %{y:.2f} at %{customdata[0]:.2f} norms"
@@ -119,9 +129,9 @@ def _curve(
             y=marked["coherence"],
             mode="markers",
             marker={
-                "size": 9,
+                "size": 12,
                 "color": color,
-                "symbol": "diamond" if name == PROMPTED else "circle",
+                "symbol": symbol,
                 "line": {"color": "white", "width": 1},
             },
             error_x=error_bars(marked, "gain", color, width=3),
@@ -145,3 +155,9 @@ def _curve(
             hovertemplate="unsteered: gain %{x:.2f}, coherence %{y:.2f}<extra></extra>",
             **place,
         )
+
+
+def _said(figure: go.Figure) -> None:
+    """What a large point is, in the legend."""
+    marker = {"size": 12, "color": GREY, "line": {"color": "white", "width": 1}}
+    figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name="large: recommended")

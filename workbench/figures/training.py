@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from workbench.figures.look import BLUE, GREEN, TEMPLATE, VERMILLION, WIDTH, redrawable
+from workbench.figures.look import BLUE, GREEN, GREY, TEMPLATE, VERMILLION, WIDTH, redrawable
 
 # Columns of `trained.loss_history` below the objective: name, words, colour.
 _SIDES = (
@@ -59,7 +59,15 @@ def loss_curves(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
         for side, words, color in _SIDES:
             if own[side].notna().any():
                 _steps(figure, own, side, words, color, {**place, "row": 2})
-    above = 66 + (30 if title else 0)
+    figure.add_scatter(
+        x=[None],
+        y=[None],
+        mode="lines+markers",
+        name="single steps and their running median",
+        line={"color": GREY, "width": 2},
+        marker={"size": 6},
+    )
+    above = 92 + (30 if title else 0)
     figure.update_layout(
         template=TEMPLATE,
         width=WIDTH,

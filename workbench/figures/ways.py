@@ -7,7 +7,16 @@ import html
 import pandas as pd
 import plotly.graph_objects as go
 
-from workbench.figures.look import COLORS, TEMPLATE, WIDTH, error_bars, redrawable
+from workbench.figures.look import (
+    COLORS,
+    SYMBOLS,
+    TEMPLATE,
+    WIDTH,
+    error_bars,
+    growing,
+    redrawable,
+    widths,
+)
 
 
 @redrawable
@@ -19,12 +28,13 @@ def preference_against_cost(frame: pd.DataFrame, *, by: str = "way", title: str 
         by: the column that names the way.
         title: above the figure.
 
-    A curve begins unsteered, at 0, and runs on with the multiple. Bars are 95 % intervals over
-    pairs.
+    A curve begins unsteered, at 0, and runs on with the multiple m: its points grow with it. Lines
+    get thinner from the first way to the last, and points are open, so that one that lies on
+    another is seen. Bars are 95 % intervals over pairs.
     """
     figure = go.Figure()
     names = list(dict.fromkeys(frame[by].astype(str)))
-    for index, name in enumerate(names):
+    for index, (name, width) in enumerate(zip(names, widths(len(names)), strict=True)):
         part = frame[frame[by].astype(str) == name].sort_values("m", key=abs)
         colour = COLORS[index % len(COLORS)]
         figure.add_scatter(
@@ -32,8 +42,14 @@ def preference_against_cost(frame: pd.DataFrame, *, by: str = "way", title: str 
             y=part["gain"],
             mode="lines+markers",
             name=html.escape(name),
-            line={"color": colour, "width": 1.8},
-            marker={"size": 6, "color": colour},
+            line={"color": colour, "width": width},
+            marker={
+                "size": [1.4 * width + each for each in growing(len(part))],
+                "color": colour,
+                "symbol": SYMBOLS[index % len(SYMBOLS)] + ("-open" if index else ""),
+                "opacity": 1,
+                "line": {"width": 2, "color": colour},
+            },
             error_y=error_bars(part, "gain", colour),
             customdata=part[["m"]],
             hovertemplate=(
@@ -44,10 +60,20 @@ def preference_against_cost(frame: pd.DataFrame, *, by: str = "way", title: str 
     figure.update_layout(
         template=TEMPLATE,
         width=WIDTH,
-        height=380 + (30 if title else 0),
-        margin={"t": 20 + (30 if title else 0), "b": 60 + 24 * (-(-len(names) // 3))},
+        height=350 + 24 * (-(-len(names) // 2)) + (30 if title else 0),
+        margin={"t": 20 + (30 if title else 0), "b": 90 + 24 * (-(-len(names) // 2))},
         title={"text": html.escape(title)},
-        legend={"orientation": "h", "y": -0.22, "x": 0, "yanchor": "top"},
+        legend={
+            "orientation": "h",
+            "y": -0.22,
+            "x": 0,
+            "yanchor": "top",
+            "title": {
+                "text": "Larger points: larger multiples",
+                "font": {"size": 13},
+                "side": "top",
+            },
+        },
     )
     figure.update_xaxes(title_text="Cost: fall of log-probability (nats per token of both answers)")
     figure.update_yaxes(title_text="Gain in log-odds (nats per answer)")

@@ -16,9 +16,13 @@ SCALES: Mapping[str, tuple[float, float]] = MappingProxyType(
         "trait": (-1.0, 1.0),
         "gain": (-2.0, 2.0),
         "distinct_2": (0.0, 1.0),
+        "repeated_2": (0.0, 1.0),
+        "repeat_share": (0.0, 1.0),
         "holds": (0.0, 1.0),
+        "intact": (0.0, 1.0),
     }
 )
+FEWEST = 5  # prompts; the mean of fewer is not drawn
 
 
 def band_over_prompts(
@@ -48,3 +52,10 @@ def band_over_prompts(
         if found.count:
             rows.append((place, found.value, found.low, found.high, found.count))
     return pd.DataFrame(rows, columns=["x", "mean", "low", "high", "prompts"])
+
+
+def drawn_band(frame: pd.DataFrame, column: str, *, axis: str = "coefficient_norm") -> pd.DataFrame:
+    """`band_over_prompts` without coefficients at which fewer than five prompts have a value, as
+    of a trait where texts fall apart (unless the frame has no more prompts)."""
+    line = band_over_prompts(frame, column, axis=axis)
+    return line[line["prompts"] >= min(FEWEST, frame["prompt_index"].nunique())]
