@@ -7,6 +7,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+import torch
 from outside import SHARED
 from run_cli import command, tiny_folder
 from test_translation import tiny_translator
@@ -139,7 +140,7 @@ def test_sizes_are_checked_before_a_model_is_loaded(data: Path, monkeypatch) -> 
 
 
 def test_eight_bits_need_what_is_not_here(data: Path, monkeypatch) -> None:
-    monkeypatch.setattr(composing.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     ran = command(*line(data, "--load_in_8bit"))
     assert ran.status == 2
     assert "load_in_8bit needs a GPU and `pip install bitsandbytes`" in ran.said

@@ -31,30 +31,33 @@ it in this list:
 """
 
 import logging
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from workbench import figures, judges
-from workbench.anatomy import lens
-from workbench.contrast import pairs
-from workbench.extraction.extract import extract
-from workbench.forward.tracing import logprobs, read
-from workbench.generation.generate import generate
-from workbench.interventions.updates import Intervention
-from workbench.loading.models import LM, load
-from workbench.preference import laws
-from workbench.preference.odds import odds
-from workbench.reporting import report
-from workbench.support import logs
-from workbench.sweeps.ceiling import find_ceiling
-from workbench.sweeps.seek import seek
-from workbench.sweeps.slopes import slopes
-from workbench.sweeps.survival import ceilings_by_length, survival
-from workbench.sweeps.sweep import sweep
-from workbench.text import positions
-from workbench.text.positions import preview
-from workbench.training.train import train
-from workbench.vectors import files, formats
-from workbench.vectors.controls import random_like
-from workbench.vectors.steering_vector import SteeringVector
+if TYPE_CHECKING:
+    from workbench import figures, judges
+    from workbench.anatomy import lens
+    from workbench.contrast import pairs
+    from workbench.extraction.extract import extract
+    from workbench.forward.tracing import logprobs, read
+    from workbench.generation.generate import generate
+    from workbench.interventions.updates import Intervention
+    from workbench.loading.models import LM, load
+    from workbench.preference import laws
+    from workbench.preference.odds import odds
+    from workbench.reporting import report
+    from workbench.support import logs
+    from workbench.sweeps.ceiling import find_ceiling
+    from workbench.sweeps.seek import seek
+    from workbench.sweeps.slopes import slopes
+    from workbench.sweeps.survival import ceilings_by_length, survival
+    from workbench.sweeps.sweep import sweep
+    from workbench.text import positions
+    from workbench.text.positions import preview
+    from workbench.training.train import train
+    from workbench.vectors import files, formats
+    from workbench.vectors.controls import random_like
+    from workbench.vectors.steering_vector import SteeringVector
 
 __version__ = "0.1.0"
 
@@ -90,3 +93,49 @@ __all__ = [
     "sweep",
     "train",
 ]
+
+# Where each stands, "module" or "module:name", both below this package. They are imported when they
+# are asked for: torch, transformers and plotly take seconds, which no `workbench --help` waits for.
+_PLACES = {
+    "Intervention": "interventions.updates:Intervention",
+    "LM": "loading.models:LM",
+    "SteeringVector": "vectors.steering_vector:SteeringVector",
+    "ceilings_by_length": "sweeps.survival:ceilings_by_length",
+    "extract": "extraction.extract:extract",
+    "figures": "figures",
+    "files": "vectors.files",
+    "find_ceiling": "sweeps.ceiling:find_ceiling",
+    "formats": "vectors.formats",
+    "generate": "generation.generate:generate",
+    "judges": "judges",
+    "laws": "preference.laws",
+    "lens": "anatomy.lens",
+    "load": "loading.models:load",
+    "logprobs": "forward.tracing:logprobs",
+    "logs": "support.logs",
+    "odds": "preference.odds:odds",
+    "pairs": "contrast.pairs",
+    "positions": "text.positions",
+    "preview": "text.positions:preview",
+    "random_like": "vectors.controls:random_like",
+    "read": "forward.tracing:read",
+    "report": "reporting.report",
+    "seek": "sweeps.seek:seek",
+    "slopes": "sweeps.slopes:slopes",
+    "survival": "sweeps.survival:survival",
+    "sweep": "sweeps.sweep:sweep",
+    "train": "training.train:train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, inside = _PLACES[name].partition(":")
+    found: Any = import_module(f"{__name__}.{module}")
+    globals()[name] = found = getattr(found, inside) if inside else found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -12,12 +12,11 @@ from typing import Annotated
 
 import typer
 
-from workbench.reporting import report
 from workbench.runs.command import ManyNumbers, merge, run
 from workbench.runs.composing import ManySettings, compose
 from workbench.runs.evaluating import eval_all
-from workbench.support import tables
 
+# What does the work is imported by the command that does it: torch takes seconds, and help none.
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
@@ -40,6 +39,7 @@ def results(
     ] = None,
 ) -> None:
     """Run the notebooks and write the report."""
+    from workbench.reporting import report
     from workbench.reporting.notebooks import NotebookFailed, run_all
 
     directory = report.folder(model, seed or 0)
@@ -78,6 +78,8 @@ def figures(
     directory: Annotated[Path, typer.Argument(help="The report's folder.")] = Path("reports"),
 ) -> None:
     """Draw every figure of a report again from its saved data, without a model."""
+    from workbench.reporting import report
+
     names = report.redraw(directory)
     typer.echo(f"{len(names)} figures in {directory / 'figures'}: {', '.join(names) or 'none yet'}")
 
@@ -87,6 +89,8 @@ def study(
     directory: Annotated[Path, typer.Argument(help="The report's folder.")] = Path("reports"),
 ) -> None:
     """Run the studies over many seeds, then say which tables exist and which are stale."""
+    from workbench.support import tables
+
     scripts = sorted(Path("benchmarks").glob("study_*.py"))
     if not scripts:
         typer.echo("there is no benchmarks/study_*.py here")

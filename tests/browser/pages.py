@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,11 +73,13 @@ def served(command: Sequence[str], port: int, folder: Path, log: Path) -> Iterat
                 if server.poll() is not None:
                     break
                 try:
-                    urllib.request.urlopen(address, timeout=60).close()
-                    yield address
-                    return
+                    # No page is asked for: voila would start a kernel of its own for it.
+                    socket.create_connection(("127.0.0.1", port), timeout=60).close()
                 except OSError:
                     time.sleep(0.25)
+                else:
+                    yield address
+                    return
             raise RuntimeError(f"{command[0]} does not answer:\n{log.read_text()[-3000:]}")
         finally:
             server.terminate()

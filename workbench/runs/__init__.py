@@ -14,10 +14,3 @@ workbench/composition/study.py. devices.py is theirs.
 
 The reference is the runner of "Why Steering Works" (arXiv 2602.02343) in EasyEdit.
 """
-
-from workbench.runs.journal import Outcome
-from workbench.runs.merging import merge
-from workbench.runs.options import Options
-from workbench.runs.runner import run
-
-__all__ = ["Options", "Outcome", "merge", "run"]

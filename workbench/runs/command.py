@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from workbench.runs import merging, runner
 from workbench.runs.options import Options, as_shard
 
 
@@ -215,6 +214,8 @@ def run(
     except ValueError as error:
         typer.echo(f"{error}", err=True)
         raise typer.Exit(2) from None
+    from workbench.runs import runner  # torch and transformers, which help and refusals go without
+
     try:
         outcome = runner.run(options, say=typer.echo)
     except (ValueError, OSError, RuntimeError) as error:
@@ -239,6 +240,8 @@ def merge(
     says whether they have done all of it. Files are checked against their sha256; nothing that
     differs is written over. Exit status: 0 if nothing is missing, else 1.
     """
+    from workbench.runs import merging
+
     try:
         merged = merging.merge(target, parts or (), say=typer.echo)
     except (ValueError, OSError) as error:

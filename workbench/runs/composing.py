@@ -9,12 +9,8 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
 
-from workbench.composition.in_context import find_examples
-from workbench.composition.saving import complete, kept, progress
-from workbench.composition.study_prompts import Contrast, Settings, arrange, check
 from workbench.runs.command import ManyNumbers
 from workbench.runs.devices import check_device
 from workbench.runs.locks import alone
@@ -138,6 +134,12 @@ def compose(
     if (lang_dataset is None) != (lang_opposite is None):
         typer.echo("--lang_dataset and --lang_opposite: give both or none", err=True)
         raise typer.Exit(2)
+    # They import torch, which help and a wrong option go without.
+    from workbench.composition.in_context import find_examples
+    from workbench.composition.saving import complete, kept, progress
+    from workbench.composition.study import asked_for, compose_study
+    from workbench.composition.study_prompts import Contrast, Settings, arrange, check
+
     try:
         settings = Settings(
             icl_examples=icl_examples,
@@ -158,8 +160,6 @@ def compose(
             together = find_examples(source_lang_dataset, data_dir)
         check(first, second, together, settings)
         check_device(device)
-        from workbench.composition.study import asked_for, compose_study
-
         wanted = asked_for(first, second, together, settings)
         path = output / _folder(model_name) / "-".join(wanted["properties"])
         path = path / f"results_icl{icl_examples}_tok{max_new_tokens}.json"
@@ -210,11 +210,12 @@ def _load(name: str, device: str | None, load_in_8bit: bool) -> LM:
 
     if not load_in_8bit:
         return models.load(name, device=device)
+    import torch
+    from transformers import BitsAndBytesConfig
+
     if importlib.util.find_spec("bitsandbytes") is None or not torch.cuda.is_available():
         raise ValueError(
             "load_in_8bit needs a GPU and `pip install bitsandbytes`; leave it out to run as is"
         )
-    from transformers import BitsAndBytesConfig
-
     eight = BitsAndBytesConfig(load_in_8bit=True)
     return models.load(name, quantization_config=eight, device_map=device or "cuda:0")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import torch
-
 
 def check_device(name: str | None) -> None:
     """Raises ValueError for a device that is not here, or none at all."""
     if name is None:
         return
+    import torch
+
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:

@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workbench.composition import results as composed_results
-from workbench.composition.results import TextJudge
-from workbench.composition.saving import complete, progress
 from workbench.runs.devices import check_device
 from workbench.runs.locks import alone
+
+if TYPE_CHECKING:
+    from workbench.composition.results import TextJudge
 
 
 def eval_all(
@@ -75,6 +75,10 @@ def eval_all(
     Translations are kept beside what the evaluator says. Other judges:
     `workbench.composition.results.judge_again`. Exit status as of compose.
     """
+    # They import torch, which help goes without.
+    from workbench.composition import results as composed_results
+    from workbench.composition.saving import complete, progress
+
     judges: dict[str, TextJudge] = {}
     try:
         given = [each for each in (label, trait) if each is not None]

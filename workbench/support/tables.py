@@ -13,6 +13,7 @@ import json
 import re
 import tokenize
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,7 @@ def file_fingerprint(*files: str | Path, root: str | Path) -> str:
     return digest.hexdigest()
 
 
+@cache  # a study asks for the same files again and again
 def _bare(source: str) -> str:
     """Code without comments, docstrings and blank lines, by places in the text alone: what a parser
     makes of it differs between versions of Python."""
