@@ -36,6 +36,7 @@ from workbench import figures, judges
 from workbench.anatomy import lens
 from workbench.contrast import pairs
 from workbench.extraction.extract import extract
+from workbench.extraction.steerability import steering_vector
 from workbench.forward.tracing import logprobs, read
 from workbench.generation.generate import generate
 from workbench.interventions.updates import Intervention
@@ -86,6 +87,7 @@ __all__ = [
     "report",
     "seek",
     "slopes",
+    "steering_vector",
     "survival",
     "sweep",
     "train",
