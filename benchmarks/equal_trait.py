@@ -51,10 +51,10 @@ def ways_of(lm: LM, vector: wb.SteeringVector) -> Mapping[str, Steerable]:
 
 
 def measure(lm: LM, trait: str, prompts: int) -> pd.DataFrame:
-    parts = wb.pairs.load(f"wren-{trait}").split(seed=0)
+    splits = wb.pairs.load(f"wren-{trait}").split(seed=0)
     vector = wb.extract(
         lm,
-        parts.extract,
+        splits.extract,
         positions=wb.positions.generated,
         layer=lm.layers // 2,
         held_out=0,
@@ -63,10 +63,10 @@ def measure(lm: LM, trait: str, prompts: int) -> pd.DataFrame:
     return equal_trait.at_equal_trait(
         lm,
         ways_of(lm, vector),
-        [*parts.report.prompts, *parts.select.prompts][:prompts],
+        [*splits.report.prompts, *splits.select.prompts][:prompts],
         GRID,
         judge=wb.judges.exact,
-        trait=parts.extract.trait,
+        trait=splits.extract.trait,
         new_tokens=NEW_TOKENS,
     ).assign(trait=trait, prompts=prompts)
 

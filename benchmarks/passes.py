@@ -167,17 +167,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     lm = load("wren")
-    parts = pairs.load("wren-mood").split()
+    splits = pairs.load("wren-mood").split()
     vector = extract(
         lm,
-        parts.extract,
+        splits.extract,
         positions=positions.generated,
         layer=lm.layers // 2,
         held_out=0,
         quiet=True,
     )
-    corpus = [pair.full[index % 2] for index, pair in enumerate(parts.report[:CORPUS])]
-    prompts = parts.select.prompts[: PROMPTS // 4 if args.quick else PROMPTS]
+    corpus = [pair.full[index % 2] for index, pair in enumerate(splits.report[:CORPUS])]
+    prompts = splits.select.prompts[: PROMPTS // 4 if args.quick else PROMPTS]
     texts = ordinary.from_grammar(400, "passes")
     ready = manifold.fit(lm, texts, [vector.layer], kinds=["principal"], unit=False, progress=False)
     case = Case(lm, vector, prompts, corpus, ready)

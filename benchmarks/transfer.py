@@ -23,13 +23,12 @@ import pandas as pd
 import timing  # puts the checkout on the path
 from timing import at_least
 
-from workbench import extract, find_ceiling, load, random_like, sweep
+from workbench import find_ceiling, load, random_like, sweep
 from workbench.contrast.pairs import Pairs
-from workbench.extraction.steerability import at_steepest
+from workbench.extraction.steerability import steering_vector
 from workbench.judges import Written
 from workbench.studies import coefficient_findings as findings
 from workbench.support import tables
-from workbench.text import positions
 
 CHILDREN = ("Lily", "Tom", "Sue", "Ben", "Mia", "Tim", "Anna", "Max", "Jane", "Sam")
 # Trait -> how its two sides go on after the child's name.
@@ -136,11 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     prompts = [form.format(child) for form in (*OPENINGS, *OTHERS) for child in CHILDREN[6:]]
     ceilings, frames, texts, layers = {}, {}, [], {}
     for trait in CONTRASTS:
-        parts = pairs_of(trait).split()
-        made = extract(
-            lm, parts.extract, positions=positions.generated, held_out=parts.select, quiet=True
-        )
-        vector = at_steepest(lm, made, parts.select)
+        vector = steering_vector(lm, pairs_of(trait).split())
         layers[trait] = vector.layer
         frames[trait] = sweep(
             lm,

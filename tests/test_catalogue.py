@@ -50,6 +50,17 @@ def test_open_prompts_are_in_no_pair_and_in_one_role() -> None:
     assert catalogue.open_prompts("emotion", "select") == ()
 
 
+def test_a_role_steers_on_open_prompts_or_on_those_of_its_pairs() -> None:
+    for name, own in (("wren-mood", True), ("emotion", False)):
+        splits = pairs.load(name).split()
+        found = catalogue.prompts(name, splits, "report")
+        assert (found == catalogue.open_prompts(name, "report")) == own
+        assert (found == splits.report.prompts) != own
+        assert found.role == "report"
+    with pytest.raises(ValueError, match="'extract' is not one of"):
+        catalogue.prompts("wren-mood", pairs.load("wren-mood").split(), "extract")
+
+
 def test_unknown_names_are_refused_with_those_there_are() -> None:
     with pytest.raises(FileNotFoundError, match=r"'mod'; there is .*wren-mood"):
         catalogue.about("mod")

@@ -138,8 +138,8 @@ def test_no_text_is_empty_repeated_or_on_both_sides(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_set_divides_in_three(name: str) -> None:
-    parts = pairs.load(name).split()
-    sizes = [len(part) for part in (parts.extract, parts.select, parts.report)]
+    splits = pairs.load(name).split()
+    sizes = [len(part) for part in (splits.extract, splits.select, splits.report)]
     assert min(sizes) >= 5
 
 

@@ -371,15 +371,15 @@ def test_equal_layers_go_to_the_lower():
 
 
 def test_given_held_out_pairs_must_be_others(tiny):
-    parts = some(20).split()
-    vector = ex.extract(tiny, parts.extract, held_out=parts.select, layer=1, quiet=True)
+    splits = some(20).split()
+    vector = ex.extract(tiny, splits.extract, held_out=splits.select, layer=1, quiet=True)
     assert vector.layer == 1
     assert set(vector.separation["pairs"]) == {4}
-    assert vector.provenance["made_from"] == len(parts.extract)
-    assert vector.texts == set(parts.extract.texts)
-    assert set(vector.provenance["held_out_texts"]) == set(parts.select.texts)
+    assert vector.provenance["made_from"] == len(splits.extract)
+    assert vector.texts == set(splits.extract.texts)
+    assert set(vector.provenance["held_out_texts"]) == set(splits.select.texts)
     with pytest.raises(ValueError, match=r"share .* text"):
-        ex.extract(tiny, some(20), held_out=parts.select)
+        ex.extract(tiny, some(20), held_out=splits.select)
 
 
 def test_a_prompt_that_all_share_does_not_forbid_holding_out(tiny):

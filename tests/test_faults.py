@@ -1,5 +1,6 @@
 """Degraded judges on a study whose every ceiling is known."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from workbench import figures
 from workbench.judges import HOLDS
+from workbench.statistics.intervals import Interval
 from workbench.studies import fault_findings, faults
 from workbench.support import tables
 
@@ -33,6 +35,8 @@ def study(directory: Path, model: str = "a", **columns: object) -> None:
                         "shown": np.nan if broken else float(np.sign(c) * (abs(c) >= 0.2)),
                         "trait": trait,
                         "method": "mean_difference",
+                        "layer": 0,
+                        "seed": 0,
                         "sweep": sweep,
                     }
                 )
@@ -113,7 +117,7 @@ def test_only_cut_texts_are_marked_down(tmp_path: Path) -> None:
 
 def test_rounding_has_so_many_levels(studied: faults.Studied) -> None:
     texts = studied.texts.assign(coherence=np.linspace(0, 1, len(studied.texts)))
-    other = faults.Studied(texts, studied.sides, studied.true)
+    other = replace(studied, texts=texts)
     for levels in (10, 3):
         scores = faults.degrade(other, "rounded", levels)
         assert np.allclose(np.unique(scores), np.linspace(0, 1, levels))
@@ -155,44 +159,72 @@ def rows(**changes: object) -> pd.DataFrame:
             "error": [0.0, 0.1, 0.1, 0.1],
             "own_error": [0.0, 0.1, 0.1, 0.1],
             "own_lost": 0.0,
+            "behind": 0.05,
+            "own_behind": 0.05,
             "toward": np.log(0.5),
             "away": 0.0,
             "lost": 0.0,
         }
     ).assign(**changes)
-    for name, width in (("kappa", 0.01), ("error", 0.02), ("own_error", 0.02)):
+    for name, width in (("kappa", 0.01), ("error", 0.02), ("own_error", 0.02), ("behind", 0.02),
+                        ("own_behind", 0.02)):  # fmt: skip
         table[f"{name}_low"], table[f"{name}_high"] = table[name] - width, table[name] + width
     return table
 
 
+ALONE = Interval(0.09, 0.05, 0.13, 6)
+
+
 @pytest.mark.parametrize(
-    ("alone", "own", "answer"),
+    ("own", "answer"),
     [
-        (0.2, 0.1, "Not clearly worse, for any of these faults; if coherent is what scores above a "
-         "bound of the judge's own, not clearly worse, for any of these faults."),
-        (0.05, 0.1, "No, for none of these faults; if coherent is what scores above a bound of the "
-         "judge's own, no, for none of these faults."),
-        (0.05, [0.0, 0.1, 0.01, 0.1], "judge's own, that depends on the fault."),
+        (0.05, "judge? 3 of 3 clearly worse; if coherent is what scores above a bound of the "
+         "judge's own: 3 of 3 clearly worse."),
+        (0.01, "judge's own: none of 3 clearly worse or better."),
+        ([0.0, 0.05, -0.05, 0.0], "judge's own: 1 of 3 clearly worse and 1 of 3 clearly better."),
     ],
 )  # fmt: skip
-def test_the_answer_follows_the_errors(alone: float, own: object, answer: str) -> None:
-    table = rows(own_error=own)
-    said = fault_findings.faults_said(table, table.iloc[1:], alone)
+def test_the_answer_follows_the_paired_differences(own: object, answer: str) -> None:
+    table = rows(own_behind=own)
+    said = fault_findings.faults_said(table, table.iloc[1:], ALONE)
     assert answer in said
-    assert f"without a judge it is off by {alone:.3f}" in said
+    assert "`find_ceiling` is off by 0.090 [0.050, 0.130]; at" in said
+    assert "*noisy* +0.050 [+0.030, +0.070], with its own bound" in said
     assert "still has a kappa of 0.70 when it puts the ceiling towards the trait at 0.50" in said
 
 
 def test_what_is_not_clearly_worse_is_not_said_to_be() -> None:
-    table = rows()
-    said = fault_findings.faults_said(table, table.iloc[1:], 0.09)
-    assert "(*noisy*, 0.95) is off by 0.100 [0.080, 0.120], not clearly more than" in said
+    table = rows(behind=0.01, own_behind=-0.01)
+    said = fault_findings.faults_said(table, table.iloc[1:], ALONE)
     assert (
-        "(*lenient*, 0.50) is off by 0.100 [0.080, 0.120] with its own bound, not clearly" in said
+        "(*noisy*, 0.95) is off by 0.100 [0.080, 0.120]; less the error of "
+        "`find_ceiling`: +0.010 [−0.010, +0.030], not clear of zero." in said
     )
+    assert "own bound; less the error of `find_ceiling`: −0.010 [−0.030, +0.010], not clear" in said
     shown = fault_findings.shown_faults(table)
     assert shown["error"].tolist()[1] == "0.100 [0.080, 0.120]"
     assert shown["strength"].tolist()[:2] == ["–", "0.6: standard deviation of what is added"]
+    assert shown["… less find_ceiling's"].tolist()[1] == "+0.010 [−0.010, +0.030]"
+
+
+def test_each_side_is_compared_with_find_ceiling_on_that_side(tmp_path: Path) -> None:
+    """Off by a factor of 2 and 1/2 on mood, right on power: by log 2 on average of mood's sides.
+    The exact judge is behind by the negative of that; of a side that is not there nothing is
+    known."""
+    study(tmp_path)
+    case = {"model": "a", "method": "mean_difference", "layer": 0, "seed": 0, "true": 0.6}
+    sides = [
+        case | {"trait": trait, "sign": sign, "predicted": predicted, "rule": "share intact"}
+        for trait, sign, predicted in (("power", 1, 0.6), ("mood", -1, 0.3), ("mood", 1, 1.2))
+    ]
+    table = pd.DataFrame([*sides, case | sides[0] | {"rule": "constant", "predicted": 9.0}])
+    tables.save_table(table, "detector_sides", directory=tmp_path, compact=True)
+    studied = faults.load(tmp_path)
+    assert studied.alone[:3] == pytest.approx([np.log(2), np.log(2), 0])
+    assert np.isnan(studied.alone[3])
+    row = faults.measure(studied, studied.texts["coherence"].to_numpy(dtype=float))
+    assert row["behind"] == row["own_behind"] == pytest.approx(-np.log(2) / 2)
+    assert row["behind_low"] < row["behind"] < row["behind_high"]
 
 
 # Figure

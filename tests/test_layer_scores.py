@@ -10,6 +10,7 @@ from workbench.extraction.layer_scores import (
     best_layer,
     best_layers,
     d_prime_interval,
+    d_prime_said,
     share_interval,
 )
 
@@ -74,3 +75,7 @@ def test_best_layers_of_each_method_with_intervals() -> None:
     assert best["pairs told apart"].tolist() == ["90%", "60%"]
     assert best["pairs, 95 % interval"].tolist() == ["50% to 100%"] * 2
     assert best["d′, 95 % interval"].tolist() == ["−0.50 to 4.00"] * 2
+    first = best.iloc[0]
+    said = d_prime_said(best, "method", first["method"])
+    assert said == f"{first['d′']:.2f} [−0.50 to 4.00]"
+    assert d_prime_said(best, "method", "none") == "not known"

@@ -136,19 +136,19 @@ def test_fingerprint_follows_the_contents_alone():
 
 def test_split_is_disjoint_complete_and_repeatable():
     everyone = numbered(50)
-    parts = everyone.split(seed=3)
-    assert [len(part) for part in (parts.extract, parts.select, parts.report)] == [30, 10, 10]
-    assert parts == everyone.split(seed=3)
-    assert parts.extract != everyone.split(seed=4).extract
-    assert sorted([*parts.extract, *parts.select, *parts.report], key=str) == sorted(
+    splits = everyone.split(seed=3)
+    assert [len(part) for part in (splits.extract, splits.select, splits.report)] == [30, 10, 10]
+    assert splits == everyone.split(seed=3)
+    assert splits.extract != everyone.split(seed=4).extract
+    assert sorted([*splits.extract, *splits.select, *splits.report], key=str) == sorted(
         everyone, key=str
     )
-    assert parts.select.name == "q/select"
+    assert splits.select.name == "q/select"
     for role in ("extract", "select", "report"):
-        part = getattr(parts, role)
+        part = getattr(splits, role)
         assert part.role == part[:2].role == part.prompts.role == role
         assert part.as_chat().role == role
-    require_disjoint({part.name: part.texts for part in (parts.extract, parts.select)})
+    require_disjoint({part.name: part.texts for part in (splits.extract, splits.select)})
 
 
 def test_a_role_is_what_is_said_and_not_what_the_name_ends_in():
@@ -159,8 +159,8 @@ def test_a_role_is_what_is_said_and_not_what_the_name_ends_in():
 
 def test_split_keeps_a_shared_prompt_together():
     rows = [Pair(f"yes {j}", f"no {j}", f"question {i}") for i in range(10) for j in range(3)]
-    parts = Pairs(tuple(rows), "q").split(seed=1)
-    prompts = [set(part.prompts) for part in (parts.extract, parts.select, parts.report)]
+    splits = Pairs(tuple(rows), "q").split(seed=1)
+    prompts = [set(part.prompts) for part in (splits.extract, splits.select, splits.report)]
     assert sum(map(len, prompts)) == len(set.union(*prompts)) == 10
 
 

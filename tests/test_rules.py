@@ -64,7 +64,7 @@ def test_coherence_that_comes_back_does_not_move_the_exact_ceiling() -> None:
 def test_rules_stand_beside_the_exact_ceiling() -> None:
     found = table(mood=swept())
     assert found["sign"].tolist() == ["+", "−"]
-    assert found["this package"].tolist() == pytest.approx([0.875, -0.875])
+    assert found["find_ceiling"].tolist() == pytest.approx([0.875, -0.875])
     assert found["ALERT as meant"].tolist() == pytest.approx([0.75, -0.75])
     assert found["ALERT as coded"].isna().all()  # its score never moves here
     assert found[rules.CONSTANT].isna().all()
@@ -114,7 +114,7 @@ def test_an_end_where_coherence_holds_is_a_false_alarm() -> None:
     assert "halves on 2 of 4 curves, of 2 traits." in rules.rules_verdict(found)
     fares = rules.distances_table(found).set_index("rule")
     told = ["distance", "curves", "silent", "false alarms"]
-    assert fares.loc["this package", told].tolist() == [0.0, 2, "0 of 2", "2 of 2"]
+    assert fares.loc["find_ceiling", told].tolist() == [0.0, 2, "0 of 2", "2 of 2"]
     assert fares.loc["ALERT as coded", told[1:]].tolist() == [0, "2 of 2", "0 of 2"]
     assert fares.loc[rules.CONSTANT, told[1:]].tolist() == [0, "2 of 2", "2 of 2"]
 

@@ -8,8 +8,16 @@ import pytest
 import torch
 
 from workbench.contrast.pairs import Pairs
-from workbench.extraction.steerability import at_steepest, steepest_layer, steerability
+from workbench.extraction.controls import shuffled
+from workbench.extraction.extract import extract
+from workbench.extraction.steerability import (
+    at_steepest,
+    steepest_layer,
+    steerability,
+    steering_vector,
+)
 from workbench.loading.models import LM
+from workbench.text.positions import generated
 from workbench.vectors.steering_vector import SteeringVector
 
 PAIRS = Pairs.from_lists(
@@ -109,6 +117,45 @@ def test_the_steepest_layer_becomes_the_default(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out.startswith(f"moods: layer {chosen.layer}: steepest log-odds")
     assert set(chosen.provenance["held_out_texts"]) == set(PAIRS.texts)
     assert all(bool((chosen.directions[k] == vector.directions[k]).all()) for k in vector.layers)
+
+
+def test_a_vector_is_made_from_one_part_and_its_layer_chosen_on_another(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lm = architectures.build("llama")
+    many = Pairs(
+        tuple(
+            replace(pair, prompt=f"{pair.prompt} {i}", positive=f" {i}{pair.positive}",
+                    negative=f" {i}{pair.negative}")
+            for i in range(6) for pair in PAIRS
+        ),
+        "many",
+    )  # fmt: skip
+    splits = many.split(seed=1)
+    vector = steering_vector(lm, splits)
+    plain = extract(lm, splits.extract, positions=generated, held_out=splits.select, quiet=True)
+    table = steerability(lm, plain, splits.select)
+    assert vector.layer == table["slope"].idxmax()
+    assert capsys.readouterr().out.startswith(f"many/select: layer {vector.layer}: steepest")
+    assert all(bool((vector.directions[k] == plain.directions[k]).all()) for k in plain.layers)
+    assert vector.texts == set(splits.extract.texts)
+    assert vector.held_out_texts == set(splits.select.texts)
+    other = steering_vector(lm, splits, "logistic", quiet=True)
+    assert other.method == "logistic"
+    assert not capsys.readouterr().out
+
+    placebo = shuffled(lm, vector, splits.extract, 3)
+    assert placebo.layer == vector.layer
+    assert placebo.method == "mean_difference (labels shuffled)"
+    assert placebo.provenance["made_from"] == len(splits.extract)
+    same, third = (shuffled(lm, vector, splits.extract, seed) for seed in (3, 4))
+    layer = vector.layer
+    assert torch.equal(same.directions[layer], placebo.directions[layer])
+    assert not torch.equal(third.directions[layer], placebo.directions[layer])
+    with pytest.raises(ValueError, match="'many/select' did not make this vector"):
+        shuffled(lm, vector, splits.select, 3)
+    with pytest.raises(ValueError, match="but the vector was made by 'logistic'"):
+        shuffled(lm, other, splits.extract, 3)
 
 
 def test_bad_input_is_refused_before_any_work() -> None:

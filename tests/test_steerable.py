@@ -187,10 +187,10 @@ def wren() -> LM:
 @both
 def test_the_ceiling_of_a_trained_change_is_in_units_of_m(wren: LM, form: str) -> None:
     """On wren: trained, searched, judged exactly; half of the texts break at the ceiling."""
-    parts = pairs.load("wren-mood").split()
+    splits = pairs.load("wren-mood").split()
     change = train(
         wren,
-        parts.extract[:16],
+        splits.extract[:16],
         "split",
         form,
         epochs=2,
@@ -199,7 +199,7 @@ def test_the_ceiling_of_a_trained_change_is_in_units_of_m(wren: LM, form: str) -
         progress=False,
         quiet=True,
     )
-    prompts = parts.select.prompts[:6]
+    prompts = splits.select.prompts[:6]
     options: dict[str, Any] = {
         "new_tokens": 48,
         "temperature": 1.0,
@@ -224,7 +224,7 @@ def test_the_ceiling_of_a_trained_change_is_in_units_of_m(wren: LM, form: str) -
     report = sweep(
         wren,
         change,
-        parts.report.prompts[:4],
+        splits.report.prompts[:4],
         [0.0, side.ceiling.value],
         apart_from=frame,
         **options,

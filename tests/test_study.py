@@ -9,6 +9,7 @@ import pytest
 import workbench as wb
 from workbench.figures import predicted_ceilings, survival_map
 from workbench.studies import ceilings as study
+from workbench.studies import length_findings
 from workbench.support import tables
 
 ROOT = Path(__file__).resolve().parents[1] / "reports"
@@ -35,6 +36,7 @@ def errors(share: float = 0.9) -> pd.DataFrame:
         "models": 4,
         "error": 0.1 * share,
         "error_of_best_rival": share,
+        "ours": "better",
         "rival": "worse",
         "difference": 0.1 * (1 - share),
         "difference_low": -0.01,
@@ -57,13 +59,23 @@ def test_errors_are_shown_best_first_with_their_intervals() -> None:
 def test_a_missed_aim_is_said() -> None:
     found = study.findings(errors())
     assert "sha256" not in found
-    missed = study.errors_verdict(found)
+    missed = study.errors_verdict(errors())
     assert "108 sides of sweeps of 4 models" in missed
-    assert "0.90 of its error (not at most a half, which was the aim)" in missed
-    assert "not clear of zero" in missed
-    met = study.errors_verdict({**study.findings(errors(0.4)), "difference_low": 0.01})
-    assert "0.40 of its error (at most a half, which was the aim)" in met
+    assert "`find_ceiling` is off by 0.090 [0.040, 0.100]; its best rival, worse" in missed
+    assert "in the same way, by 0.100 [0.050, 0.200]" in missed
+    assert "+0.010 [−0.010, +0.030], not clear of zero" in missed
+    assert "it is 0.90 times the rival's error, so the aim is missed" in missed
+    table = errors(0.4)
+    table.attrs["difference_low"] = 0.01
+    met = study.errors_verdict(table)
+    assert "it is 0.40 times the rival's error, so the aim is met" in met
     assert "[+0.010, +0.030], clear of zero" in met
+
+
+def test_the_rule_of_find_ceiling_goes_by_its_name() -> None:
+    table = errors().replace({"better": "share intact"})
+    assert study.shown_errors(table)["rule"].tolist() == ["find_ceiling", "worse"]
+    assert study.error_of(table).value == study.error_of(table, "share intact").value
 
 
 def test_chasing_the_greatest_gain_is_judged_on_other_prompts() -> None:
@@ -150,6 +162,11 @@ def test_its_true_ceiling_is_where_half_no_longer_hold() -> None:
     assert study.ceiling_of(frame, 1) == pytest.approx(0.45, abs=0.06)
     assert study.ceiling_of(frame, -1) == np.inf
     assert np.isnan(study.ceiling_of(frame.assign(coherence=0.0), 1))
+    found = study.ceiling_estimate(frame, 1)
+    # Of 10 prompts all, and none, tell their side of a half: the step itself is the interval.
+    assert (found.low, found.value, found.high) == pytest.approx((0.4, 0.45, 0.5))
+    assert str(study.ceiling_estimate(frame, -1)) == "-inf [-1.00, beyond]"
+    assert str(study.ceiling_estimate(frame.assign(coherence=0.0), 1)) == "–"
 
 
 def test_predictions_have_a_panel_a_rule_and_say_how_far_off_they_are() -> None:
@@ -201,9 +218,13 @@ def broken_at(prompts: int = 8) -> pd.DataFrame:
 def test_the_map_shows_what_is_seen_and_what_is_exact() -> None:
     frame = broken_at()
     figure = survival_map(frame, trait="mood <i>")
-    assert {trace.name for trace in figure.data if trace.showlegend} == {"mean", "seen", "exact"}
-    seen = [trace for trace in figure.data if trace.name == "seen"]
-    exact = [trace for trace in figure.data if trace.name == "exact"]
+    assert {trace.name for trace in figure.data if trace.showlegend} == {
+        "mean",
+        "intact",
+        "holds",
+    }
+    seen = [trace for trace in figure.data if trace.name == "intact"]
+    exact = [trace for trace in figure.data if trace.name == "holds"]
     for one, other in zip(seen, exact, strict=True):
         assert tuple(one.x) == tuple(other.x)
     assert figure.layout.yaxis.title.text.startswith("Mood &lt;i&gt;")
@@ -213,4 +234,28 @@ def test_the_map_shows_what_is_seen_and_what_is_exact() -> None:
     (mean,) = [trace for trace in survival_map(few).data if trace.name == "mean"]
     assert max(mean.x) == 0  # four of the prompts are too few for a mean
     alone = survival_map(frame.drop(columns=["trait", "breaks_at"]))
-    assert {trace.name for trace in alone.data if trace.showlegend} == {"seen"}
+    assert {trace.name for trace in alone.data if trace.showlegend} == {"intact"}
+
+
+def test_ceilings_by_length_stand_with_their_intervals_and_the_step_alone_is_a_finding() -> None:
+    """Texts beyond 0.6 break at their tenth token: up to 8 tokens there is no ceiling, from 12 on
+    it lies between 0.5 and 0.75; without a text that breaks late the step is 1."""
+    table = length_findings.lengths_table(broken_at(), (8, 12, 40))
+    assert table[["sign", "tokens"]].values.tolist()[:3] == [["+", 8], ["+", 12], ["+", 40]]
+    assert table["50% intact"].tolist()[0] == "beyond"
+    assert table["50% intact"].tolist()[1].startswith("+0.62 [+0.50, +0.75]")
+    assert table["50% hold"].tolist() == table["50% intact"].tolist()
+    said = length_findings.lengths_said(broken_at(), (12, 40))
+    assert "1.00 [1.00, 1.00] on side + and 1.00 [1.00, 1.00] on side −" in said
+    assert "This is one vector." in said
+    assert "not known" in length_findings.lengths_said(broken_at(), (8, 40))
+
+
+def test_the_step_between_lengths_is_that_of_two_ceilings() -> None:
+    """Beyond 0.3 texts break at their tenth token, beyond 0.6 at their second."""
+    frame = broken_at()
+    size = frame["coefficient_norm"].abs()
+    breaks = pd.Series(np.select([size > 0.6, size > 0.3], [1.0, 9.0], np.inf))
+    found = length_findings.step(frame, (8, 40), breaks, 1)
+    assert found.value == pytest.approx(0.375 / 0.625)
+    assert (found.low, found.high) == pytest.approx((0.6, 0.6))

@@ -7,6 +7,7 @@ from made_up import made_up
 
 import workbench as wb
 from workbench.figures import trait_against_coherence
+from workbench.studies.tradeoff_findings import grids_said
 from workbench.sweeps import tradeoff
 
 
@@ -139,3 +140,17 @@ def test_figure_marks_recommended_points_and_escapes_names() -> None:
     looks = {trace.name: (trace.line.width, trace.marker.symbol) for trace in curves}
     assert looks["one"][0] > looks["&lt;b&gt;two&lt;/b&gt;"][0]  # what lies below is seen
     assert len({symbol for _, symbol in looks.values()}) == len(looks)
+
+
+def test_it_is_said_on_what_grid_the_methods_are_compared() -> None:
+    tables = [
+        tradeoff.curve(gained(), method, chosen).assign(trait_name="mood", chosen_on=6)
+        for method, chosen in (("first", 0.5), ("second", 1.0))
+    ]
+    table = pd.concat(tables, ignore_index=True)
+    assert grids_said(table) == (
+        "Here coefficients are chosen on 6 prompts, in steps of 0.5 residual norms, the same for "
+        "all methods (first: +0.50 for mood)."
+    )
+    none = table.assign(recommended=False)
+    assert grids_said(none).endswith("the same for all methods.")

@@ -36,12 +36,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench import figures, judges
-    from workbench.anatomy import lens
+    from workbench.anatomy import ablation, lens, patching, probes
+    from workbench.composition.compose import compose
+    from workbench.conditions.condition import Condition
     from workbench.contrast import pairs
     from workbench.extraction.extract import extract
+    from workbench.extraction.steerability import steering_vector
     from workbench.forward.tracing import logprobs, read
     from workbench.generation.generate import generate
+    from workbench.geometry import manifold
     from workbench.interventions.updates import Intervention
+    from workbench.keeping.bake import bake
+    from workbench.keeping.edit import edit, steered
+    from workbench.keeping.sharing import share
     from workbench.loading.models import LM, load
     from workbench.preference import laws
     from workbench.preference.odds import odds
@@ -65,9 +72,14 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent; see log
 
 __all__ = [
     "LM",
+    "Condition",
     "Intervention",
     "SteeringVector",
+    "ablation",
+    "bake",
     "ceilings_by_length",
+    "compose",
+    "edit",
     "extract",
     "figures",
     "files",
@@ -80,15 +92,21 @@ __all__ = [
     "load",
     "logprobs",
     "logs",
+    "manifold",
     "odds",
     "pairs",
+    "patching",
     "positions",
     "preview",
+    "probes",
     "random_like",
     "read",
     "report",
     "seek",
+    "share",
     "slopes",
+    "steered",
+    "steering_vector",
     "survival",
     "sweep",
     "train",
@@ -97,10 +115,15 @@ __all__ = [
 # Where each stands, "module" or "module:name", both below this package. They are imported when they
 # are asked for: torch, transformers and plotly take seconds, which no `workbench --help` waits for.
 _PLACES = {
-    "Intervention": "interventions.updates:Intervention",
     "LM": "loading.models:LM",
+    "Condition": "conditions.condition:Condition",
+    "Intervention": "interventions.updates:Intervention",
     "SteeringVector": "vectors.steering_vector:SteeringVector",
+    "ablation": "anatomy.ablation",
+    "bake": "keeping.bake:bake",
     "ceilings_by_length": "sweeps.survival:ceilings_by_length",
+    "compose": "composition.compose:compose",
+    "edit": "keeping.edit:edit",
     "extract": "extraction.extract:extract",
     "figures": "figures",
     "files": "vectors.files",
@@ -113,15 +136,21 @@ _PLACES = {
     "load": "loading.models:load",
     "logprobs": "forward.tracing:logprobs",
     "logs": "support.logs",
+    "manifold": "geometry.manifold",
     "odds": "preference.odds:odds",
     "pairs": "contrast.pairs",
+    "patching": "anatomy.patching",
     "positions": "text.positions",
     "preview": "text.positions:preview",
+    "probes": "anatomy.probes",
     "random_like": "vectors.controls:random_like",
     "read": "forward.tracing:read",
     "report": "reporting.report",
     "seek": "sweeps.seek:seek",
+    "share": "keeping.sharing:share",
     "slopes": "sweeps.slopes:slopes",
+    "steered": "keeping.edit:steered",
+    "steering_vector": "extraction.steerability:steering_vector",
     "survival": "sweeps.survival:survival",
     "sweep": "sweeps.sweep:sweep",
     "train": "training.train:train",

@@ -127,7 +127,7 @@ def test_a_side_without_effect_has_no_green_and_says_why() -> None:
     ceiling = found(up=side(1, math.nan, 0.5, "no effect"))
     assert zones.color(ceiling, 0.1) == "amber"
     assert zones.words(ceiling, 0.1) == (
-        "Amber: no effect was found on this side; up to +0.50 [no interval] the detector calls at "
+        "Amber: no effect was found on this side; up to +0.50 [no interval] find_ceiling calls at "
         "least half of 8 texts intact."
     )
     assert zones.color(ceiling, -0.1) == "unknown"
@@ -167,11 +167,11 @@ def test_the_words_hold_the_interval_the_number_of_texts_and_the_conditions() ->
     )
     ceiling = found(up=known, down=side(-1, 0.2, math.nan))
     assert zones.words(ceiling, 0.1, "32 tokens, temperature 1") == (
-        "Green: up to +0.28 [+0.19, +0.38] the detector calls at least 9 in 10 of 8 texts intact "
+        "Green: up to +0.28 [+0.19, +0.38] find_ceiling calls at least 9 in 10 of 8 texts intact "
         "(32 tokens, temperature 1)."
     )
     assert zones.words(ceiling, 0.9) == (
-        "Red: beyond the ceiling +0.50 [no interval] the detector calls fewer than half of 8 texts "
+        "Red: beyond the ceiling +0.50 [no interval] find_ceiling calls fewer than half of 8 texts "
         "intact."
     )
     counted = "Counted are the 8 of 8 prompts whose unsteered text is intact."

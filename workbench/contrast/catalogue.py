@@ -2,7 +2,7 @@
 
 A data set says in its first line for which model it was made, if for one in particular, and may
 hold prompts that ask for the trait, the rival of steering, and prompts that leave it open, beside
-those of its pairs, to steer on. Knows nothing of pairs or models.
+those of its pairs, to steer on. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.text.splits import PromptSet
+
+if TYPE_CHECKING:
+    from workbench.contrast.pairs import Splits
 
 FOLDER = Path(__file__).parents[1] / "data"
 
@@ -72,6 +75,16 @@ def open_prompts(name: str, role: str) -> PromptSet | tuple[()]:
     """Prompts that leave the trait of a data set open and are in none of its pairs, empty where it
     has none; dealt to the roles as those of `asking`. Raises ValueError for another role."""
     return _dealt(name, "open", role)
+
+
+def prompts(name: str, splits: Splits, role: str) -> PromptSet:
+    """What a role steers on: the open prompts of a data set or, where it has none, those of its
+    pairs of that role.
+
+    splits  of the pairs of that name
+    role    "select" or "report"; ValueError for another
+    """
+    return open_prompts(name, role) or getattr(splits, role).prompts
 
 
 def _dealt(name: str, kind: str, role: str) -> PromptSet | tuple[()]:

@@ -1,4 +1,4 @@
-"""Green, amber, red: what the detector says of a coefficient, in colour and in words.
+"""Green, amber, red: what `find_ceiling` says of a coefficient, in colour and in words.
 
 green   up to the recommended coefficient
 amber   beyond it, up to the ceiling
@@ -96,7 +96,7 @@ def words(ceiling: Ceiling | None, coefficient: float, conditions: str = "") -> 
         end = f"{sign * amber:+.3g}".replace("-", "−")
         return f"Unknown: the sweep ended at {end}, and at least half of the texts held there."
     under = f" ({conditions})" if conditions else ""
-    calls = "the detector calls"
+    calls = "find_ceiling calls"
     texts = f"of {ceiling.compared} texts intact{under}"
     if zone == "green":
         return f"Green: up to {side.recommended} {calls} at least 9 in 10 {texts}."

@@ -78,6 +78,16 @@ def best_layers(separation: pd.DataFrame, by: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def d_prime_said(best: pd.DataFrame, by: str, name: str) -> str:
+    """The d′ of one row of `best_layers` with its interval, such as "4.83 [3.87 to 5.68]"; "not
+    known" without that row."""
+    rows = best[best[by] == name]
+    if rows.empty:
+        return "not known"
+    row = rows.iloc[0]
+    return f"{row['d′']:.2f} [{row['d′, 95 % interval']}]"
+
+
 def _ends(row: pd.Series, score: str, spec: str) -> str:
     low, high = (format(float(row[f"{score}_{end}"]), spec) for end in ("low", "high"))
     return f"{low} to {high}".replace("-", "−")

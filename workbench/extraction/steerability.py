@@ -6,7 +6,7 @@ For a pair with completions x+ and x- of one prompt, steered at layer l with coe
 
 in nats per residual norm. Text is only read, never written, so this needs no judge and little time
 (preference log-odds as in arXiv 2602.02343). Separation asks whether a direction *sees* the trait;
-this asks whether the model *acts* on it. Knows nothing of how a vector was made.
+this asks whether the model *acts* on it. `steering_vector` makes a vector and asks both.
 """
 
 from __future__ import annotations
@@ -18,16 +18,42 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from workbench.contrast.pairs import Pairs
+from workbench.contrast.pairs import Pairs, Splits
 from workbench.extraction import layer_scores
+from workbench.extraction.extract import extract
 from workbench.preference.multiples import multiples
 from workbench.statistics.intervals import bootstrap_mean, wilson
+from workbench.text.positions import Positions, generated
 from workbench.text.splits import require_disjoint
 from workbench.text.tokens import encode
 from workbench.vectors.steering_vector import SteeringVector
 
 if TYPE_CHECKING:
     from workbench.loading.models import LM
+
+
+def steering_vector(
+    lm: LM,
+    splits: Splits,
+    method: str = "mean_difference",
+    *,
+    positions: Positions = generated,
+    quiet: bool = False,
+) -> SteeringVector:
+    """A vector made from one part of the pairs, which steers where another part answers most.
+
+    splits     of `Pairs.split`: `extract` makes the vector, `select` chooses its layer, `report`
+               is not looked at
+    method     how directions are found, see `extract`
+    positions  the tokens whose mean is read: by default those of the completion
+    quiet      do not print which layer was chosen and why
+
+    Separation on `select` is in `.separation`. Raises ValueError as `extract` and `steerability`.
+    """
+    vector = extract(
+        lm, splits.extract, method, positions=positions, held_out=splits.select, quiet=True
+    )
+    return at_steepest(lm, vector, splits.select, quiet=quiet)
 
 
 def steerability(

@@ -24,6 +24,7 @@ from workbench.figures.look import (
     redrawable,
     stack,
 )
+from workbench.support.wording import FIND_CEILING
 
 _MEASURES = {"trait": (PURPLE, "diamond", -0.16), "coherence": (GREEN, "circle", 0.16)}
 _ROW = 44  # pixels of a pair of judges
@@ -103,7 +104,7 @@ def error_by_agreement(
             `strength`, and `kappa`, `error` and `own_error`, each with its interval in columns of
             that name with "_low" and "_high". Each fault is a line from mild to severe; the row of
             the exact judge ("none") is not drawn.
-        alone: the error of the ceiling that is found without a judge, a dashed line.
+        alone: the error of `find_ceiling`, which asks no judge, a dashed line.
         noise: how far resampled prompts move the true ceiling, a dotted line.
         enough: a kappa to mark, a vertical line.
         title: above the figure.
@@ -139,7 +140,7 @@ def error_by_agreement(
                 col=1,
             )
         if alone is not None:
-            _level(figure, row, alone, "dash", "without a judge", "bottom")
+            _level(figure, row, alone, "dash", FIND_CEILING, "bottom")
         if noise is not None:
             _level(figure, row, noise, "dot", "noise of the prompts", "top")
         if enough is not None:

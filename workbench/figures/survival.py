@@ -31,7 +31,7 @@ from workbench.sweeps.survival import (
     survival,
 )
 
-# Where every text is whole the map is as good as white; where none is, dark.
+# Where every text is intact the map is as good as white; where none is, dark.
 _SHADES = [[0, "#3B4A54"], [0.5, "#A9B8C2"], [1, "#F7F9FA"]]
 # Of the lines, by share: as plotly calls them, and in words.
 _DASHES = {0.5: ("solid", "solid"), 0.95: ("dash", "dashed")}
@@ -40,7 +40,7 @@ _STEP = 4  # tokens between the points of a line
 
 @redrawable
 def survival_map(frame: pd.DataFrame, *, trait: str = "trait", title: str = "") -> go.Figure:
-    """The trait over the coefficient, prompt by prompt, over a map of texts that are still whole.
+    """The trait over the coefficient, prompt by prompt, over a map of texts that are still intact.
 
     Args:
         frame: a sweep, as `sweep.sweep` returns it. Without a judge of the trait the upper panel is
@@ -59,15 +59,15 @@ def survival_map(frame: pd.DataFrame, *, trait: str = "trait", title: str = "") 
     if judged:
         _traits(figure, steered, axis, trait)
     _map(figure, survival(frame), rows)
-    ends = {"seen": (break_tokens(frame), VERMILLION)}
+    ends = {"intact": (break_tokens(frame), VERMILLION)}
     if "breaks_at" in frame.columns:
-        ends["exact"] = (exact_break_tokens(frame), INK)
+        ends["holds"] = (exact_break_tokens(frame), INK)
     for (name, (breaks, color)), width in zip(
         ends.items(), widths(len(ends), thickest=3.2), strict=True
     ):
         _lines(figure, frame, breaks, name, {"color": color, "width": width}, rows)
     longest = int(frame["tokens"].max())
-    words = ", ".join(f"{_DASHES[share][1]}: {share:.0%} whole" for share in SHARES)
+    words = ", ".join(f"{_DASHES[share][1]}: {share:.0%}" for share in SHARES) + " of texts"
     figure.layout[legend(rows)].update(title={"text": f"{words}   ", "font": {"size": 12}})
     figure.update_yaxes(title_text="Token of the text", range=[0.5, longest + 0.5], row=rows, col=1)
     figure.update_xaxes(title_text=axis_title(unit), row=rows, col=1)
@@ -116,14 +116,14 @@ def _map(figure: go.Figure, table: pd.DataFrame, row: int) -> None:
         zmax=1,
         colorscale=_SHADES,
         colorbar={
-            "title": {"text": "whole", "font": {"size": 12}},
+            "title": {"text": "intact", "font": {"size": 12}},
             "tickformat": ".0%",
             "tickvals": [0, 0.5, 1],
             "len": 0.4,
             "y": 0.2,
             "thickness": 12,
         },
-        hovertemplate="%{z:.0%} whole at token %{y}, coefficient %{x:.3g}<extra></extra>",
+        hovertemplate="%{z:.0%} intact at token %{y}, coefficient %{x:.3g}<extra></extra>",
         row=row,
         col=1,
     )
@@ -137,7 +137,7 @@ def _lines(
     look: dict[str, Any],
     row: int,
 ) -> None:
-    """Where the shares are still whole, over the length of the text, one line a sign."""
+    """Up to where the shares of texts hold, over the length of the text, one line a sign."""
     longest = int(frame["tokens"].max())
     lengths = sorted({*range(_STEP, longest + 1, _STEP), longest})
     table = ceilings_by_length(frame, lengths, breaks)
@@ -154,7 +154,7 @@ def _lines(
                 legend=legend(row),
                 showlegend=sign == 1 and share == SHARES[0],
                 line={**look, "dash": _DASHES[share][0]},
-                hovertemplate=f"{share:.0%} whole up to %{{x:.2f}} at token %{{y}}<extra></extra>",
+                hovertemplate=f"{share:.0%} {name} up to %{{x:.2f}} at token %{{y}}<extra></extra>",
                 row=row,
                 col=1,
             )

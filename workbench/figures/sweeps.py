@@ -29,6 +29,7 @@ from workbench.figures.look import (
     stack,
 )
 from workbench.statistics.intervals import bootstrap_mean
+from workbench.support.wording import LOGGED
 from workbench.sweeps.bands import SCALES, drawn_band
 from workbench.sweeps.frames import axis_title, coefficient_axis
 
@@ -53,8 +54,8 @@ SWEEP_PANELS: tuple[Panel, ...] = (
         ),
         None,
     ),
-    ("Coherence<br>(0 to 1)", (("coherence", "coherence", GREEN),), (-0.04, 1.04)),
-    ("Trait<br>(−1 to 1)", (("trait", "trait", PURPLE),), (-1.08, 1.08)),
+    ("Coherence<br>(0 to 1)", (("coherence", LOGGED["coherence"], GREEN),), (-0.04, 1.04)),
+    ("Trait<br>(−1 to 1)", (("trait", LOGGED["trait"], PURPLE),), (-1.08, 1.08)),
     (
         "Repetition<br>(share of text)",
         (

@@ -19,10 +19,11 @@ from workbench import judges
 from workbench.contrast import pairs
 from workbench.extraction.extract import extract
 from workbench.judges import HOLDS
-from workbench.statistics.crossings import Bools, crossing, settled
-from workbench.statistics.intervals import Floats
+from workbench.statistics.crossings import Bools, crossing, limits, reentry, settled
+from workbench.statistics.intervals import Floats, Interval
 from workbench.support import tables
-from workbench.support.wording import number
+from workbench.support.wording import FIND_CEILING, interval, number
+from workbench.sweeps.marks import Estimate
 from workbench.sweeps.sweep import sweep
 from workbench.text import positions
 
@@ -35,6 +36,8 @@ _KINDS = {
     "published": "authors' threshold",
     "other prompts": "other traits, seen on other prompts",
 }
+#: What the study calls the rule of `find_ceiling`, and what readers know it by.
+_NAMED = {"share intact": FIND_CEILING}
 
 
 def names(directory: str | Path) -> list[str]:
@@ -61,11 +64,16 @@ def findings(errors: pd.DataFrame) -> dict[str, Any]:
     }
 
 
+def named(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of the study's rules (column `rule`) with the names that readers know."""
+    return table.assign(rule=table["rule"].replace(_NAMED))
+
+
 def shown_errors(errors: pd.DataFrame) -> pd.DataFrame:
     """Mean |log(predicted / true)| of every rule with its interval in words, the best first, and
     of how many sides of sweeps: a rule that needs a study of its own was asked about fewer.
     *Sees none*: the share where a rule sees no ceiling, and is held to say the range's end."""
-    ordered = errors.sort_values("other traits")
+    ordered = named(errors).sort_values("other traits")
     shown = pd.DataFrame({"rule": ordered["rule"]})
     for kind, words in _KINDS.items():
         if kind in ordered:
@@ -80,22 +88,36 @@ def shown_errors(errors: pd.DataFrame) -> pd.DataFrame:
     return shown.reset_index(drop=True)
 
 
-def errors_verdict(found: Mapping[str, Any]) -> str:
-    """How far ahead of its best rival the shipped rule is, and how much could be won at all."""
-    half = found["error_of_best_rival"] <= 0.5
-    clear = found["difference_low"] > 0
+def error_of(errors: pd.DataFrame, rule: str = FIND_CEILING) -> Interval:
+    """Mean |log(predicted / true)| of one rule at the threshold of the other traits, with its 95 %
+    interval over traits. Raises KeyError for a rule that is not in the table."""
+    row = named(errors).set_index("rule").loc[_NAMED.get(rule, rule)]
+    value, low, high = (float(row[f"other traits{end}"]) for end in ("", ", low", ", high"))
+    return Interval(value, low, high, int(row["sides"]))
+
+
+def errors_verdict(errors: pd.DataFrame) -> str:
+    """How far off `find_ceiling` and its best rival are, how far apart, whether the aim (half of
+    the rival's error) is met, and how much could be won at all; `errors` is the table of
+    benchmarks/detector.py."""
+    found = findings(errors)
+    ratio = found["error_of_best_rival"]
+    clear = found["difference_low"] > 0 or found["difference_high"] < 0
+    difference, low, high = (
+        number(found[f"difference{end}"], "+.3f") for end in ("", "_low", "_high")
+    )
+    ours, rival = (interval(error_of(errors, found[who]), ".3f") for who in ("ours", "rival"))
     return (
         f"On {found['sides'] - found['without_ceiling']} sides of sweeps of {found['models']} "
         f"model{'s' if found['models'] > 1 else ''}, `find_ceiling` is off by "
-        f"{found['error']:.3f} where its best rival, {found['rival']}, tuned in the same way, is "
-        f"off by {found['error'] / found['error_of_best_rival']:.3f}: "
-        f"{found['error_of_best_rival']:.2f} of its error "
-        f"({'' if half else 'not '}at most a half, which was the aim). The difference is "
-        f"{number(found['difference'], '+.3f')} [{number(found['difference_low'], '+.3f')}, "
-        f"{number(found['difference_high'], '+.3f')}], "
-        f"{'clear' if clear else 'not clear'} of zero. Resampling the prompts moves the true "
-        f"ceiling itself by {found['noise_floor']:.3f}. Rule and truth read the same texts, so "
-        "this limits what an error means for other prompts, not how small it can be."
+        f"{ours}; its best rival, {found['rival']}, its threshold chosen in the same way, by "
+        f"{rival}. The rival's error less that of `find_ceiling`, side by side: "
+        f"{difference} [{low}, {high}], {'' if clear else 'not '}clear of zero. The aim was "
+        f"at most half of the rival's error; it is {ratio:.2f} times the rival's error, so the aim "
+        f"is {'met' if ratio <= 0.5 else 'missed'}. Intervals are 95 %, over traits. Resampling "
+        f"the prompts moves the true ceiling itself by {found['noise_floor']:.3f}. Rule and truth "
+        "read the same texts, so this limits what an error means for other prompts, not how small "
+        "it can be."
     )
 
 
@@ -117,9 +139,9 @@ def gains_verdict(found: Mapping[str, Any]) -> str:
         f"Recommended coefficients capture {part('')} of the greatest gain on the sweep (at least "
         f"90 % was the aim, {'met' if reached else 'missed'}): {part('_said')} where one is given, "
         "and nothing where none is. The greatest gain flatters whoever chases it: where half of "
-        "the prompts show the greatest gain in whole texts they see "
+        "the prompts show the greatest gain in intact texts they see "
         f"{part('_apart_own')} of their own, and the other half {part('_apart_seen')} of theirs. "
-        f"At the last coefficient that keeps nine tenths of the texts whole, trait or not, it is "
+        f"At the last coefficient that keeps nine tenths of the texts intact, trait or not, it is "
         f"{part('_apart_safe')}: {part('_more', '+.0%')} more, {'' if clear else 'not '}clear of "
         "zero."
     )
@@ -144,10 +166,10 @@ CLAIMS: tuple[tuple[str, str, float | None, int], ...] = (
     ("recommended", "signs that get a recommended coefficient", None, 1),
     ("captured", "gain in trait there (0 where there is none), by the greatest", 0.9, 1),
     ("captured_said", "… where there is one", None, 1),
-    ("captured_safe", "… were one given wherever most texts stay whole, effect or not", None, 1),
-    ("captured_seen", "… where the sweep itself shows the greatest gain in whole texts", None, 1),
+    ("captured_safe", "… were one given wherever most texts stay intact, effect or not", None, 1),
+    ("captured_seen", "… where the sweep itself shows the greatest gain in intact texts", None, 1),
     ("captured_apart", "… of half of the prompts, seen on the others (0 where none)", None, 1),
-    ("captured_apart_safe", "… the same, wherever most of their texts stay whole", None, 1),
+    ("captured_apart_safe", "… the same, wherever most of their texts stay intact", None, 1),
     ("captured_apart_seen", "… the same, where they show the greatest gain", None, 1),
     ("captured_apart_exact", "… the same, with exact coherence known", None, 1),
     ("apart_hold", "texts that hold where half of the prompts recommend, of the others", None, 1),
@@ -202,14 +224,14 @@ def rerun(lm: LM, directory: str | Path, trait: str = "mood", seed: int = 0) -> 
         & (table["method"] == "mean_difference")
         & (table["seed"] == seed)
     ]
-    parts = pairs.load(f"wren-{trait}").split(seed=seed)
+    splits = pairs.load(f"wren-{trait}").split(seed=seed)
     vector = extract(
-        lm, parts.extract, positions=positions.generated, held_out=0, layer=layer, quiet=True
+        lm, splits.extract, positions=positions.generated, held_out=0, layer=layer, quiet=True
     )
     now = sweep(
         lm,
         vector,
-        parts.select.prompts[: settings["prompts"]],
+        splits.select.prompts[: settings["prompts"]],
         sorted(before["coefficient_norm"].astype(float).unique()),
         new_tokens=settings["new_tokens"],
         temperature=1.0,
@@ -231,7 +253,8 @@ def rerun(lm: LM, directory: str | Path, trait: str = "mood", seed: int = 0) -> 
     )
     return Again(
         pd.DataFrame(shares).round(2).reset_index(),
-        f"True ceiling of {trait} at layer {layer}, in residual norms: {said}.",
+        f"True ceiling (by the exact judge) of {trait} at layer {layer}, in residual norms: "
+        f"{said}.",
     )
 
 
@@ -243,12 +266,29 @@ def _holding(frame: pd.DataFrame) -> pd.Series:
 
 def ceiling_of(frame: pd.DataFrame, sign: int) -> float:
     """The true ceiling of one sign of a sweep with exact coherence; see `true_ceiling`."""
+    return true_ceiling(*_side(frame, sign))
+
+
+def ceiling_estimate(frame: pd.DataFrame, sign: int, level: float = 0.9) -> Estimate:
+    """The same with its sign and an interval over prompts by exact binomial tests (crossings.py),
+    as `find_ceiling` has it; NaN ends where prompts are too few."""
+    grid, holds = _side(frame, sign)
+    kept = holds[holds[:, 0]]
+    if not len(kept):
+        return Estimate(math.nan, math.nan, math.nan)
+    back = reentry(kept.mean(axis=0), 0.5)
+    ends = limits(grid, kept, 0.5, back or len(grid), level)
+    return Estimate(sign * true_ceiling(grid, holds), *(sign * end for end in ends))
+
+
+def _side(frame: pd.DataFrame, sign: int) -> tuple[Floats, Bools]:
+    """The sizes of one sign's coefficients (K,), and whether each text holds (P, K)."""
     side = frame.assign(
         size=(sign * frame["coefficient_norm"]).astype(float).round(6),
         holds=frame["coherence"] >= HOLDS,
     )
     wide = side[side["size"] >= 0].pivot(index="prompt_index", columns="size", values="holds")
-    return true_ceiling(np.asarray(wide.columns, dtype=float), wide.to_numpy(dtype=bool))
+    return np.asarray(wide.columns, dtype=float), wide.to_numpy(dtype=bool)
 
 
 def true_ceiling(grid: Floats, holds: Bools) -> float:

@@ -117,11 +117,13 @@ def flags_counted(frames: Mapping[str, pd.DataFrame]) -> str:
         for doubtful in (False, True)
     )
     counts = every.join(some.add_suffix(", in doubt"))
+    counts = counts.rename(columns=lambda name: name.replace("incoherent", "does not hold"))
+    counts = counts.rename(columns=lambda name: name.replace("coherent", "holds"))
     return (
-        "All texts of the vectors, at every coefficient: what this package calls them, against "
-        "their exact coherence (*coherent*: at least a half). *In doubt*: at coefficients where a "
-        "tenth to nine tenths of a sweep's texts are coherent; elsewhere it is easy to be right."
-        "\n\n" + markdown_table(counts.reset_index(names="by this package"))
+        "All texts of the vectors, at every coefficient: what `find_ceiling` calls them, against "
+        "their exact coherence (a text *holds* from a half on). *In doubt*: at coefficients where "
+        "a tenth to nine tenths of a sweep's texts hold; elsewhere it is easy to be right."
+        "\n\n" + markdown_table(counts.reset_index(names="by find_ceiling"))
     )
 
 
@@ -185,6 +187,7 @@ def sweep_values(
         "coefficients": int(steered["coefficient"].nunique()),
         "prompts": " to ".join(map(str, sorted({min(counts), max(counts)}))),
         "unit": f"{UNITS[unit]}s",
+        "step": f"{np.diff(np.sort(steered[axis].unique())).max():.3g}",
         "range": f"{number(steered[axis].min())} to {number(steered[axis].max())}",
         "new_tokens": int(first.attrs["new_tokens"]),
         "judged": (

@@ -7,6 +7,8 @@ kappa  quadratic weighted agreement of the changed scores with the exact ones, o
 error  mean |log(found / true)| over signs of sweeps: how far the ceiling that is read off the
        changed scores lies from the one of the exact scores (`study.true_ceiling`) of the same texts
 
+behind that error less the one of `find_ceiling`, side by side; NaN where it is not known
+
 so that the error is the judge's alone. A text counts as coherent from a score of a half on, or from
 a bound *of the judge's own*: midway between its mean score of unsteered texts and of those steered
 furthest, which needs no other judge. Intervals are 95 %, over traits. Strengths are made up, and
@@ -28,9 +30,11 @@ from numpy.typing import NDArray
 from workbench.judges import HOLDS
 from workbench.judges.agreement import weighted_kappa
 from workbench.statistics.intervals import Floats, bootstrap_mean
+from workbench.statistics.strata import of_clusters
 from workbench.studies import ceilings as study
 from workbench.studies.ceilings import true_ceiling
 from workbench.support import tables
+from workbench.support.wording import FIND_CEILING
 
 #: Where agreement begins to be called substantial (Landis & Koch 1977, of an unweighted kappa; it
 #: is quoted of weighted ones as well).
@@ -40,6 +44,8 @@ Change: TypeAlias = Callable[[pd.DataFrame, float, np.random.Generator], Floats]
 #: The fault that is no matter of degree: what is steered counts as damage.
 TRAIT = "trait penalised"
 _CONTROLS = ("random", "shuffled")
+# Which sweep a side is of.
+_CASE = ("model", "trait", "method", "layer", "seed")
 
 
 @dataclass(frozen=True)
@@ -104,11 +110,12 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One sign of one sweep: coefficients (K,) from 0 outwards, and which text of the study stands
-    at each prompt and coefficient (P, K)."""
+    """One sign of one sweep: which sweep (values of `_CASE`), coefficients (K,) from 0 outwards,
+    and which text of the study stands at each prompt and coefficient (P, K)."""
 
     sign: int
     cluster: str
+    case: tuple[Any, ...]
     grid: Floats
     rows: NDArray[np.intp]
 
@@ -116,11 +123,13 @@ class Side:
 @dataclass(frozen=True, eq=False)
 class Studied:
     """The study's texts, one row each: `coherence`, `shown` (of the trait, -1 to 1), `cut`,
-    `cluster` (the trait); its sides that have a true ceiling, and these ceilings (S,)."""
+    `cluster` (the trait); its sides that have a true ceiling, and these ceilings (S,); and `alone`
+    (S,), |log(found / true)| of `find_ceiling`, which asks no judge, NaN where it is not known."""
 
     texts: pd.DataFrame
     sides: tuple[Side, ...]
     true: Floats
+    alone: Floats
 
 
 def load(directory: str | Path) -> Studied:
@@ -135,6 +144,7 @@ def load(directory: str | Path) -> Studied:
         table = table[~table["method"].isin(_CONTROLS)]
         model = name.removeprefix("study_ceilings_")
         about = {"cut": table["tokens"] >= longest, "sweep": model + " " + table["sweep"].map(str)}
+        about["model"] = model
         parts.append(table.assign(**about, cluster=table["trait"].astype(str)))
     if not parts:
         raise FileNotFoundError(f"no study of ceilings in {directory}: `make study` makes it")
@@ -149,7 +159,21 @@ def load(directory: str | Path) -> Studied:
     known = np.isfinite(true)
     kept = tuple(side for side, finite in zip(sides, known, strict=True) if finite)
     columns = ["coefficient_norm", "coherence", "shown", "cut", "cluster"]
-    return Studied(texts[columns], kept, true[known])
+    return Studied(texts[columns], kept, true[known], _alone(directory, kept))
+
+
+def _alone(directory: str | Path, sides: Sequence[Side]) -> Floats:
+    """`Studied.alone`, of the table that benchmarks/detector.py made."""
+    if "detector_sides" not in tables.table_names(directory):
+        return np.full(len(sides), np.nan)
+    table = study.named(tables.load_table("detector_sides", directory=directory))
+    mine = table[table["rule"] == FIND_CEILING]
+    errors = pd.Series(
+        np.abs(np.log(mine["predicted"] / mine["true"])).to_numpy(),
+        index=pd.MultiIndex.from_frame(mine[[*_CASE, "sign"]]),
+    )
+    found = [errors.get((*side.case, side.sign), np.nan) for side in sides]
+    return np.array(found, dtype=float)
 
 
 def _side(sweep: pd.DataFrame, sign: int) -> Side:
@@ -157,7 +181,9 @@ def _side(sweep: pd.DataFrame, sign: int) -> Side:
     own = pd.DataFrame({"prompt": sweep["prompt_index"], "size": size, "row": sweep.index})
     wide = own[size >= 0].pivot(index="prompt", columns="size", values="row")
     grid = np.asarray(wide.columns, dtype=float)
-    return Side(sign, sweep["cluster"].iloc[0], grid, wide.to_numpy(dtype=np.intp))
+    first = sweep.iloc[0]
+    case = tuple(first[name] for name in _CASE)
+    return Side(sign, first["cluster"], case, grid, wide.to_numpy(dtype=np.intp))
 
 
 def ceilings(sides: Sequence[Side], scores: Floats, bound: float) -> Floats:
@@ -188,21 +214,27 @@ def measure(studied: Studied, scores: Floats) -> dict[str, Any]:
     """Kappa with the exact scores and error of the ceilings, of the scores (N,) of all texts.
 
     `error` is at the bound of a half, `own_error` at the judge's own, both with `_low` and
-    `_high`. `lost` and `own_lost` are the shares of sides where the judge sees no ceiling: no fall
-    in range, which counts as the end of the range, or no unsteered text that is coherent, which
-    counts as the smallest coefficient. `toward` and `away` are mean log(found / true) at the bound
-    of a half, of the sign that pushes towards the trait and of the other.
+    `_high`; `behind` and `own_behind` are how much more that is than what `find_ceiling` errs
+    by on the same sides, with intervals of the paired difference. `lost` and `own_lost` are the
+    shares of sides where the judge sees no ceiling: no fall in range, which counts as the end
+    of the range, or no unsteered text that is coherent, which counts as the smallest
+    coefficient. `toward` and `away` are mean log(found / true) at the bound of a half, of the
+    sign that pushes towards the trait and of the other.
     """
     groups = np.unique(studied.texts["cluster"].to_numpy(dtype=str), return_inverse=True)[1]
     kappa = weighted_kappa(_exact(studied.texts), scores, groups)
     row: dict[str, Any] = {"kappa": kappa.value, "kappa_low": kappa.low, "kappa_high": kappa.high}
     signs = np.array([side.sign for side in studied.sides])
     size = studied.texts["coefficient_norm"].abs().to_numpy(dtype=float)
+    traits = [side.cluster for side in studied.sides]
     for name, bound in (("", HOLDS), ("own_", own_bound(scores, size))):
         found = ceilings(studied.sides, scores, bound)
         off = _log_off(studied, found)
-        error = bootstrap_mean(np.abs(off), [side.cluster for side in studied.sides])
+        error = bootstrap_mean(np.abs(off), traits)
+        behind = of_clusters(np.abs(off) - studied.alone, traits)
         row |= {f"{name}error": error.value, f"{name}error_low": error.low}
+        row |= {f"{name}behind": behind.value, f"{name}behind_low": behind.low}
+        row |= {f"{name}behind_high": behind.high}
         row |= {f"{name}error_high": error.high, f"{name}lost": float((~np.isfinite(found)).mean())}
         if not name:
             row |= {"toward": off[signs > 0].mean(), "away": off[signs < 0].mean()}

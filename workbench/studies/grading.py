@@ -15,13 +15,14 @@ import pandas as pd
 
 from workbench import judges
 from workbench.judges import HOLDS, Judge
-from workbench.studies.ceilings import ceiling_of
+from workbench.studies.ceilings import ceiling_estimate
 from workbench.studies.faults import own_bound
-from workbench.support.wording import number, signed
+from workbench.support.wording import FIND_CEILING, number, signed
 from workbench.sweeps.breakage import intact
 from workbench.sweeps.frames import coefficient_axis
 
-UNJUDGED = "without a judge: intact or broken"
+#: Beside the judges: whether `find_ceiling`, which asks none, calls a text intact.
+UNJUDGED = FIND_CEILING
 #: The least probability of rating tokens at which a local judge can be said to answer.
 ANSWERS = 0.5
 _SERVICES = {"anthropic": judges.AnthropicBatches, "openai": judges.OpenAIChat}
@@ -163,8 +164,9 @@ def agreements(graded: Mapping[str, pd.DataFrame], prompts: pd.Series) -> pd.Dat
 
 def ceilings_by_judge(frame: pd.DataFrame, graded: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """The ceiling of each sign that each judge's coherence gives: where fewer than half of the
-    texts score a half, and where fewer than half score the judge's own bound (faults.py); infinite
-    beyond the range, NaN where no unsteered text is coherent."""
+    texts score a half, and where fewer than half score the judge's own bound (faults.py), in words
+    with 90 % intervals over prompts; "none in range", and a dash where no unsteered text is
+    coherent."""
     axis, _ = coefficient_axis(frame)
     size = frame[axis].astype(float).abs().to_numpy()
     rows = []
@@ -176,9 +178,14 @@ def ceilings_by_judge(frame: pd.DataFrame, graded: Mapping[str, pd.DataFrame]) -
         for words, bound in (("", HOLDS), (", own bound", own_bound(score, size))):
             holds = pd.Series(np.where(score >= bound, 1.0, 0.0), index=frame.index)
             held = frame.assign(coherence=holds, coefficient_norm=frame[axis])
-            row |= {f"{signed(sign)}{words}": ceiling_of(held, sign) for sign in (1, -1)}
+            row |= {f"{signed(sign)}{words}": _ceiling(held, sign) for sign in (1, -1)}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _ceiling(held: pd.DataFrame, sign: int) -> str:
+    found = ceiling_estimate(held, sign)
+    return "none in range" if np.isinf(found.value) else str(found)
 
 
 def agreement_said(graded: Mapping[str, pd.DataFrame], table: pd.DataFrame) -> str:

@@ -15,12 +15,12 @@ import pandas as pd
 
 from workbench.preference.law_shapes import KINDS
 from workbench.statistics.intervals import Interval, percentiles
-from workbench.support.wording import interval, number
+from workbench.support.wording import METHODS, interval, number
 
 CASE = ["trait", "layer", "form"]
 FORMS: Mapping[str, str] = MappingProxyType(
     {
-        "mean_difference": "vector, difference of means",
+        "mean_difference": f"vector, {METHODS['mean_difference']}",
         "vector": "vector, SPLIT",
         "lora": "LoRA, SPLIT",
         "local_weight": "local weight, SPLIT",

@@ -17,7 +17,7 @@ import pandas as pd
 from workbench.judges import HOLDS
 from workbench.statistics.effects import Effect, judge_effect
 from workbench.statistics.intervals import NOTHING, Interval, bootstrap_mean, wilson
-from workbench.support.wording import interval, number
+from workbench.support.wording import LOGGED, interval, number
 from workbench.sweeps.bands import SCALES
 from workbench.sweeps.breakage import NEEDED, intact
 from workbench.sweeps.frames import coefficient_axis
@@ -34,10 +34,10 @@ class Measure(NamedTuple):
 
 
 MEASURES = (
-    Measure("trait", "trait of texts that hold (−1 to 1)", "+.2f"),
-    Measure("coherence", "coherence (0 to 1)", ".2f"),
-    Measure("logprob_unsteered", "log-probability, unsteered model (nats per token)", "+.2f"),
-    Measure("distinct_2", "distinct pairs of tokens (share)", ".2f"),
+    Measure("trait", f"{LOGGED['trait']} of texts that hold (−1 to 1)", "+.2f"),
+    Measure("coherence", f"{LOGGED['coherence']} (0 to 1)", ".2f"),
+    Measure("logprob_unsteered", f"{LOGGED['logprob_unsteered']} (nats per token)", "+.2f"),
+    Measure("distinct_2", f"{LOGGED['distinct_2']} (share)", ".2f"),
 )
 # One kind of row of a sweep is named for the reader; a control is called by its own name.
 KINDS = {"vector": "steered", "prompted": "asked for in the prompt"}

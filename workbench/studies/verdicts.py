@@ -51,7 +51,7 @@ class Confirmed(NamedTuple):
 
     moves, before  of the trait on fresh prompts, and its change in the sweep that chose; None
                    where no judge measured it
-    holds, whole   of the prompts whose unsteered text holds (is intact), the share whose steered
+    holds, intact  of the prompts whose unsteered text holds (is intact), the share whose steered
                    one does
     """
 
@@ -60,7 +60,7 @@ class Confirmed(NamedTuple):
     moves: Moves | None
     before: Interval | None
     holds: Interval
-    whole: Interval
+    intact: Interval
 
     @property
     def said(self) -> str:
@@ -123,7 +123,7 @@ def confirmed_table(found: Sequence[Confirmed]) -> pd.DataFrame:
             "confirmed": one.said,
             "p": f"{one.moves.p:.2g}" if one.moves else "–",
             "texts that hold": interval(one.holds, ".0%") if one.holds.count else "unknown",
-            "texts intact": interval(one.whole, ".0%") if one.whole.count else "unknown",
+            "texts intact": interval(one.intact, ".0%") if one.intact.count else "unknown",
         }
         for one in found
     )
@@ -144,7 +144,7 @@ def headline(found: Sequence[Confirmed]) -> str:
         )
     for which, words, again in (
         ("holds", "hold", "hold"),
-        ("whole", "are intact by the model's own measure", "are"),
+        ("intact", "are intact by the model's own measure", "are"),
     ):
         shares = [share for one in found if (share := getattr(one, which)).count]
         if shares:

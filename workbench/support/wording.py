@@ -38,6 +38,19 @@ MEASURES: Mapping[str, str] = MappingProxyType(
     }
 )
 
+#: What a sweep measures of a text, by its column.
+LOGGED: Mapping[str, str] = MappingProxyType(
+    {
+        "trait": "trait",
+        "coherence": "coherence",
+        "logprob_unsteered": "log-probability, unsteered model",
+        "distinct_2": "distinct pairs of tokens",
+    }
+)
+
+#: The rule of `workbench.find_ceiling` and what it calls a text, beside rivals and judges.
+FIND_CEILING = "find_ceiling"
+
 
 def quoted(table: pd.DataFrame, otherwise: str, spec: str = ".2f") -> str:
     """The table in Markdown, or a sentence where it has no rows."""

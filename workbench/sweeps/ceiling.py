@@ -5,9 +5,9 @@ by the rules of breakage.py, which need no judge. Of the compared prompts' texts
 c the share S(c) is intact, S(0) = 1; S is made to fall (isotonic regression), and the first break
 that lasts counts, even if texts come back further out.
 
-ceiling      where S falls below 1/2: half of the texts that were whole unsteered are broken
+ceiling      where S falls below 1/2: half of the texts that were intact unsteered are broken
 recommended  the last swept coefficient before S falls below 9/10: up to there at least nine in
-             ten of the texts that were whole unsteered still are
+             ten of the texts that were intact unsteered still are
 onset        the first swept coefficient at which the mean change of intact texts from their
              unsteered ones has reached a quarter of its greatest below the ceiling: an effect
              size, the same for few prompts or many

@@ -81,7 +81,7 @@ class Side:
 
     @property
     def status(self) -> str:
-        """`effect`, and whether the texts stay whole, in one line."""
+        """`effect`, and whether the texts stay intact, in one line."""
         said = "effect unknown" if self.effect == "unknown" else self.effect
         return said if self.collapses else f"{said}, no collapse in range"
 

@@ -22,7 +22,7 @@ from workbench.statistics.crossings import CEILING_SHARE, RECOMMENDED_SHARE, cro
 from workbench.statistics.curves import Floats
 from workbench.statistics.intervals import percentiles
 from workbench.support.tables import markdown_table
-from workbench.support.wording import signed
+from workbench.support.wording import FIND_CEILING, signed
 from workbench.sweeps.alert import alert_as_coded, alert_as_meant
 from workbench.sweeps.breakage import intact
 from workbench.sweeps.frames import coefficient_axis
@@ -32,7 +32,7 @@ EXACT = "coherence halved (exact)"
 CONSTANT = "constant (other traits)"
 INTERPOLATED = "ALERT as meant, interpolated"
 TUNED = "ALERT as meant, interpolated, fall of other traits"
-RULES = ("this package", "ALERT as meant", INTERPOLATED, TUNED, "ALERT as coded", CONSTANT)
+RULES = (FIND_CEILING, "ALERT as meant", INTERPOLATED, TUNED, "ALERT as coded", CONSTANT)
 # A safe end instead: where coherence falls to nine tenths, beside what stops short of the ceiling.
 SAFE = "coherence at nine tenths (exact)"
 # Of the prompts, for the interval (at this level) and the noise of the exact column.
@@ -44,8 +44,8 @@ ALERT_FALL, FALLS = 0.2, np.arange(0.05, 0.96, 0.05)
 def rules_table(
     frames: Mapping[str, pd.DataFrame], ceilings: Mapping[str, Ceiling]
 ) -> pd.DataFrame:
-    """The ceiling of this package, of the reference rule as meant (with its step back to the last
-    grid point, and interpolated) and as coded, and of the facts.
+    """The ceiling that `find_ceiling` gives, of the reference rule as meant (with its step back to
+    the last grid point, and interpolated) and as coded, and of the facts.
 
     One row per trait and sign, NaN where a rule finds no end in the range. Where coherence is
     known more follow: where its mean over prompts halves (`exact_ceiling`) with the ends of its
@@ -65,7 +65,7 @@ def rules_table(
             row = {
                 "trait": trait,
                 "sign": signed(sign),
-                "this package": side.ceiling.value,
+                FIND_CEILING: side.ceiling.value,
                 "ALERT as meant": math.nan if meant.index is None else meant.upper_bound,
                 INTERPOLATED: _with_sign(sign, fallen),
                 "ALERT as coded": math.nan if coded.index is None else sign * coded.upper_bound,

@@ -1,4 +1,4 @@
-"""How long texts stay whole: P(no break by token t | c), from a sweep of any model.
+"""How long texts stay intact: P(no break by token t | c), from a sweep of any model.
 
 A ceiling speaks of texts of one length; the longer a text, the more chances it has to break. Under
 it lies the token at which each text breaks, told without a judge:
@@ -8,12 +8,12 @@ gibberish  where its worst stretch of surprise began (drift.py), if it climbs be
 loop       where its longest repeat stands for the second time, in a text that counts as a loop
 empty      at once
 
-Compared are the prompts whose unsteered text does not break. A text that the model ended, whole,
+Compared are the prompts whose unsteered text does not break. A text that the model ended, intact,
 breaks no more.
 
 This is another detector than that of `find_ceiling`, which asks whether a text as a whole is lost:
 a text that breaks near its end is intact there and broken here, and its surprise counts from 0
-here, from what is usual in the sweep there. So the ceiling of whole texts here lies at or below
+here, from what is usual in the sweep there. So the ceiling of intact texts here lies at or below
 that one.
 """
 
@@ -80,10 +80,10 @@ def survival(frame: pd.DataFrame, breaks: pd.Series | None = None) -> pd.DataFra
     breaks  the token at which each text breaks; by default `break_tokens(frame)`
 
     One row per coefficient and token: `coefficient` (in the sweep's unit, see `coefficient_axis`),
-    `token` t from 1, `share` of the compared prompts whose first t tokens are whole, `prompts`.
+    `token` t from 1, `share` of the compared prompts whose first t tokens are intact, `prompts`.
     Raises ValueError where every unsteered text breaks.
     """
-    wide, longest = _by_prompt(frame, breaks)
+    wide, longest = by_prompt(frame, breaks)
     tokens = np.arange(1, longest + 1)
     whole = wide.to_numpy()[:, :, None] >= tokens  # (P, K, T)
     shares = whole.mean(axis=0)
@@ -116,7 +116,7 @@ def ceilings_by_length(
     infinite beyond the range, NaN where so few prompts can show nothing of it (95 % of them, say,
     with fewer than 59). Raises ValueError for a length out of range, and as `survival`.
     """
-    wide, longest = _by_prompt(frame, breaks)
+    wide, longest = by_prompt(frame, breaks)
     wrong = [t for t in tokens if not 1 <= t <= longest]
     if wrong:
         raise ValueError(f"length {wrong[0]!r}: the sweep's texts have 1 to {longest} tokens")
@@ -139,7 +139,7 @@ def ceilings_by_length(
     return pd.DataFrame(rows, columns=["sign", "tokens", "share", "value", "low", "high"])
 
 
-def _by_prompt(frame: pd.DataFrame, breaks: pd.Series | None) -> tuple[pd.DataFrame, int]:
+def by_prompt(frame: pd.DataFrame, breaks: pd.Series | None) -> tuple[pd.DataFrame, int]:
     """Break tokens of the compared prompts by coefficient (P, K), and the most tokens of a text."""
     require_complete(frame, "survival")
     ends = break_tokens(frame) if breaks is None else breaks

@@ -60,7 +60,8 @@ def tradeoff(
     One row per method and coefficient: `method`, `coefficient`, `gain` (-2 to 2, counted in the
     sign's direction) and `coherence` (means over prompts), each with `_low` and `_high` (95 %
     bootstrap over prompts), `prompts`, and `recommended`: whether the method's own coefficient lies
-    here. Gain x coherence, averaged over prompts, is `product`. Raises ValueError for coefficients
+    here. Gain x coherence, averaged over prompts, is `product`; `chosen_on` is how many prompts
+    chose. Raises ValueError for coefficients
     of both signs or without 0, and as `sweep`.
     """
     sign = 1 if max(coefficients) > 0 else -1
@@ -106,7 +107,7 @@ def tradeoff(
                 **settings,
             )
             rows.append(curve(gains(both, own, sign, same=False), BOTH, chosen))
-    return pd.concat(rows, ignore_index=True)
+    return pd.concat(rows, ignore_index=True).assign(chosen_on=len(choosing))
 
 
 def gains(
