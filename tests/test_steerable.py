@@ -190,10 +190,11 @@ def test_the_ceiling_of_a_trained_change_is_in_units_of_m(wren: LM, form: str) -
     parts = pairs.load("wren-mood").split()
     change = train(
         wren,
-        parts.extract[:24],
+        parts.extract[:16],
         "split",
         form,
-        epochs=4,
+        epochs=2,
+        learning_rate=0.02,
         held_out=0,
         progress=False,
         quiet=True,
