@@ -23,6 +23,7 @@ from workbench.anatomy.ablation_effects import (
     preference_effects,
     write_ablated,
 )
+from workbench.anatomy.ablation_tables import largest
 from workbench.anatomy.fillings import means, zero
 from workbench.anatomy.resampling import draws, samples
 from workbench.contrast.pairs import Pair, Pairs
@@ -345,3 +346,24 @@ def test_what_makes_no_sense_is_refused_before_any_work(monkeypatch: pytest.Monk
             write_ablated(lm, PROMPTS, heads(lm), new_tokens=wrong)
     with pytest.raises(ValueError, match="take means over all tokens"):
         write_ablated(lm, PROMPTS, heads(lm), by=long)
+
+
+def test_the_largest_changes_come_with_their_intervals() -> None:
+    frame = pd.DataFrame(
+        {
+            "component": [0, 0, 1, 1, 2, 2],
+            "layer": [0, 0, 0, 0, 1, 1],
+            "kind": ["head", "head", "mlp", "mlp", "head", "head"],
+            "head": [3, 3, -1, -1, 0, 0],
+            "change": [0.1, 0.3, -2.0, -4.0, 1.0, 1.0],
+        }
+    )
+    found = largest(frame, 2)
+    assert found[["layer", "kind", "head"]].to_numpy().tolist() == [[0, "mlp", -1], [1, "head", 0]]
+    assert found["change"].tolist() == [-3.0, 1.0]
+    assert found["low"][0] == -4.0
+    assert found["high"][0] == -2.0
+    with pytest.raises(ValueError, match="no column 'kl'"):
+        largest(frame, value="kl")
+    with pytest.raises(ValueError, match="several draws"):
+        largest(frame.assign(draw=range(6)))

@@ -3,12 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from architectures import build
 
 from workbench import figures
-from workbench.anatomy.token_scores import token_scores
+from workbench.anatomy.token_scores import most_changed, token_scores
 from workbench.interventions.updates import Add, Intervention
 from workbench.keeping.edit import edit
 from workbench.text.positions import generated
@@ -96,3 +97,16 @@ def test_ids_of_whatever_kind_are_taken_and_others_refused():
     for nothing in ("", []):
         with pytest.raises(ValueError, match="has no tokens to score"):
             token_scores({"m": lm}, "I am", nothing)
+
+
+def test_the_token_that_changes_most_is_found() -> None:
+    scores = pd.DataFrame(
+        {
+            "model": ["a"] * 3 + ["b"] * 3,
+            "step": [0, 1, 2] * 2,
+            "logprob": [-1.0, -2.0, -3.0, -1.5, -5.0, -3.0],
+        }
+    )
+    assert most_changed(scores, "a", "b") == 1
+    with pytest.raises(ValueError, match="no scores of 'c'"):
+        most_changed(scores, "a", "c")

@@ -3,9 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from architectures import build
 
-from workbench import figures
-from workbench.preference.gain_cost import paths
+from workbench import figures, odds
+from workbench.contrast.pairs import Pairs
+from workbench.interventions.updates import Add, Intervention
+from workbench.preference.gain_cost import compare, paths
 
 
 def odds_of(slope: float) -> pd.DataFrame:
@@ -51,3 +55,14 @@ def test_what_cannot_be_drawn_is_refused():
         paths(pd.concat([odds_of(0), odds_of(1)]).assign(way="a"))
     with pytest.raises(ValueError, match="'a' has no row of m = 0"):
         paths(odds_of(0).query("m > 0").assign(way="a"))
+
+
+def test_ways_are_measured_and_told_in_one_call() -> None:
+    lm = build("llama")
+    pairs = Pairs.from_lists([" good", " fine"], [" bad", " poor"], ["It is", "That was"])
+    way = {"one": [Intervention(1, Add(torch.ones(lm.width)), 1.0)]}
+    by_hand = paths(odds(lm, way["one"], pairs, [0, 0.5], quiet=True).assign(way="one"))
+    pd.testing.assert_frame_equal(compare(lm, way, pairs, [0, 0.5]), by_hand)
+    pd.testing.assert_frame_equal(compare(lm, way, pairs, {"one": [0, 0.5]}), by_hand)
+    with pytest.raises(ValueError, match="no multipliers for"):
+        compare(lm, way, pairs, {"two": [0, 1]})

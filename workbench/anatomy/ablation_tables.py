@@ -18,6 +18,8 @@ from workbench.anatomy.ablation import Component
 from workbench.anatomy.ablation_sweep import Finish, Sweep
 from workbench.anatomy.fillings import Filling, zero
 from workbench.forward.tracing import Remote
+from workbench.statistics.intervals import bootstrap_mean
+from workbench.support.checks import check_whole
 from workbench.support.store import tensors_hash
 from workbench.support.versions import versions
 from workbench.text.positions import Positions, everything
@@ -132,3 +134,30 @@ def about(
         "tokens_sha256": tensors_hash({"ids": batch.ids, "attention": batch.attention}),
         "versions": versions(),
     }
+
+
+def largest(frame: pd.DataFrame, count: int = 5, *, value: str = "change") -> pd.DataFrame:
+    """The parts whose ablation changes a value most, in the mean over pairs or prompts.
+
+    frame  rows of `ablation_effects`, of one draw
+
+    One row per part, largest first: `layer`, `kind`, `head`, the mean of `value` with `low` and
+    `high`, its 95 % bootstrap interval over rows, and the mean `loss` where the frame has it. As
+    the largest of many the means are optimistic. Raises ValueError for a column that is not there,
+    several draws, and a count below 1.
+    """
+    check_whole("count", count, 1)
+    if value not in frame:
+        raise ValueError(f"there is no column {value!r}; the frame has {list(frame.columns)}")
+    if "draw" in frame and frame["draw"].nunique() > 1:
+        raise ValueError("the frame has several draws: take their mean first (`over_draws`)")
+    parts = {number: mine for number, mine in frame.groupby("component") if number >= 0}
+    means = {number: mine[value].mean() for number, mine in parts.items()}
+    rows = []
+    for number in sorted(means, key=lambda number: -abs(means[number]))[:count]:
+        mine = parts[number]
+        found = bootstrap_mean(mine[value].to_numpy(dtype=float))
+        row = {**mine[["layer", "kind", "head"]].iloc[0], value: found.value}
+        row |= {"low": found.low, "high": found.high}
+        rows.append(row | ({"loss": mine["loss"].mean()} if "loss" in mine else {}))
+    return pd.DataFrame(rows)

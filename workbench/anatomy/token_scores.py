@@ -76,6 +76,18 @@ def token_scores(
     return pd.DataFrame(rows)
 
 
+def most_changed(scores: pd.DataFrame, before: str, after: str) -> int:
+    """The step whose log-probability differs most between two models of `token_scores`.
+
+    Raises ValueError for a name that is not among them.
+    """
+    wide = scores.pivot(index="step", columns="model", values="logprob")
+    for name in (before, after):
+        if name not in wide:
+            raise ValueError(f"no scores of {name!r}; there are {list(wide)}")
+    return int((wide[after] - wide[before]).abs().idxmax())
+
+
 @torch.no_grad()
 def _every_token(lm: LM, batch: Batch, interventions: Sequence[Intervention]) -> Tensor:
     """As `tracing.logprobs`, the prompt's tokens scored too: (1, T), NaN at the first."""

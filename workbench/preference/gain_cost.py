@@ -1,13 +1,46 @@
-"""What ways of steering give and cost along their multiples, from preference log-odds.
-
-Knows nothing of models or figures.
-"""
+"""What ways of steering give and cost along their multiples, from preference log-odds."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
 import pandas as pd
 
+from workbench.preference.odds import odds
 from workbench.statistics.intervals import bootstrap_mean
+
+if TYPE_CHECKING:
+    from workbench.contrast.pairs import Pairs
+    from workbench.interventions.updates import Intervention
+    from workbench.loading.models import LM
+
+
+def compare(
+    lm: LM,
+    ways: Mapping[str, Sequence[Intervention]],
+    pairs: Pairs,
+    multipliers: Sequence[float] | Mapping[str, Sequence[float]],
+) -> pd.DataFrame:
+    """What each way gives and costs on these pairs, as `paths` tells it.
+
+    ways         interventions by name
+    multipliers  of all ways, or by name of each: 0 among them
+
+    Raises ValueError for no ways, a way without multipliers, and as `odds` and `paths`.
+    """
+    if not ways:
+        raise ValueError("ways is empty; name at least one")
+    grids = multipliers if isinstance(multipliers, Mapping) else dict.fromkeys(ways, multipliers)
+    lacking = [name for name in ways if name not in grids]
+    if lacking:
+        raise ValueError(f"no multipliers for {lacking}: give each way its own, 0 among them")
+    return paths(
+        pd.concat(
+            odds(lm, way, pairs, grids[name], quiet=True).assign(way=name)
+            for name, way in ways.items()
+        )
+    )
 
 
 def paths(frame: pd.DataFrame, *, by: str = "way") -> pd.DataFrame:
