@@ -28,6 +28,7 @@ from workbench.anatomy.fillings import means, zero
 from workbench.anatomy.resampling import draws, samples
 from workbench.contrast.pairs import Pair, Pairs
 from workbench.forward import decoding, tracing
+from workbench.statistics.intervals import bootstrap_mean
 from workbench.text import tokens
 from workbench.text.positions import last, mask
 from workbench.text.token_texts import token_texts
@@ -176,8 +177,7 @@ def test_texts_are_those_written_alone() -> None:
         made = wb.generate(lm, PROMPTS, edits, new_tokens=6, temperature=0.7, seed=3, score=False)
         assert list(found["text"][index * 3 : index * 3 + 3]) == made.texts
     assert found["text"].nunique() > 6
-    judged = found.assign(coherence=1.0)
-    assert set(judged["finish"]) <= {"end", "length"}
+    assert set(found["finish"]) <= {"end", "length"}
 
 
 def test_blocks_that_need_more_than_the_stream_run_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,21 +349,18 @@ def test_what_makes_no_sense_is_refused_before_any_work(monkeypatch: pytest.Monk
 
 
 def test_the_largest_changes_come_with_their_intervals() -> None:
-    frame = pd.DataFrame(
-        {
-            "component": [0, 0, 1, 1, 2, 2],
-            "layer": [0, 0, 0, 0, 1, 1],
-            "kind": ["head", "head", "mlp", "mlp", "head", "head"],
-            "head": [3, 3, -1, -1, 0, 0],
-            "change": [0.1, 0.3, -2.0, -4.0, 1.0, 1.0],
-        }
-    )
+    draws = np.random.default_rng(0).normal(size=(3, 24))
+    draws += np.array([[0.1], [-3.0], [1.0]])
+    names = {"layer": [0, 0, 1], "kind": ["head", "mlp", "head"], "head": [3, -1, 0]}
+    rows = pd.DataFrame({"component": [0, 1, 2], **names})
+    frame = rows.loc[rows.index.repeat(24)].assign(change=draws.ravel(), loss=draws.ravel() ** 2)
     found = largest(frame, 2)
     assert found[["layer", "kind", "head"]].to_numpy().tolist() == [[0, "mlp", -1], [1, "head", 0]]
-    assert found["change"].tolist() == [-3.0, 1.0]
-    assert found["low"][0] == -4.0
-    assert found["high"][0] == -2.0
+    for row, values in zip(found.itertuples(), draws[[1, 2]], strict=True):
+        change, loss = bootstrap_mean(values), bootstrap_mean(values**2)
+        assert (row.change, row.low, row.high) == (change.value, change.low, change.high)
+        assert (row.loss, row.loss_low, row.loss_high) == (loss.value, loss.low, loss.high)
     with pytest.raises(ValueError, match="no column 'kl'"):
         largest(frame, value="kl")
     with pytest.raises(ValueError, match="several draws"):
-        largest(frame.assign(draw=range(6)))
+        largest(frame.assign(draw=range(72)))

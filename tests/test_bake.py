@@ -100,10 +100,6 @@ def test_a_vector(name, tmp_path):
     require_same(lm, reloaded(baked, tmp_path / "baked"), two_layers(lm))
 
 
-def test_at_least_ten_architectures_take_one():
-    assert len(WRITTEN_AS) >= 10
-
-
 @pytest.mark.parametrize("name", REFUSED)
 def test_where_a_vector_has_no_place_the_error_says_what_would_work(name):
     lm = build(name)

@@ -17,6 +17,7 @@ from test_ceiling import made as made_sweep
 from workbench.generation.generate import generate
 from workbench.keeping import shared_folder, sharing
 from workbench.keeping.edit import edit
+from workbench.keeping.replay import verify_card
 from workbench.keeping.sharing import SharedVector, share
 from workbench.loading import hub
 from workbench.loading.models import LM, load
@@ -147,7 +148,13 @@ def test_where_there_is_a_template_it_is_tried():
     assert not shared.verify(load(lm.model, tokenizer=other)).close
 
 
-def test_a_vector_that_does_nothing_is_not_verified_by_likely_tokens(shared):
+def test_without_the_vector_nothing_is_verified(shared):
+    found = verify_card(build("llama"), shared.card, ())
+    assert not found.close
+    assert not found.verified
+
+
+def test_a_vector_of_another_effect_is_not_verified_by_likely_tokens(shared):
     """The fault: only tokens that any weights hold likely were compared."""
     card = copy.deepcopy(dict(shared.card))
     for each in card["generations"]:

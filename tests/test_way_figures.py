@@ -29,7 +29,9 @@ def test_gain_is_counted_from_unsteered_and_cost_too():
     assert found.loc[("a", 0.0), "gain"] == 0
     assert found.loc[("a", 2.0), "gain"] == pytest.approx(4.0)
     assert found.loc[("b", 2.0), "gain"] == pytest.approx(6.0)
-    assert found.loc[("b", 2.0), "cost"] == pytest.approx(1.0)
+    assert found.loc[("b", 2.0), ["cost", "cost_low", "cost_high"]].tolist() == pytest.approx(
+        [1.0] * 3
+    )
     low, high = found.loc[("a", 2.0), ["gain_low", "gain_high"]]
     assert 2 <= low < 4 < high <= 6
     assert (found["pairs"] == 3).all()

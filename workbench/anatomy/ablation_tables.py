@@ -142,9 +142,9 @@ def largest(frame: pd.DataFrame, count: int = 5, *, value: str = "change") -> pd
     frame  rows of `ablation_effects`, of one draw
 
     One row per part, largest first: `layer`, `kind`, `head`, the mean of `value` with `low` and
-    `high`, its 95 % bootstrap interval over rows, and the mean `loss` where the frame has it. As
-    the largest of many the means are optimistic. Raises ValueError for a column that is not there,
-    several draws, and a count below 1.
+    `high`, its 95 % bootstrap interval over rows, and the mean `loss` likewise, where there
+    is one. As the largest of many the means are optimistic. Raises ValueError for a column
+    that is not there, several draws, and a count below 1.
     """
     check_whole("count", count, 1)
     if value not in frame:
@@ -159,5 +159,8 @@ def largest(frame: pd.DataFrame, count: int = 5, *, value: str = "change") -> pd
         found = bootstrap_mean(mine[value].to_numpy(dtype=float))
         row = {**mine[["layer", "kind", "head"]].iloc[0], value: found.value}
         row |= {"low": found.low, "high": found.high}
-        rows.append(row | ({"loss": mine["loss"].mean()} if "loss" in mine else {}))
+        if "loss" in mine:
+            loss = bootstrap_mean(mine["loss"].to_numpy(dtype=float))
+            row |= {"loss": loss.value, "loss_low": loss.low, "loss_high": loss.high}
+        rows.append(row)
     return pd.DataFrame(rows)

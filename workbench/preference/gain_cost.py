@@ -50,7 +50,8 @@ def paths(frame: pd.DataFrame, *, by: str = "way") -> pd.DataFrame:
 
     One row per way and multiple: `by`, `m`, `gain` (mean over pairs of the change of preference
     log-odds from m = 0, nats) with `gain_low` and `gain_high`, its 95 % bootstrap interval over
-    pairs, `cost` (mean fall of the log-probability per token of both answers, nats) and `pairs`.
+    pairs, `cost` (mean fall of the log-probability per token of both answers, nats) with
+    `cost_low` and `cost_high`, and `pairs`.
     Raises ValueError for a frame without the column, a way without m = 0, or one that has a pair
     twice at one m.
     """
@@ -67,6 +68,7 @@ def paths(frame: pd.DataFrame, *, by: str = "way") -> pd.DataFrame:
         costs = wide["likelihood"].rsub(wide["likelihood"][0], axis=0)
         for m in gains.columns:
             gain = bootstrap_mean(gains[m].to_numpy())
+            cost = bootstrap_mean(costs[m].to_numpy())
             found.append(
                 {
                     by: way,
@@ -74,7 +76,9 @@ def paths(frame: pd.DataFrame, *, by: str = "way") -> pd.DataFrame:
                     "gain": gain.value,
                     "gain_low": gain.low,
                     "gain_high": gain.high,
-                    "cost": float(costs[m].mean()),
+                    "cost": cost.value,
+                    "cost_low": cost.low,
+                    "cost_high": cost.high,
                     "pairs": len(gains),
                 }
             )
