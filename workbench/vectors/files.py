@@ -41,14 +41,14 @@ def save(vector: SteeringVector, path: str | os.PathLike[str]) -> None:
     write_atomically(Path(path), safetensors.torch.save(tensors, metadata))
 
 
-def require_own_name(path: str | os.PathLike[str]) -> None:
+def require_own_name(path: str | os.PathLike[str], *, a_vector: bool = True) -> None:
     """Raise ValueError for a file name that ends as another tool's file does: that tool could not
-    read what would lie under it, and whoever reads ours would look for another."""
+    read what would lie under it. Of a vector the message names what writes that format."""
     suffix = Path(path).suffix.lower()
     if suffix in _OTHERS:
         raise ValueError(
             f"{os.fspath(path)!r}: this writes safetensors, whatever the name; end it in "
-            f"'.safetensors'{_OTHERS[suffix]}"
+            f"'.safetensors'{_OTHERS[suffix] if a_vector else ''}"
         )
 
 
