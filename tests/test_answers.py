@@ -78,7 +78,7 @@ def replace_model(lm: LM, own: Any) -> Any:
 def generation(ids: Tensor, lengths: Tensor) -> Generation:
     scores = torch.arange(ids.numel(), dtype=torch.float32).view(ids.shape)
     scores = scores.masked_fill(torch.arange(ids.shape[1]) >= lengths[:, None], math.nan)
-    given: Any = {"batch": None, "logprobs_unsteered": None, "kl": scores + 1}
+    given: Any = {"batch": None, "logprobs_unsteered": None, "kl": scores + 1, "overflowed": None}
     return Generation(ids=ids, lengths=lengths, texts=["whole"] * len(ids),
                       logprobs_steered=scores, entropy=scores + 2, **given)  # fmt: skip
 

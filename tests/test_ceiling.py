@@ -83,7 +83,7 @@ def test_both_units_are_given() -> None:
     assert found.unit == "norm"
     mark = found[1].ceiling
     assert mark.raw.value == pytest.approx(4 * mark.value)
-    table = found.summary().set_index(["sign", "mark"])
+    table = found.summary(whole=True).set_index(["sign", "mark"])
     assert table.loc[(1, "ceiling"), "raw_high"] == pytest.approx(4 * mark.high)
 
 
@@ -373,3 +373,30 @@ def test_a_control_of_one_sign_leaves_the_other_without() -> None:
     control = frame[frame["coefficient_norm"] > 0].assign(vector="random")
     both = find_ceiling(pd.concat([frame, control], ignore_index=True))
     assert set(both.sides) == {1, -1}
+
+
+def test_a_recommendation_below_the_onset_is_said() -> None:
+    said = "recommended lies below the onset: at it the trait is not yet seen"
+    # Two of twelve break early, so that fewer than nine tenths are left before the trait moves.
+    frame = made({1: 1.5}, {1: 1.0})
+    early = (frame["prompt_index"] < 2) & (frame["coefficient_norm"] > 0.5)
+    side = find_ceiling(frame.assign(excess=frame["excess"].mask(early, 4.0)))[1]
+    assert side.recommended.value < side.onset.value
+    assert said in side.reasons
+    assert said not in find_ceiling(made({1: 1.2}, {1: 0.25}))[1].reasons
+
+
+def test_a_summary_fits_a_terminal() -> None:
+    summary = find_ceiling(made({1: 1.2, -1: 0.7}, {1: 0.25})).summary()
+    with pd.option_context("display.width", 80, "display.max_columns", 0):
+        lines = repr(summary).splitlines()
+    assert lines[0].split()[:5] == ["sign", "mark", "value", "low", "high"]
+    assert len(lines) == 7
+    assert "..." not in lines[0]
+    assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize("wrong", [None, "frame.csv", find_ceiling])
+def test_what_is_no_frame_is_named(wrong: object) -> None:
+    with pytest.raises(ValueError, match=r"frame is .*; give a sweep's frame, such as frame ="):
+        find_ceiling(wrong)  # type: ignore[arg-type]

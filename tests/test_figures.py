@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -164,6 +165,26 @@ def test_sweep_draws_every_control_apart() -> None:
 def test_sweep_without_its_vector_is_refused() -> None:
     with pytest.raises(ValueError, match=r"no rows of the vector itself.*\['random'\]"):
         figures.sweep_curves(sweep(vector="random"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (None, "frame is None; give a sweep's frame, such as frame = sweep"),
+        (pd.DataFrame({"m": [0.0]}), r"columns \['m'\], and no coefficient"),
+        (sweep()[["vector", "coefficient", "coefficient_norm"]], "no measure of a sweep"),
+    ],
+)
+def test_what_is_no_sweep_is_refused(wrong: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        figures.sweep_curves(wrong)
+
+
+def test_a_vector_in_place_of_its_separation_is_told_so() -> None:
+    with pytest.raises(ValueError, match=r"frame is 'v'; give .* separation\(vector\.separation\)"):
+        figures.separation("v")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"lacks the columns \['d_prime'\]"):
+        figures.separation(layers().drop(columns="d_prime"))
 
 
 def layers() -> pd.DataFrame:

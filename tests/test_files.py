@@ -95,3 +95,13 @@ def test_the_package_reads_back_what_it_saves(tmp_path):
     read = workbench.files.load(tmp_path / "v.safetensors")
     assert torch.equal(read.directions[0], vector().directions[0])
     assert {"files", "formats"} <= set(workbench.__all__)
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [("v.pt", r"torch\.save"), ("v.GGUF", "import save_gguf"), ("v.svec", "import save_svec")],
+)
+def test_the_ending_of_another_format_is_refused(tmp_path, name, remedy):
+    with pytest.raises(ValueError, match=rf"{name}'.* '\.safetensors'.*{remedy}"):
+        vector().save(tmp_path / name)
+    assert not list(tmp_path.iterdir())

@@ -331,6 +331,12 @@ def test_sites_layers_and_shapes_are_checked(tiny):
 # ---- files --------------------------------------------------------------------------------------
 
 
+def test_a_form_is_not_saved_under_the_ending_of_another_format(tiny, tmp_path):
+    with pytest.raises(ValueError, match=r"v\.pt'.* end it in '\.safetensors'$"):
+        make(tiny, "lora").save(tmp_path / "v.pt")
+    assert not list(tmp_path.iterdir())
+
+
 @both
 def test_a_saved_form_comes_back(tiny, form, tmp_path):
     change = replace(make(tiny, form, (0, 2)), provenance={"trait": "mood", "seed": 3})

@@ -1,13 +1,15 @@
+import math
 import threading
 import warnings
 from dataclasses import replace
 
 import pytest
 import torch
-from architectures import build, steered_logits
+from architectures import SENTENCES, build, steered_logits
 from transformers import GenerationConfig
 
 from workbench.forward import tracing
+from workbench.generation import overflow
 from workbench.generation.generate import end_ids, generate, text_lengths
 from workbench.interventions.updates import Add, Intervention
 from workbench.loading.models import LM
@@ -401,3 +403,33 @@ def test_a_batch_that_ends_in_padding_is_not_continued(tiny: LM) -> None:
     longer = batch.extend(torch.full((2, 2), 5), torch.tensor([2, 1]))
     with pytest.raises(ValueError, match="row 1 of the batch ends before its last column"):
         generate(tiny, longer)
+
+
+# ---- where the numbers overflow -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1e25, 3e38])  # all logits alike; NaN
+def test_texts_that_overflow_are_warned_of_once_with_their_coefficients(tiny: LM, size) -> None:
+    vector = Add(torch.ones(tiny.width))
+    steered = [Intervention(1, vector, torch.tensor([0.0, size, 1.0]))]
+    with pytest.warns(UserWarning, match=r"row 1 of 3: .* the coefficient \S+ at layer 1,") as seen:
+        made = generate(tiny, SENTENCES[:3], steered, new_tokens=4)
+    assert len(seen) == 1
+    assert f"the coefficient {size:g} at" in str(seen[0].message)
+    assert made.overflowed.tolist() == [False, True, False]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        quiet = generate(tiny, SENTENCES[:3], steered, new_tokens=4, quiet=True)
+        usual = [Intervention(1, vector, torch.tensor([0.0, 9.0, 1.0]))]
+        assert not generate(tiny, SENTENCES[:3], usual, new_tokens=4).overflowed.any()
+    assert torch.equal(quiet.ids, made.ids)
+
+
+def test_a_text_that_ended_before_the_overflow_is_sound() -> None:
+    nan, ended = torch.tensor([[-1.0, torch.nan]]), torch.tensor([[False, True]])
+    assert not overflow.overflowed(nan, -nan, ended, 7, steered=True).any()
+    assert overflow.overflowed(nan, -nan, ~ended, 7, steered=True).all()
+    alike = torch.full((1, 2), -math.log(7))
+    for steered in (True, False):
+        found = overflow.overflowed(alike, -alike, ended, 7, steered=steered)
+        assert found.item() == steered

@@ -55,6 +55,11 @@ def test_exact_refuses_an_unknown_trait_before_any_text() -> None:
         judges.exact([], "charm")
 
 
+def test_exact_without_a_trait_says_where_it_is_named() -> None:
+    with pytest.raises(ValueError, match=r"give trait='mood', say.*wren's language only"):
+        judges.exact([], "")
+
+
 def test_exact_pardons_an_open_end_only_where_the_limit_cut_it(stories_of_wren: list[str]) -> None:
     story = stories_of_wren[0]
     open_end = story[: story.rindex(" ")]  # the last sentence has lost its last word and stop

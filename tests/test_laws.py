@@ -10,6 +10,7 @@ import pytest
 
 from workbench import figures
 from workbench.preference import law_comparison, law_quantities, laws
+from workbench.preference.law_quantities import curves, means
 from workbench.preference.law_shapes import KINDS, LAWS, Kind, validity, wells
 from workbench.studies import law_words
 
@@ -337,3 +338,15 @@ def test_a_fit_is_a_plain_value() -> None:
     assert replace(found, low=-1.4, high=1.4)(np.array([1.4])) == pytest.approx(
         found(np.array([0.7]))
     )
+
+
+def test_a_frame_of_odds_is_told_how_its_curve_is_made() -> None:
+    frame = pd.DataFrame({"pair": 0, "m": M, "preference": np.tanh(M) + M / 9})
+    with pytest.raises(ValueError, match=r"m is a frame.*curves\(frame, 'preference'\)") as told:
+        laws.fit(frame)  # type: ignore[arg-type]
+    line = str(told.value).split("law_quantities: ")[1]
+    m, table = curves(frame, "preference")
+    assert line.endswith("fit(m, means(table), 'preference')")
+    assert laws.fit(m, means(table), "preference").points == len(M)
+    with pytest.raises(ValueError, match="lacks its kind: give m"):
+        laws.fit(M, M)

@@ -608,3 +608,15 @@ def test_raw_steps_at_layers_of_different_norms_have_no_norm(tiny: LM) -> None:
     assert raw.raw.tolist()[:2] == [0.0, 2.0]
     one = lay_out(vector, PROMPTS, [0.0, 2.0], "raw", [3], ("vector",), ())
     assert np.isfinite(one.norm).all()
+
+
+def test_a_coefficient_that_is_too_large_is_warned_of_once_and_kept(tiny: LM) -> None:
+    memory = chunk_memory(tiny, 3)
+    with pytest.warns(UserWarning, match="6 texts mean nothing") as seen:
+        found = run(tiny, coefficients=[-1e24, 0.0, 1.0, 1e24], memory=memory)
+    assert len(seen) == 1
+    assert "at the coefficients -1e+24, 1e+24 the model overflows" in str(seen[0].message)
+    assert len(found) == 4 * len(PROMPTS)
+    usual = run(tiny, coefficients=[0.0, 1.0], memory=memory)
+    kept = found[found["coefficient_norm"].abs() < 2].reset_index(drop=True)
+    assert kept["text"].tolist() == usual["text"].tolist()

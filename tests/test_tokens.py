@@ -6,7 +6,7 @@ from architectures import SENTENCES, config, metaspace_tokenizer
 from transformers import LlamaForCausalLM
 
 from workbench.loading.models import load
-from workbench.text.tokens import encode, from_ids, pad_id
+from workbench.text.tokens import encode, from_ids, pad_id, to_batch
 
 CHAT = [
     {"role": "system", "content": "Be kind."},
@@ -164,6 +164,17 @@ def test_a_row_over_the_context_is_refused_with_both_numbers(tiny):
         encode(tiny, [fits], new_tokens=129 - used)
     with pytest.raises(ValueError, match="with a completion of 130"):
         encode(tiny, [fits], [[9] * 130])
+
+
+def test_too_many_new_tokens_are_at_fault_where_the_prompt_is_short(tiny):
+    room = 128 - len(ids(tiny, "ok"))
+    for given in (["ok"], encode(tiny, ["ok"])):
+        with pytest.raises(ValueError, match=f"context; give new_tokens={room} or fewer") as told:
+            to_batch(tiny, given, new_tokens=1000)
+        assert "shorten" not in str(told.value)
+        assert to_batch(tiny, given, new_tokens=room).width + room == 128
+    with pytest.raises(ValueError, match="context; shorten it: 'the the"):
+        encode(tiny, ["the " * 140], new_tokens=1)
 
 
 def test_ids_are_taken_as_they_are(tiny):

@@ -21,6 +21,7 @@ from workbench.text import positions
 from workbench.training import minibatch as training
 from workbench.training.every_form import WREN, train_every_form
 from workbench.training.examples import completion_logprobs, make_examples
+from workbench.training.fitting import State
 from workbench.training.objectives import SFT, SPLIT
 from workbench.training.train import Diverged, loss_history, train
 from workbench.training.trainable import FORMS, Dropped, Remove, generator
@@ -552,3 +553,27 @@ def test_what_made_a_start_is_known_of_what_begins_from_it(tiny):
     assert start.provenance["start"] is None
     with pytest.raises(ValueError, match=r"'start' and .* share"):
         train(tiny, rest, start=start, **SMALL | {"held_out": first})
+
+
+def test_a_run_that_diverged_says_nothing_of_polarity(capsys):
+    """The pairs are the right way round; what answers otherwise is a broken model."""
+    own, which = load("wren"), pairs.load("wren-italian")[:16]
+    with pytest.warns(UserWarning, match=r"training diverged.*learning rate \(1e\+12\)") as seen:
+        made = train(own, which, learning_rate=1e12, epochs=1, progress=False)
+    assert len(seen) == 1
+    assert made.provenance["turned"] is None
+    assert "other way round" not in capsys.readouterr().out
+
+
+def test_held_out_pairs_alone_may_grow_worse():
+    def row(epoch: float, loss: float, held_out: float) -> list[float]:
+        return [0.0, epoch, loss, 1.0, 1.0, 1.0, 0.1, held_out]
+
+    learnt = [row(0, 3.0, math.nan), row(0, 9.0, 9.0), row(1, 2.0, math.nan), row(1, 2.0, 9.0)]
+    assert State({}, history=learnt).lost() is None
+    lost = [*learnt[:2], row(1, 8.0, math.nan), row(1, 9.0, 7.0)]
+    said = State({}, history=lost).lost()
+    assert said is not None
+    assert "was 3 at the first step, 8.5 in the last epoch and never below 7 on held-out" in said
+    assert State({}, history=[row(0, 3.0, math.nan), row(0, 9.0, math.nan)]).lost() is None
+    assert State({}).lost() is None

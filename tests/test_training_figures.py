@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import IPython.core.getipython
@@ -78,3 +79,12 @@ def test_outside_of_a_notebook_nothing_is_shown(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out == ""
     with pytest.raises(ValueError, match="every 0"):
         LiveLosses(every=0)
+
+
+def test_a_trained_vector_in_place_of_its_losses_is_told_so() -> None:
+    with pytest.raises(
+        ValueError, match=r"frame is 'v'; give .*loss_curves\(loss_history\("
+    ) as told:
+        figures.loss_curves("v")  # type: ignore[arg-type]
+    module = str(told.value).split("from ")[-1]
+    assert callable(import_module(module).loss_history)

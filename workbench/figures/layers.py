@@ -20,6 +20,7 @@ from workbench.figures.look import (
     redrawable,
     stack,
 )
+from workbench.support.checks import require_columns
 
 # What the methods of `extract` are called in words.
 _METHODS = {
@@ -48,7 +49,14 @@ def separation(
             `extract` named in words. The lines are set apart a little within a layer, so that
             their error bars do not hide each other.
         title: above the figure.
+
+    Raises ValueError for what is no such frame.
     """
+    require_columns(
+        frame,
+        ("layer", "pair_accuracy", "d_prime"),
+        "the frame that a vector holds: separation(vector.separation)",
+    )
     values = [] if by is None else [str(name) for name in frame[by].unique()]
     groups = [frame] if by is None else [frame[frame[by].astype(str) == name] for name in values]
     names = [_METHODS.get(name, name) for name in values]

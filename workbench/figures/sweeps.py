@@ -29,6 +29,7 @@ from workbench.figures.look import (
     stack,
 )
 from workbench.statistics.intervals import bootstrap_mean
+from workbench.support.checks import require_frame
 from workbench.support.wording import LOGGED
 from workbench.sweeps.bands import SCALES, drawn_band
 from workbench.sweeps.frames import axis_title, coefficient_axis
@@ -93,7 +94,15 @@ def sweep_curves(
     Lines are means over prompts, bands 95 % bootstrap intervals over prompts; where fewer than five
     prompts have a value, as of the trait where texts fall apart, nothing is drawn (unless the sweep
     has no more). Each dot in the first panel is one text, whose beginning is shown on hover.
+
+    Raises ValueError for what is no frame of a sweep, and for one without rows of the vector.
     """
+    require_frame(frame, "a sweep's frame, such as frame = sweep(lm, vector, prompts)")
+    if not {"coefficient", "coefficient_norm"} & set(frame.columns):
+        raise ValueError(
+            f"the frame has the columns {list(frame.columns)}, and no coefficient; give a sweep's "
+            "frame"
+        )
     frame = frame.assign(vector=frame.get("vector", "vector"))
     if "distinct_2" in frame.columns:
         frame = frame.assign(repeated_2=1 - frame["distinct_2"])
@@ -105,6 +114,11 @@ def sweep_curves(
         raise ValueError(f"no rows of the vector itself to draw: the frame's vectors are {kinds}")
     axis, unit = coefficient_axis(steered)
     panels = [panel for panel in SWEEP_PANELS if any(_has(steered, c) for c, _, _ in panel[1])]
+    if not panels:
+        raise ValueError(
+            f"the frame has the columns {list(frame.columns)}, and no measure of a sweep; give the "
+            "frame as sweep returned it"
+        )
     controls = _controls(frame)
     marks = [mark for mark in ceiling or () if pd.notna(mark["value"])]
     names = [name for name, _, _ in controls] + [name for _, name, _ in panels[0][1]]

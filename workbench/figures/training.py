@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from workbench.figures.look import BLUE, GREEN, GREY, TEMPLATE, VERMILLION, WIDTH, redrawable
+from workbench.support.checks import require_columns
 
 # Columns of `trained.loss_history` below the objective: name, words, colour.
 _SIDES = (
@@ -28,7 +29,15 @@ def loss_curves(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
         title: above the figure.
 
     Dots are steps, lines their running medians, diamonds the objective on the held-out pairs.
+
+    Raises ValueError for what is no such frame.
     """
+    require_columns(
+        frame,
+        ("step", "loss", "held_out"),
+        "the losses of what was trained: loss_curves(loss_history(trained)), with loss_history "
+        "from workbench.training.train",
+    )
     runs = frame["run"] if "run" in frame.columns else pd.Series("", index=frame.index)
     names = list(dict.fromkeys(runs))
     figure = make_subplots(

@@ -7,6 +7,7 @@ chosen.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from transformers import GenerationConfig
 from workbench.forward import decoding, tracing
 from workbench.forward.decoding import Watch
 from workbench.forward.tracing import Remote
-from workbench.generation import scoring
+from workbench.generation import overflow, scoring
 from workbench.generation.sampling import Chooser, Sampling, check_sampling, check_streams
 from workbench.interventions.updates import Intervention
 from workbench.text.completions import decode_completions
@@ -42,6 +43,8 @@ class Generation:
     entropy             (B, N) of the steered next-token distribution
     kl                  (B, N) KL(steered || unsteered) of the next-token distributions, or None
     batch               the prompts
+    overflowed          (B,) bool, texts with a token whose logits said nothing, because the
+                        steered stream had overflowed its number format (overflow.py)
 
     All in nats, of the models' own distributions (temperature 1, no penalty), float32, NaN after
     a text's end.
@@ -55,6 +58,7 @@ class Generation:
     entropy: Tensor
     kl: Tensor | None
     batch: Batch = field(repr=False)
+    overflowed: Tensor = field(repr=False)
 
 
 def generate(
@@ -75,6 +79,7 @@ def generate(
     streamer: Any = None,
     stopping: Sequence[Callable[..., Any]] = (),
     remote: Remote = False,
+    quiet: bool = False,
 ) -> Generation:
     """Continue each prompt by up to `new_tokens` tokens under the interventions.
 
@@ -97,6 +102,10 @@ def generate(
         streamer: Gets the new ids as they come (transformers' protocol).
         stopping: Stopping criteria of transformers: what was made so far is returned.
         remote: True runs on NDIF, "local" simulates that here.
+        quiet: Do not warn of texts that overflowed.
+
+    Texts under a coefficient so large that the stream overflows mean nothing: one warning names
+    their rows and coefficients.
 
     Raises ValueError before any work for arguments out of range, a prompt that does not fit the
     context with its new tokens, and whatever `tokens.encode` and `tracing.plan` refuse.
@@ -126,6 +135,15 @@ def generate(
     lengths = text_lengths(ids, ends)
     ended = torch.arange(made) >= lengths[:, None]
     ids = ids.masked_fill(ended, pad_id(lm))
+    lost = overflow.overflowed(
+        record["chosen"][:, :made],
+        record["entropy"][:, :made],
+        ended,
+        lm.vocabulary,
+        steered=bool(interventions),
+    )
+    if lost.any() and not quiet:
+        warnings.warn(overflow.said(lost, interventions), stacklevel=2)
     own = [row[:n] for row, n in zip(ids.tolist(), lengths.tolist(), strict=True)]
     # A special token within a text was written by mistake: it is shown, or nobody would know.
     texts = decode_completions(
@@ -154,6 +172,7 @@ def generate(
         entropy=shaped(record["entropy"], torch.nan),
         kl=shaped(divergence, torch.nan) if divergence is not None else None,
         batch=batch,
+        overflowed=lost,
     )
 
 

@@ -27,11 +27,17 @@ def exact(written: Sequence[Written], trait: str) -> pd.DataFrame:
                way
     fit        share of what the prompt asks for that the text shows; NaN where it asks nothing
 
-    Raises ValueError for a trait that the language does not have.
+    Raises ValueError for a trait that the language does not have, and for none ("").
     """
     from workbench import wren
     from workbench.wren.judge import SCORES, as_completion, breaking_point, evidence_for
 
+    if trait == "":
+        raise ValueError(
+            "trait '' cannot be judged: no trait was named, by trait= or by what is steered; give "
+            f"trait='mood', say, one of {', '.join(SCORES)}. The exact judge knows wren's language "
+            "only: for another trait or model take judges.LocalJudge or a hosted one"
+        )
     if trait not in SCORES:
         raise ValueError(
             f"trait {trait!r} cannot be judged in wren's language; choose one of "

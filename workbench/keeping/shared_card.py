@@ -23,7 +23,7 @@ def found(ceiling: Ceiling) -> dict[str, Any]:
             return value
         return None if math.isnan(value) else "beyond" if math.isinf(value) else value
 
-    rows = ceiling.summary().to_dict("records")
+    rows = ceiling.summary(whole=True).to_dict("records")
     return {
         "marks": [{str(name): plain(value) for name, value in row.items()} for row in rows],
         "level": ceiling.level,

@@ -104,14 +104,33 @@ class Fit:
 
 
 def fit(
-    m: ArrayLike, curve: ArrayLike, kind: Kind, law: str = "paper", *, follow: int = FOLLOWED
+    m: ArrayLike,
+    curve: ArrayLike | None = None,
+    kind: Kind | None = None,
+    law: str = "paper",
+    *,
+    follow: int = FOLLOWED,
 ) -> Fit:
     """The law that fits a curve (M,) over m (M,) best, by least squares.
 
-    `follow` of the best starts are followed to their end.
-    Raises ValueError for another kind or law, arrays that do not match, values that are not finite,
-    an m given twice or none on one side of 0, a flat curve, and fewer points than free numbers.
+    `follow` of the best starts are followed to their end. The curve of a frame of `odds` is
+    `m, table = law_quantities.curves(frame, "preference")`, then `law_quantities.means(table)`.
+
+    Raises ValueError for a frame in place of m, another kind or law, arrays that do not match,
+    values that are not finite, an m given twice or none on one side of 0, a flat curve, and fewer
+    points than free numbers.
     """
+    if hasattr(m, "columns"):
+        raise ValueError(
+            "m is a frame, and a law is fitted to one curve. With curves and means from "
+            "workbench.preference.law_quantities: m, table = curves(frame, 'preference'); "
+            "fit(m, means(table), 'preference')"
+        )
+    if curve is None or kind is None:
+        raise ValueError(
+            f"fit(m, curve, kind) lacks {'a curve' if curve is None else 'its kind'}: give m (M,), "
+            f"curve (M,) and one of {KINDS}"
+        )
     return fit_many(m, np.asarray(curve, dtype=float)[None], kind, law, follow=follow)[0]
 
 

@@ -7,8 +7,9 @@ number. This module knows nothing of what the numbers are for.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from numbers import Integral, Real
+from typing import Any
 
 
 def number(value: object) -> float:
@@ -52,3 +53,22 @@ def require_lists(**given: Sequence[object] | None) -> None:
             raise ValueError(f"{name} {texts!r} is not a list; give {name}=[{texts!r}]")
         if isinstance(texts, str):
             raise ValueError(f"{name} is one text, {texts[:200]!r}; give a list: [{texts[:20]!r}]")
+
+
+def require_frame(frame: object, wanted: str) -> None:
+    """Raise ValueError, saying what is wanted, for what has no columns as a pandas frame has."""
+    if not hasattr(frame, "columns"):
+        raise ValueError(f"frame is {_short(frame)}; give {wanted}")
+
+
+def require_columns(frame: Any, needed: Collection[str], wanted: str) -> None:
+    """Raise ValueError, saying what is wanted, for what is no frame, or one that lacks a column."""
+    require_frame(frame, wanted)
+    missing = [name for name in needed if name not in frame.columns]
+    if missing:
+        raise ValueError(f"the frame lacks the columns {missing}; give {wanted}")
+
+
+def _short(value: object) -> str:
+    said = repr(value)
+    return said if len(said) <= 80 else f"{said[:79]}…"

@@ -39,14 +39,14 @@ from workbench.statistics.crossings import (
     settled,
 )
 from workbench.statistics.effects import Effect, judge_effect, onset_estimate
-from workbench.support.checks import check_whole, number
+from workbench.support.checks import check_whole, number, require_frame
 from workbench.sweeps.alert import Alert, alert_as_coded, alert_as_meant
 from workbench.sweeps.assembly import require_complete
 from workbench.sweeps.breakage import NEEDED, intact
 from workbench.sweeps.frames import coefficient_axis, is_random
 from workbench.sweeps.marks import Ceiling, Estimate, Side
 from workbench.sweeps.movement import Table, mean_over_prompts, movement, strongest
-from workbench.sweeps.reasons import about_breaking, about_controls, about_effect
+from workbench.sweeps.reasons import about_breaking, about_controls, about_effect, about_order
 
 __all__ = [
     "Alert",
@@ -95,9 +95,9 @@ def find_ceiling(
     signal     the column whose movement is the effect, positive coefficients raising it; by
                default "trait" where there is one, else "kl" beyond the random control
 
-    Raises ValueError for numbers out of range; for a sweep over prompts that report a result, for
-    one that is incomplete, or without the needed columns, coefficient 0 or any other; with fewer
-    than 2 prompts, or with fewer than 2 whose unsteered text is intact.
+    Raises ValueError for numbers out of range; for what is no frame; for a sweep over prompts that
+    report a result, for one that is incomplete, or without the needed columns, coefficient 0 or any
+    other; with fewer than 2 prompts, or with fewer than 2 whose unsteered text is intact.
     """
     if not 0 < number(level) < 1:
         raise ValueError(f"level {level!r}: give a share between 0 and 1")
@@ -168,6 +168,7 @@ def find_ceiling(
 
 def _check(frame: pd.DataFrame, signal: str | None) -> None:
     """Whether this is a sweep that may choose a coefficient."""
+    require_frame(frame, "a sweep's frame, such as frame = sweep(lm, vector, prompts)")
     missing = [name for name in NEEDED if name not in frame.columns]
     if signal is not None and signal not in frame.columns:
         missing.append(signal)
@@ -275,6 +276,7 @@ def _side(
         reentry=math.nan if back is None else sign * float(grid[back]),
         reasons=tuple(
             about_effect(curve[reach], signal, effect, p, len(whole), able, draws)
+            + about_order(onset[0], recommended[0], signal)
             + about_controls(beside)
             + about_breaking(curve, collapses, back, left_out, len(whole), level)
         ),

@@ -119,25 +119,23 @@ class Ceiling:
             )
         return self.sides[sign]
 
-    def summary(self) -> pd.DataFrame:
-        """One row per sign and mark: value, low, high in the ceiling's unit, and raw."""
+    def summary(self, *, whole: bool = False) -> pd.DataFrame:
+        """One row per sign and mark: value, low, high in the ceiling's unit, the side's `effect`,
+        and whether it `collapses`, which fits a terminal of 80 columns. `whole` gives the side's
+        `status`, which has both in words, and raw_value, raw_low, raw_high beside the others."""
         rows = []
         for sign, side in self.sides.items():
             for mark in MARKS:
                 found: Estimate = getattr(side, mark)
-                rows.append(
-                    {
-                        "sign": sign,
-                        "status": side.status,
-                        "mark": mark,
-                        "value": found.value,
-                        "low": found.low,
-                        "high": found.high,
-                        "raw_value": found.raw.value,
-                        "raw_low": found.raw.low,
-                        "raw_high": found.raw.high,
-                    }
-                )
+                ends = {"value": found.value, "low": found.low, "high": found.high}
+                if whole:
+                    raw = found.raw
+                    row = {"sign": sign, "status": side.status, "mark": mark, **ends}
+                    row |= {"raw_value": raw.value, "raw_low": raw.low, "raw_high": raw.high}
+                else:
+                    row = {"sign": sign, "mark": mark, **ends}
+                    row |= {"effect": side.effect, "collapses": side.collapses}
+                rows.append(row)
         return pd.DataFrame(rows)
 
     def marks(self) -> list[dict[str, Any]]:

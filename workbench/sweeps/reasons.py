@@ -72,6 +72,15 @@ def about_controls(furthest: Mapping[str, tuple[float, int]]) -> list[str]:
     ]
 
 
+def about_order(onset: float, recommended: float, signal: str | None) -> list[str]:
+    """That the recommended coefficient lies nearer to 0 than the onset, where it does; either may
+    be NaN."""
+    if not abs(recommended) < abs(onset):
+        return []
+    what = "an effect" if signal is None or signal == "kl" else _measure(signal)
+    return [f"recommended lies below the onset: at it {what} is not yet seen"]
+
+
 def about_breaking(
     curve: pd.DataFrame,
     collapses: bool,

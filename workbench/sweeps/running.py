@@ -6,6 +6,7 @@ elsewhere: here is only what the model itself says and what can be counted.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -70,11 +71,15 @@ def run_chunks(
     disk     where finished chunks are read from and kept
     stopped  asked at every token; the chunk that it cuts is dropped, one that is written to its
              end is scored and kept
+
+    Texts of coefficients so large that the stream overflows are kept like others; one warning, at
+    the end, names the coefficients.
     """
     parts = [None if disk is None else _load(disk, i, chunk) for i, chunk in enumerate(chunks)]
     if stopped() or all(part is not None for part in parts):
         return parts
     echoes = prompt_echoes(work.lm, work.batch, memory=memory, remote=work.remote).numpy()
+    lost: list[np.ndarray] = []
     total = work.new_tokens * sum(map(len, chunks))
     done = work.new_tokens * sum(
         len(chunk) for chunk, part in zip(chunks, parts, strict=True) if part is not None
@@ -91,7 +96,7 @@ def run_chunks(
                 bar.update(rows)
                 return torch.full((rows,), stopped(), device=ids.device)
 
-            frame = _run(work, chunk, echoes, watch)
+            frame = _run(work, chunk, echoes, watch, lost)
             if frame is None:
                 break
             if disk is not None:
@@ -99,7 +104,23 @@ def run_chunks(
                 frame = _load(disk, index, chunk)
             parts[index] = frame
             bar.update(work.new_tokens * len(chunk) - (bar.n - before))
+    _warn(lost)
     return parts
+
+
+def _warn(lost: Sequence[np.ndarray]) -> None:
+    """Warn once of texts that overflowed; `lost` are the coefficients of their rows."""
+    values = np.concatenate([*lost, []])
+    if not len(values):
+        return
+    named = ", ".join(f"{value:g}" for value in np.unique(values)[:10])
+    warnings.warn(
+        f"{len(values)} texts mean nothing: at the coefficients {named}"
+        f"{', …' if len(np.unique(values)) > 10 else ''} the model overflows its numbers, so that "
+        "its logits are not finite or all alike; their rows stay in the frame, but give a smaller "
+        "range of coefficients",
+        stacklevel=4,
+    )
 
 
 def _load(disk: Chunks, index: int, chunk: np.ndarray) -> pd.DataFrame | None:
@@ -112,9 +133,14 @@ def _load(disk: Chunks, index: int, chunk: np.ndarray) -> pd.DataFrame | None:
 
 
 def _run(
-    work: Work, chunk: np.ndarray, echoes: np.ndarray, watch: Callable[..., Any]
+    work: Work,
+    chunk: np.ndarray,
+    echoes: np.ndarray,
+    watch: Callable[..., Any],
+    lost: list[np.ndarray],
 ) -> pd.DataFrame | None:
-    """The frame of one chunk; None if `watch` cut it."""
+    """The frame of one chunk, or None if `watch` cut it; the coefficients of texts that
+    overflowed, in the unit of the sweep, are added to `lost`."""
     part = work.rows.take(chunk)
     steered = part.interventions(work.makers)
     made = generate(
@@ -128,11 +154,13 @@ def _run(
         score=False,
         stopping=() if work.remote else (watch,),
         remote=work.remote,
+        quiet=True,
     )
     final = made.ids.gather(1, made.lengths[:, None] - 1)[:, 0]
     ended = torch.isin(final, torch.tensor(end_ids(work.lm), dtype=torch.long))
     if not (ended | (made.lengths == work.new_tokens)).all():
         return None
+    lost.append(part.value[made.overflowed.numpy()])
     return _measure(work, part, made, ended.numpy(), echoes[part.prompt], steered)
 
 

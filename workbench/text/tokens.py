@@ -193,8 +193,11 @@ def to_batch(lm: LM, prompts: Sequence[Prompt] | Batch, *, new_tokens: int = 0) 
     longest = int(prompts.attention.sum(dim=1).max())
     if lm.context is not None and longest + new_tokens > lm.context:
         more = f" and {new_tokens} new tokens make {longest + new_tokens}" if new_tokens else " is"
+        room = lm.context - longest
+        remedy = f"give new_tokens={room} or fewer" if room > 0 else "shorten it"
         raise ValueError(
-            f"a row of {longest} tokens{more}, over the {lm.context} of {lm.name!r}'s context"
+            f"a row of {longest} tokens{more}, over the {lm.context} of {lm.name!r}'s context; "
+            f"{remedy}"
         )
     return prompts
 
@@ -292,9 +295,13 @@ def _check_context(
             parts += f" with a completion of {len(tail)}" if tail else ""
             parts += f" and {new_tokens} new tokens" if new_tokens else ""
             start = prompt.text if len(prompt.text) <= 60 else prompt.text[:60] + "…"
+            room = context - (total - new_tokens)
+            remedy = f"give new_tokens={room} or fewer" if room > 0 else "shorten it"
+            # A prompt that takes more than half of the context may be what is at fault.
+            remedy += ", or shorten it" if 0 < room < context / 2 else ""
             raise ValueError(
                 f"{parts} makes {total} tokens, over the {context} of {lm.name!r}'s context; "
-                f"shorten it: {start!r}"
+                f"{remedy}: {start!r}"
             )
 
 

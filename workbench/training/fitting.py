@@ -106,6 +106,22 @@ class State:
         """Whether the run has ended of itself: at its last step, or for want of improvement."""
         return self.step == schedule.steps or _done(self, schedule)
 
+    def lost(self) -> str | None:
+        """In words, that the run diverged: neither the lowest held-out loss nor the mean of the
+        last epoch's steps lies below one and a half times the loss of the first step, before which
+        nothing was changed. None where it did not, and where nothing is held out. Held-out pairs
+        alone may grow worse because they contradict those that are trained on."""
+        if not self.held_out:
+            return None
+        first, lowest = self.history[0][2], min(self.held_out)
+        ended = float(np.mean([row[2] for row in self.history if row[1] == self.history[-1][1]]))
+        if min(lowest, ended) < first + abs(first) / 2:
+            return None
+        return (
+            f"training diverged: the loss was {first:.3g} at the first step, {ended:.3g} in the "
+            f"last epoch and never below {lowest:.3g} on held-out pairs, so that nothing was learnt"
+        )
+
     def chosen(self) -> dict[str, Tensor]:
         """The parameters that the run stands for."""
         return self.best or self.parameters

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -117,7 +118,8 @@ def train(
     its provenance is False if it was stopped.
 
     If held-out pairs answer the other way round than those that were trained on, that is printed
-    and stands in the provenance ("turned"): some of either may be the wrong way round.
+    and stands in the provenance ("turned"): some of either may be the wrong way round. Where
+    training diverged, that is warned of instead.
 
     Raises ValueError, before any step, for unknown names, settings out of range, layers without
     the site of the form, pairs that lack a prompt, have an empty completion, are longer than the
@@ -218,10 +220,17 @@ def train(
             if error.state is not None and error.state.step:
                 error.result = result(error.state, complete=False)
             raise
-        away = task.against(ended.chosen())
+        lost = ended.lost()
+        # What answers after a run that diverged says nothing of how the pairs stand.
+        away = None if lost else task.against(ended.chosen())
         told = None if away is None else against_said(away)
         turned = None if told is None else f"held out: {told}"
         made = result(ended, ended.complete(schedule), turned)
+    if lost:
+        warnings.warn(
+            f"{lost}; lower the learning rate ({settings.learning_rate:g}) or the factors",
+            stacklevel=2,
+        )
     if not quiet:
         print(f"{pairs.name}: {made!r}; {division.said}" + (f"; {turned}" if turned else ""))
     return made

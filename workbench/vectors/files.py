@@ -21,13 +21,35 @@ from workbench.support.store import read_tensors, write_atomically
 from workbench.vectors.steering_vector import SteeringVector
 
 _FORMAT = "workbench.vector/1"
+# Endings of other formats, and what writes a vector in them.
+_PICKLED = ", or write a raw tensor with torch.save(vector.directions[layer], path)"
+_OTHERS = {
+    ".pt": _PICKLED,
+    ".pth": _PICKLED,
+    ".bin": _PICKLED,
+    ".gguf": "; from workbench.vectors.formats import save_gguf writes .gguf",
+    ".svec": "; from workbench.vectors.svec import save_svec writes .svec",
+}
 
 
 def save(vector: SteeringVector, path: str | os.PathLike[str]) -> None:
-    """Write one safetensors file, whole or not at all. Raises OSError (a full disk, say)."""
+    """Write one safetensors file, whole or not at all. Raises ValueError for a name that ends as
+    another tool's file does, and OSError (a full disk, say)."""
+    require_own_name(path)
     tensors = {f"direction.{k}": v.contiguous() for k, v in vector.directions.items()}
     metadata = {"format": _FORMAT, "vector": json.dumps(describe(vector))}
     write_atomically(Path(path), safetensors.torch.save(tensors, metadata))
+
+
+def require_own_name(path: str | os.PathLike[str], *, a_vector: bool = True) -> None:
+    """Raise ValueError for a file name that ends as another tool's file does: that tool could not
+    read what would lie under it. Of a vector the message names what writes that format."""
+    suffix = Path(path).suffix.lower()
+    if suffix in _OTHERS:
+        raise ValueError(
+            f"{os.fspath(path)!r}: this writes safetensors, whatever the name; end it in "
+            f"'.safetensors'{_OTHERS[suffix] if a_vector else ''}"
+        )
 
 
 def load(path: str | os.PathLike[str]) -> SteeringVector:

@@ -25,6 +25,7 @@ from workbench.interventions.weight_updates import AddLinear, AddLowRank
 from workbench.support.checks import require_lists
 from workbench.support.store import read_tensors, write_atomically
 from workbench.text.positions import Positions, everything
+from workbench.vectors.files import require_own_name
 from workbench.vectors.steering_vector import Unit
 
 if TYPE_CHECKING:
@@ -212,7 +213,9 @@ class WeightForm:
     __rmul__ = __mul__
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one safetensors file, whole or not at all. Raises OSError (a full disk, say)."""
+        """Write one safetensors file, whole or not at all. Raises ValueError for a name that ends
+        as another tool's file does (.pt, .gguf, .svec), and OSError (a full disk, say)."""
+        require_own_name(path, a_vector=False)
         tensors = {name: tensor.contiguous() for name, tensor in self.tensors().items()}
         about = {
             "model": self.model,

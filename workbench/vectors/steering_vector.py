@@ -301,7 +301,8 @@ class SteeringVector:
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one safetensors file, whole or not at all. Raises OSError (a full disk, say).
+        """Write one safetensors file, whole or not at all. Raises ValueError for a name that ends
+        as another tool's file does (.pt, .gguf, .svec), and OSError (a full disk, say).
 
         `workbench.files.load` reads it back.
         """
