@@ -22,7 +22,7 @@ from scipy.stats import t as student
 
 from workbench import find_ceiling
 from workbench.statistics.intervals import Floats, bootstrap_mean
-from workbench.studies.ceilings import ceiling_of
+from workbench.studies.ceiling_findings import ceiling_of
 from workbench.sweeps.ceiling import Side
 from workbench.sweeps.survival import break_tokens, ceilings_by_length
 

@@ -16,7 +16,7 @@ from workbench.contrast import pairs
 from workbench.contrast.pairs import Pairs, Splits
 from workbench.judges import HOLDS
 from workbench.loading.models import LM
-from workbench.studies.ceilings import true_ceiling
+from workbench.studies.ceiling_findings import true_ceiling
 from workbench.text import positions
 from workbench.text.splits import require_disjoint
 from workbench.training.trained import Trained, loss_history

@@ -37,11 +37,11 @@ from studies import COEFFICIENTS, Case, Study, direction  # puts the checkout on
 
 from workbench.forward.reference import chosen_tokens
 from workbench.geometry import manifold, ordinary
+from workbench.geometry.distance_rules import Beyond, Rise
 from workbench.geometry.downstream import Seen, steered_streams
 from workbench.geometry.geometric_ceiling import ceiling_from_geometry
 from workbench.geometry.manifold import Manifolds
 from workbench.geometry.manifolds import Manifold
-from workbench.geometry.too_far import Beyond, Rise
 from workbench.loading.models import LM
 from workbench.text.tokens import Prompt, encode
 from workbench.vectors.steering_vector import SteeringVector
@@ -65,7 +65,7 @@ CODE = (
     "forward.reference", "forward.reference_files", "forward.steering", "forward.streaming",
     "forward.streams", "forward.tracing", "geometry.calibration", "geometry.downstream",
     "geometry.geometric_ceiling", "geometry.manifold", "geometry.manifolds", "geometry.ordinary",
-    "geometry.too_far", "interventions.updates", "preference.multiples",
+    "geometry.distance_rules", "interventions.updates", "preference.multiples",
     "statistics.distributions", "statistics.estimates", "statistics.intervals",
     "statistics.moments", "text.dealing", "text.positions", "text.splits", "text.tokens",
     "vectors.controls", "vectors.steering_vector", "wren.batches", "wren.grammar",

@@ -13,7 +13,7 @@ from detectors import Curves
 from studies import ABOUT
 
 from workbench.judges import HOLDS
-from workbench.studies.ceilings import true_ceiling
+from workbench.studies.ceiling_findings import true_ceiling
 from workbench.support import tables
 
 RESAMPLES = 200

@@ -15,9 +15,9 @@ from workbench.forward import tracing
 from workbench.forward.reference import chosen_tokens
 from workbench.geometry import manifold
 from workbench.geometry.ceiling_rules import Asked, compare
+from workbench.geometry.distance_rules import Beyond, Rise
 from workbench.geometry.geometric_ceiling import _search, ceiling_from_geometry
 from workbench.geometry.manifold import Manifolds
-from workbench.geometry.too_far import Beyond, Rise
 from workbench.loading.models import LM
 from workbench.text.positions import content, mask
 from workbench.text.tokens import encode

@@ -14,7 +14,7 @@ from sweeps import swept
 from workbench import figures, judges
 from workbench.judges import Written
 from workbench.loading.models import LM
-from workbench.studies import ceilings as study
+from workbench.studies import ceiling_findings as study
 from workbench.studies import grading
 
 

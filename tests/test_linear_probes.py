@@ -14,8 +14,8 @@ from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from workbench.anatomy import linear_probes as lp
-from workbench.anatomy.shuffled_labels import shuffled
+from workbench.probing import linear_probes as lp
+from workbench.probing.shuffled_labels import shuffled
 
 
 def planted(count: int, width: int, gap: float, seed: int, share: float = 0.5):

@@ -24,16 +24,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from workbench import figures, load
-from workbench.anatomy.labelled_texts import label_texts
-from workbench.anatomy.linear_probes import STRENGTHS, deal
-from workbench.anatomy.probes import probe
-from workbench.anatomy.word_probes import told_by_words, words_so_far
 from workbench.contrast import pairs
 from workbench.contrast.pairs import Pair, Pairs
 from workbench.forward import tracing
 from workbench.forward.reading import residual_norms
 from workbench.forward.token_streams import read_tokens, touched_by
 from workbench.generation.generate import generate
+from workbench.probing.labelled_texts import label_texts
+from workbench.probing.linear_probes import STRENGTHS, deal
+from workbench.probing.probes import probe
+from workbench.probing.word_probes import told_by_words, words_so_far
 from workbench.text.positions import generated, last_k, mask
 from workbench.text.tokens import encode
 from workbench.wren.judge import coherences, trait_scores
@@ -167,7 +167,7 @@ def test_what_all_texts_share_tells_nothing(tiny, monkeypatch):
         values[0, 1::2] *= 1 + 2e-7
         return values, norms
 
-    monkeypatch.setattr("workbench.anatomy.probes.read_tokens", rounded)
+    monkeypatch.setattr("workbench.probing.probes.read_tokens", rounded)
     found = probe(tiny, texts, [i % 2 for i in range(40)], positions=[0, -1], **QUIET)
     table = found.table.set_index(["position", "layer"])
     assert (table.loc[0][["accuracy", "auc"]] == 0.5).all(axis=None)
@@ -189,7 +189,7 @@ def test_one_huge_coordinate_hides_no_other(dtype, monkeypatch):
     def made(_lm, batch, *_args, **_kwargs):
         return streams[None, :, None], torch.ones(1)
 
-    monkeypatch.setattr("workbench.anatomy.probes.read_tokens", made)
+    monkeypatch.setattr("workbench.probing.probes.read_tokens", made)
     found = probe(lm, texts, labels, layers=[1], **QUIET)
     row = found.table.iloc[0]
     # What the huge one says is within rounding, and left out; the others speak.
@@ -396,7 +396,7 @@ def test_streams_that_are_not_finite_are_named(tiny, monkeypatch):
         values[:, 5] = torch.inf
         return values, norms
 
-    monkeypatch.setattr("workbench.anatomy.probes.read_tokens", broken)
+    monkeypatch.setattr("workbench.probing.probes.read_tokens", broken)
     with pytest.raises(
         ValueError, match="5-th text that is read at layer 0, position -1 is not fi"
     ):

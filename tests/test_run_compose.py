@@ -14,7 +14,7 @@ from test_translation import tiny_translator
 
 from workbench.composition import study as composition_study
 from workbench.composition.results import Results, load_results, save_results
-from workbench.composition.translation import translator
+from workbench.judges.translation import translator
 from workbench.runs import composing, evaluating
 
 WORDS = ("cat", "dog", "sun", "sea", "red", "big", "box", "day")

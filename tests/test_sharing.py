@@ -17,7 +17,7 @@ from test_ceiling import made as made_sweep
 from workbench.generation.generate import generate
 from workbench.keeping import shared_folder, sharing
 from workbench.keeping.edit import edit
-from workbench.keeping.replay import verify_card
+from workbench.keeping.shared_replay import verify_card
 from workbench.keeping.sharing import SharedVector, share
 from workbench.loading import hub
 from workbench.loading.models import LM, load

@@ -8,7 +8,7 @@ import pytest
 
 import workbench as wb
 from workbench.figures import predicted_ceilings, survival_map
-from workbench.studies import ceilings as study
+from workbench.studies import ceiling_findings as study
 from workbench.studies import length_findings
 from workbench.support import tables
 

@@ -9,7 +9,7 @@ import torch
 from architectures import build
 
 from workbench import figures
-from workbench.anatomy.token_scores import most_changed, token_scores
+from workbench.generation.token_scores import most_changed, token_scores
 from workbench.interventions.updates import Add, Intervention
 from workbench.keeping.edit import edit
 from workbench.text.positions import generated

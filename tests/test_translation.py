@@ -10,7 +10,7 @@ import torch
 from architectures import tokenizer
 from transformers import BartConfig, BartForConditionalGeneration, MBart50Tokenizer, NllbTokenizer
 
-from workbench.composition.translation import _languages, translator
+from workbench.judges.translation import _languages, translator
 
 ITALIAN = ["la volpe vecchia cammina nella neve", "il re ha perso la corona d'oro ieri sera", "sì"]
 

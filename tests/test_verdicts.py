@@ -10,7 +10,8 @@ import pytest
 from sweeps import swept
 
 from workbench.statistics.intervals import wilson
-from workbench.studies import outcomes, verdicts
+from workbench.studies import recommended_findings as verdicts
+from workbench.studies import recommended_outcomes as outcomes
 from workbench.sweeps.ceiling import Ceiling, find_ceiling
 
 FEW = np.array([-0.8, 0.0, 0.8])

@@ -18,7 +18,8 @@ it in this list:
     preference     preference and utility log-odds, and their laws
     extraction     from pairs to a vector, and the layer where it acts
     training       from pairs to a vector, LoRA or local weight: SFT, RePS, SPLIT
-    anatomy        ablation, patching, probes, layer profiles, what a direction says
+    probing        probes: what can be told from the stream, by layer and token
+    anatomy        ablation, patching, layer profiles, what a direction says
     geometry       the manifold of ordinary text, and steering's distance from it
     conditions     steering only where a condition is met
     composition    several properties at once, each as strongly as its schedule says
@@ -36,7 +37,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench import figures, judges
-    from workbench.anatomy import ablation, lens, patching, probes
+    from workbench.anatomy import ablation, lens, patching
     from workbench.composition.compose import compose
     from workbench.conditions.condition import Condition
     from workbench.contrast import pairs
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from workbench.loading.models import LM, load
     from workbench.preference import laws
     from workbench.preference.odds import odds
+    from workbench.probing import probes
     from workbench.reporting import report
     from workbench.support import logs
     from workbench.sweeps.ceiling import find_ceiling
@@ -142,7 +144,7 @@ _PLACES = {
     "patching": "anatomy.patching",
     "positions": "text.positions",
     "preview": "text.positions:preview",
-    "probes": "anatomy.probes",
+    "probes": "probing.probes",
     "random_like": "vectors.controls:random_like",
     "read": "forward.tracing:read",
     "report": "reporting.report",

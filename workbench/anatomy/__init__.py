@@ -1,1 +1,1 @@
-"""Taking a model apart: ablation, patching, probes, layer profiles, and what a direction says."""
+"""Taking a model apart: ablation, patching, layer profiles, and what a direction says."""

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from workbench.geometry.distance_rules import Rule
 from workbench.geometry.geometric_ceiling import ceiling_from_geometry
 from workbench.geometry.manifold import Manifolds
-from workbench.geometry.too_far import Rule
 from workbench.text.tokens import Prompt
 from workbench.vectors.steering_vector import SteeringVector
 

@@ -22,10 +22,10 @@ from torch import Tensor
 from workbench.forward import tracing
 from workbench.forward.reading import batches, tokens_at_once
 from workbench.forward.reference import chosen_tokens
+from workbench.geometry.distance_rules import Beyond, Rise, Rule
 from workbench.geometry.downstream import Streams
 from workbench.geometry.manifold import Manifold, Manifolds, fit
 from workbench.geometry.ordinary import from_model
-from workbench.geometry.too_far import Beyond, Rise, Rule
 from workbench.statistics.intervals import Floats
 from workbench.support.checks import number
 from workbench.text.positions import mask

@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.generation.generate import generate
 from workbench.interventions.updates import Intervention
-from workbench.keeping.card_check import FORMAT, TEXTS, check_card
-from workbench.keeping.replay import (
+from workbench.keeping.shared_card import found, readme
+from workbench.keeping.shared_card_check import FORMAT, TEXTS, check_card
+from workbench.keeping.shared_folder import CARD, README, VECTOR, find_folder
+from workbench.keeping.shared_replay import (
     Replay,
     attention_kernel,
     stored_scores,
@@ -30,8 +32,6 @@ from workbench.keeping.replay import (
     tokenizer_hash,
     verify_card,
 )
-from workbench.keeping.shared_card import found, readme
-from workbench.keeping.shared_folder import CARD, README, VECTOR, find_folder
 from workbench.loading.hub import push_folder
 from workbench.support.checks import number
 from workbench.support.store import write_folder

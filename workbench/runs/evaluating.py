@@ -146,7 +146,7 @@ def _evaluator(name: str, label: str | None, trait: str | None, device: str | No
 def _translator(
     name: str | None, source: str | None, device: str | None
 ) -> Callable[[Sequence[str]], Sequence[str]]:
-    from workbench.composition.translation import PUBLISHED, translator
+    from workbench.judges.translation import PUBLISHED, translator
 
     name = name or PUBLISHED
     with _named("translator", name):

@@ -13,8 +13,14 @@ import numpy as np
 import pandas as pd
 
 from workbench.statistics.intervals import Interval
-from workbench.studies.outcomes import KINDS, held, nearest, outcomes
-from workbench.studies.verdicts import confirm, confirmed_table, headline, placebo, verdict
+from workbench.studies.recommended_findings import (
+    confirm,
+    confirmed_table,
+    headline,
+    placebo,
+    verdict,
+)
+from workbench.studies.recommended_outcomes import KINDS, held, nearest, outcomes
 from workbench.support.tables import markdown_table
 from workbench.support.wording import interval, number, one_line, quoted, signed, titled
 from workbench.sweeps.frames import coefficient_axis

@@ -31,8 +31,8 @@ from workbench.judges import HOLDS
 from workbench.judges.agreement import weighted_kappa
 from workbench.statistics.intervals import Floats, bootstrap_mean
 from workbench.statistics.strata import of_clusters
-from workbench.studies import ceilings as study
-from workbench.studies.ceilings import true_ceiling
+from workbench.studies import ceiling_findings as study
+from workbench.studies.ceiling_findings import true_ceiling
 from workbench.support import tables
 from workbench.support.wording import FIND_CEILING
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from workbench import judges
 from workbench.judges import HOLDS, Judge
-from workbench.studies.ceilings import ceiling_estimate
+from workbench.studies.ceiling_findings import ceiling_estimate
 from workbench.studies.faults import own_bound
 from workbench.support.wording import FIND_CEILING, number, signed
 from workbench.sweeps.breakage import intact

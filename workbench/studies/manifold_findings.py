@@ -16,7 +16,7 @@ import pandas as pd
 
 from workbench.statistics.curves import reaching
 from workbench.statistics.rank_correlation import rank_correlation
-from workbench.studies.ceilings import ceiling_of
+from workbench.studies.ceiling_findings import ceiling_of
 from workbench.support import tables
 from workbench.support.wording import estimate
 

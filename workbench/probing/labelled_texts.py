@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.anatomy.linear_probes import Bools, Ints
 from workbench.contrast.pairs import Pairs
 from workbench.forward.reading import encode_pairs
+from workbench.probing.linear_probes import Bools, Ints
 from workbench.text.dealing import group_by_texts
 from workbench.text.splits import prompt_texts, text_hash
 from workbench.text.tokens import Batch, Prompt, to_batch

@@ -16,7 +16,7 @@ import pandas as pd
 from workbench.statistics.crossings import RECOMMENDED_SHARE
 from workbench.statistics.effects import place_among
 from workbench.statistics.intervals import Interval
-from workbench.studies.outcomes import (
+from workbench.studies.recommended_outcomes import (
     CONTROLS,
     Moves,
     change,

@@ -17,15 +17,15 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from workbench.anatomy.labelled_texts import LabelledTexts, label_texts
-from workbench.anatomy.linear_probes import KINDS, Bools, check_dealt, deal, judge
-from workbench.anatomy.rounding import beyond_rounding
-from workbench.anatomy.word_probes import told_by_words, words_so_far
 from workbench.contrast.pairs import Pairs
 from workbench.extraction.layer_scores import best_layer
 from workbench.forward.steering import check_layer
 from workbench.forward.token_streams import read_tokens, touched_by
 from workbench.forward.tracing import Remote
+from workbench.probing.labelled_texts import LabelledTexts, label_texts
+from workbench.probing.linear_probes import KINDS, Bools, check_dealt, deal, judge
+from workbench.probing.stream_rounding import beyond_rounding
+from workbench.probing.word_probes import told_by_words, words_so_far
 from workbench.statistics.intervals import Floats
 from workbench.support.checks import check_whole, require_lists
 from workbench.support.store import tensors_hash

@@ -26,8 +26,8 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.preprocessing import StandardScaler
 
-from workbench.anatomy.shuffled_labels import Bools, Ints, labelings
 from workbench.extraction.layer_scores import share_interval
+from workbench.probing.shuffled_labels import Bools, Ints, labelings
 from workbench.statistics.intervals import Floats, Interval, bootstrap_mean, percentiles, resamples
 
 #: The inverse strengths of the L2 penalty that a logistic probe chooses from, strongest first.

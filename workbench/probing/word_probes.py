@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from workbench.anatomy.linear_probes import Bools, Ints, splits
+from workbench.probing.linear_probes import Bools, Ints, splits
 from workbench.text.completions import decode_completions
 from workbench.text.tokens import Batch
 from workbench.text.word_odds import word_odds
