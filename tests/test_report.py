@@ -327,11 +327,11 @@ def test_standing_names_what_is_stale(tmp_path: Path) -> None:
     (tmp_path / "tables" / "study_laws_cases.csv").write_text("edited\n")
     edited = "study_laws_cases: STALE: study_laws_cases.csv is not the file that was written"
     sound = "stand for this code: study_laws, study_laws_pairs"
-    assert tables.standing(tmp_path, "study_laws") == f"{sound}\n{edited}"
-    assert tables.standing(tmp_path, "marks", "study_laws_p") == (
+    assert tables.standing("study_laws", directory=tmp_path) == f"{sound}\n{edited}"
+    assert tables.standing("marks", "study_laws_p", directory=tmp_path) == (
         "stand for this code: marks, study_laws_pairs"
     )
-    assert "marks" in tables.standing(tmp_path)
+    assert "marks" in tables.standing(directory=tmp_path)
     many = ("support.tables", "support.store", "reporting.png", "figures.look", "cli", "gone")
     record = tmp_path / "tables" / "marks.json"
     known = json.loads(record.read_text())
@@ -341,7 +341,7 @@ def test_standing_names_what_is_stale(tmp_path: Path) -> None:
         f"the code of {', '.join(many[:4])} and 2 more modules has changed since"
     ]
     with pytest.raises(FileNotFoundError, match=r"no table 'study_odds'.*make study"):
-        tables.standing(tmp_path, "study_laws", "study_odds")
+        tables.standing("study_laws", "study_odds", directory=tmp_path)
 
 
 def test_what_a_notebook_keeps_says_whose_run_it_was(tmp_path: Path) -> None:

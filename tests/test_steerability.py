@@ -17,7 +17,7 @@ from workbench.extraction.steerability import (
     steering_vector,
 )
 from workbench.loading.models import LM
-from workbench.text.positions import generated
+from workbench.text.positions import generated, last
 from workbench.vectors.steering_vector import SteeringVector
 
 PAIRS = Pairs.from_lists(
@@ -156,6 +156,8 @@ def test_a_vector_is_made_from_one_part_and_its_layer_chosen_on_another(
         shuffled(lm, vector, splits.select, 3)
     with pytest.raises(ValueError, match="but the vector was made by 'logistic'"):
         shuffled(lm, other, splits.extract, 3)
+    with pytest.raises(ValueError, match="but the vector was read at"):
+        shuffled(lm, vector, splits.extract, 3, positions=last)
 
 
 def test_bad_input_is_refused_before_any_work() -> None:

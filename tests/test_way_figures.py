@@ -66,5 +66,5 @@ def test_ways_are_measured_and_told_in_one_call() -> None:
     by_hand = paths(odds(lm, way["one"], pairs, [0, 0.5], quiet=True).assign(way="one"))
     pd.testing.assert_frame_equal(compare(lm, way, pairs, [0, 0.5]), by_hand)
     pd.testing.assert_frame_equal(compare(lm, way, pairs, {"one": [0, 0.5]}), by_hand)
-    with pytest.raises(ValueError, match="no multipliers for"):
+    with pytest.raises(ValueError, match="multipliers are of"):
         compare(lm, way, pairs, {"two": [0, 1]})

@@ -158,15 +158,44 @@ _PLACES = {
     "train": "training.train:train",
 }
 
+_ROOMS = (
+    "statistics",
+    "support",
+    "text",
+    "interventions",
+    "loading",
+    "contrast",
+    "forward",
+    "generation",
+    "wren",
+    "judges",
+    "vectors",
+    "sweeps",
+    "preference",
+    "extraction",
+    "training",
+    "probing",
+    "anatomy",
+    "geometry",
+    "conditions",
+    "composition",
+    "keeping",
+    "studies",
+    "figures",
+    "reporting",
+    "runs",
+    "demo",
+)
+
 
 def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
+    if name not in _PLACES and name not in _ROOMS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, inside = _PLACES[name].partition(":")
+    module, _, inside = _PLACES.get(name, name).partition(":")
     found: Any = import_module(f"{__name__}.{module}")
     globals()[name] = found = getattr(found, inside) if inside else found
     return found
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *_ROOMS, *(name for name in globals() if name.startswith("__"))})

@@ -156,7 +156,8 @@ def draws(
                 "that are as long"
             )
     chosen = _dealt(begins, most, generator)
-    shared = [len(batch) - len(own.unique()) for own in chosen]
+    counts = [own.unique(return_counts=True)[1] for own in chosen]
+    shared = [int(each[each > 1].sum()) for each in counts]
     if any(shared):
         warnings.warn(
             f"of {len(batch)} prompts up to {max(shared)} have a donor in a draw that another has "

@@ -39,7 +39,7 @@ def parts(
 def kept(path: str | Path, wanted: Mapping[str, Any]) -> Results | None:
     """What a former call of the same study left at `path`, whole or not; None where nothing is.
 
-    wanted  what decides the results, as `composition_study.about` gives it; a part of it will do
+    wanted  what decides the results, as `study.about` gives it; a part of it will do
 
     Raises ValueError for a file that holds something else, which names what differs with both
     values.

@@ -242,7 +242,7 @@ def similarities(
     remote: Remote = False,
 ) -> Tensor:
     """(N, L) float64, of every prompt with a vector's directions at `layers` (default: all that it
-    has), in their order: what `condition_search.find_condition_point` looks through. One pass.
+    has), in their order: what `search.find_condition_point` looks through. One pass.
 
     Raises ValueError as `Condition` and its method of this name; a probe needs a `Condition` with a
     bias.

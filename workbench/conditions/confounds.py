@@ -65,7 +65,7 @@ def confounds(
     areas are one half, without an interval, and it has no threshold.
 
     scores   name -> (of making texts, of held-out texts), the gate's among them
-    groups   of the held-out texts, what intervals draw whole (`condition_checks.auc`)
+    groups   of the held-out texts, what intervals draw whole (`checks.auc`)
     """
     names = None if groups is None else np.asarray(groups)
     wanted = check_labels(labels, len(np.asarray(labels)))

@@ -37,7 +37,7 @@ class Made:
 def make(lm: LM, examples: Examples, positions: Positions, method: str = "logistic") -> Made:
     """The condition of the texts that are to make it, read at these positions.
 
-    Raises ValueError as `extract` and `condition_folds.out_of_fold`.
+    Raises ValueError as `extract` and `folds.out_of_fold`.
     """
     making = examples.of("making")
     texts, labels = making["text"].tolist(), making["inside"].to_numpy(dtype=bool)
@@ -60,6 +60,6 @@ def make(lm: LM, examples: Examples, positions: Positions, method: str = "logist
 
 
 def contrast(texts: list[str], labels: NDArray[np.bool_], name: str) -> Pairs:
-    """Both classes side by side, repeated to one size (`condition_folds.repeated`)."""
+    """Both classes side by side, repeated to one size (`folds.repeated`)."""
     sides = ([texts[i] for i in side] for side in repeated(labels))
     return Pairs.from_lists(*sides, name=name, trait=name)

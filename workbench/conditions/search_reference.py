@@ -48,7 +48,7 @@ def reference_condition_point(
 
     thresholds, step  as np.arange takes them: the upper end is left out
 
-    Raises ValueError as `condition_search.find_condition_point`, and for no thresholds.
+    Raises ValueError as `search.find_condition_point`, and for no thresholds.
     """
     values = np.asarray(similarities, dtype=float)
     wanted = check_labels(labels, len(values))

@@ -35,7 +35,8 @@ def shuffled(
     method, positions  as they were for the vector
 
     Few pairs may be dealt so that it still points somewhat along the vector, or against it. Raises
-    ValueError for pairs that did not make the vector, another method than the vector's, and as
+    ValueError for pairs that did not make the vector, another method or positions than the
+    vector's, and as
     `extract`.
     """
     check_whole("seed", seed, 0)
@@ -43,6 +44,9 @@ def shuffled(
         raise ValueError(f"the pairs {pairs.name!r} did not make this vector: give those that did")
     if method != vector.method:
         raise ValueError(f"method {method!r}, but the vector was made by {vector.method!r}")
+    read = vector.provenance.get("positions")
+    if read != repr(positions):
+        raise ValueError(f"positions {positions!r}, but the vector was read at {read}")
     return extract(
         lm,
         pairs,

@@ -13,7 +13,7 @@ from workbench.judges import Written
 def classifier(
     model: Any, label: str, *, device: str | None = None
 ) -> Callable[[Sequence[Written]], pd.DataFrame]:
-    """A judge of texts for `composed_results.judge_again`: `probability` of a label of a model that
+    """A judge of texts for `results.judge_again`: `probability` of a label of a model that
     classifies texts, such as "s-nlp/xlmr_formality_classifier" and "formal".
 
     model  a path or hub id, or a text-classification pipeline of transformers

@@ -39,7 +39,7 @@ def probabilities(texts: Sequence[str], language: str) -> NDArray[np.float64]:
 
 
 def speaks(language: str) -> Callable[[Sequence[Written]], pd.DataFrame]:
-    """A judge of texts for `composed_results.judge_again`: `probability` of this language, and the
+    """A judge of texts for `results.judge_again`: `probability` of this language, and the
     `language` that is most likely, "" of a text without a letter. Raises as `probabilities`."""
     _check(language)
 

@@ -140,7 +140,8 @@ def _ours(each: Any) -> bool:
     # Length and share were not always measured.
     numbers = all(each.get(name) is None or math.isfinite(number(each[name])) for name in _NUMBERS)
     layer, sketch = each.get("layer"), each.get("sketch", ())
-    placed = layer is None or (isinstance(layer, int) and not isinstance(layer, bool))
+    whole = isinstance(layer, int) and not isinstance(layer, bool)
+    placed = "layer" in each and (layer is None or whole)
     if not (words and numbers and placed and isinstance(sketch, list | tuple)):
         return False
     # A change that is known again by its sketch has a size.

@@ -6,17 +6,15 @@ Knows nothing of what is in its files.
 from __future__ import annotations
 
 import difflib
-import re
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+from huggingface_hub.utils import validate_repo_id
 
 from workbench.loading import hub
 
 VECTOR, CARD, README = "vector.safetensors", "card.json", "README.md"
-# What the hub may be asked for: a name, or an owner and a name.
-_REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
 def find_folder(name: str, revision: str | None = None, token: str | None = None) -> Path:
@@ -28,7 +26,7 @@ def find_folder(name: str, revision: str | None = None, token: str | None = None
     """
     if Path(name).expanduser().is_dir():
         return Path(name).expanduser()
-    if not _REPOSITORY.fullmatch(name):
+    if not _may_be_asked_for(name):
         file = Path(name).expanduser().is_file()
         why = "that is a file: give the folder that it lies in" if file else "no such folder"
         raise FileNotFoundError(_no_vector(name, why))
@@ -46,6 +44,15 @@ def find_folder(name: str, revision: str | None = None, token: str | None = None
     except RepositoryNotFoundError:
         why = "no such folder, and no repository of the hub that this token may read"
         raise FileNotFoundError(_no_vector(name, why)) from None
+
+
+def _may_be_asked_for(name: str) -> bool:
+    """Whether the hub may have a repository of that name."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
 
 
 def _no_vector(name: str, why: str) -> str:

@@ -32,9 +32,11 @@ def compare(
     if not ways:
         raise ValueError("ways is empty; name at least one")
     grids = multipliers if isinstance(multipliers, Mapping) else dict.fromkeys(ways, multipliers)
-    lacking = [name for name in ways if name not in grids]
-    if lacking:
-        raise ValueError(f"no multipliers for {lacking}: give each way its own, 0 among them")
+    if set(grids) != set(ways):
+        raise ValueError(
+            f"multipliers are of {sorted(grids)}, ways of {sorted(ways)}: give each way its own, "
+            "0 among them"
+        )
     return paths(
         pd.concat(
             odds(lm, way, pairs, grids[name], quiet=True).assign(way=name)
@@ -79,7 +81,7 @@ def paths(frame: pd.DataFrame, *, by: str = "way") -> pd.DataFrame:
                     "cost": cost.value,
                     "cost_low": cost.low,
                     "cost_high": cost.high,
-                    "pairs": len(gains),
+                    "pairs": gain.count,
                 }
             )
     return pd.DataFrame(found)

@@ -139,7 +139,7 @@ def probe(
     groups     one per pair or per text: what a fold holds whole. By default texts and pairs that
                share a prompt or a text; the sides of a pair are always together
     shuffles   how many times the labels are shuffled for the control, within their folds and groups
-               (`linear_probes.shuffled`); each takes as long as the probe itself
+               (`shuffled_labels.shuffled`); each takes as long as the probe itself
     words      whether words and length alone are asked too, of the text up to the token
                (`word_probes`), for what the probe reads beyond them
     fewest     None: every text must have every position. A number: a text counts where it has the

@@ -45,8 +45,8 @@ _WORDS = {
 @dataclass(frozen=True, eq=False)
 class Analysis:
     """What `save_analysis` found: the `search`; of held-out texts `reached`
-    (`condition_checks.held_out`) and `beside` (`confounds.confounds`); how `firm` the search is on
-    resamples of the making texts (`condition_checks.firmness`, a row); the figures by name, which
+    (`conditions.checks.held_out`) and `beside` (`confounds.confounds`); how `firm` the search is on
+    resamples of the making texts (`conditions.checks.firmness`, a row); the figures by name, which
     show themselves in a notebook; the folder they lie in."""
 
     search: ConditionSearch

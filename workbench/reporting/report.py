@@ -134,7 +134,7 @@ def keep(
     name: str,
     *,
     lm: "LM",
-    seed: int = 0,
+    seed: int,
     tables: Mapping[str, pd.DataFrame] | None = None,
     values: Mapping[str, Any] | None = None,
 ) -> None:
@@ -149,10 +149,11 @@ def keep(
     frames = {f"{name}_{key}": frame for key, frame in (tables or {}).items()}
     for each in (name, *frames):
         check_name(each)
-    run = {"model": lm.name, "seed": seed, "fingerprint": lm.fingerprint[:12]}
+    fingerprint = lm.fingerprint[:12] if lm.in_memory else "unknown"
+    run = {"model": lm.name, "seed": seed, "fingerprint": fingerprint}
     for each, frame in frames.items():
         save_table(frame, each, directory=folder, provenance={"kept_by": run})
-    save_values(run | dict(values or {}), name, directory=folder)
+    save_values(dict(values or {}) | run, name, directory=folder)
 
 
 def redraw(directory: str | Path = "reports") -> list[str]:

@@ -238,7 +238,7 @@ def _named(modules: Sequence[str]) -> str:
     return ", ".join(named) + (f" and {more} more modules" if more > 1 else "")
 
 
-def standing(directory: str | Path = "reports", *studies: str) -> str:
+def standing(*studies: str, directory: str | Path = "reports") -> str:
     """In words, which saved tables stand for the present code, and why others do not (`stale`).
 
     `studies` are the beginnings of the tables' names, "study_laws" for instance; without any it is
@@ -252,8 +252,17 @@ def standing(directory: str | Path = "reports", *studies: str) -> str:
     of = [name for name in names if name.startswith(studies)] if studies else names
     reasons = {name: stale(name, directory=directory) for name in of}
     sound = [name for name in of if not reasons[name]]
-    lines = [f"{name}: STALE: {'; '.join(why)}" for name, why in reasons.items() if why]
-    return "\n".join([f"stand for this code: {', '.join(sound) or 'none'}", *lines])
+    known = [name for name in sound if "code" in _record(directory, name)]
+    unknown = [name for name in sound if name not in known]
+    lines = [f"stand for this code: {', '.join(known) or 'none'}"]
+    lines += [f"of unknown code: {', '.join(unknown)}"] if unknown else []
+    lines += [f"{name}: STALE: {'; '.join(why)}" for name, why in reasons.items() if why]
+    return "\n".join(lines)
+
+
+def _record(directory: str | Path, name: str) -> dict[str, Any]:
+    """What a table was made from."""
+    return json.loads(_path(directory, name, ".json").read_text(encoding="utf-8"))
 
 
 def markdown_table(frame: pd.DataFrame, spec: str = ".3g") -> str:
