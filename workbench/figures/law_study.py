@@ -38,7 +38,7 @@ def law_curves(
         title: above the figure.
 
     Curves are changes from m = 0 in shares of each case's largest, so that shapes can be compared;
-    bands are 95 % intervals over pairs. Dotted: the true ceilings.
+    bands are 95 % intervals over pairs. Dashed: the law; dotted: the true ceilings.
 
     Raises ValueError for forms and layers of which the frame has nothing.
     """

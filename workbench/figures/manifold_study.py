@@ -88,16 +88,16 @@ def distance_sensitivity(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
 
 @redrawable
 def across_vectors(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
-    """Whether what is known of a vector at one norm, or at one KL, tells its true ceiling: a row a
-    predictor, its rank correlation over many vectors with a 95 % interval.
+    """What tells of a vector, at one norm and at one KL, how far it may be pushed: its rank
+    correlation with the true ceiling over many vectors, a row a predictor.
 
     Args:
         frame: rows of `manifold_findings.sides`.
         title: above the figure.
 
-    Ranks are within the layer of a model, intervals over traits and models. Filled: the predictor
-    alone; open: given what needs no distance, which is KL or norm, and |cos|. To the left of 0, a
-    vector of which more is seen breaks earlier.
+    Ranks are within the layer of a model, 95 % intervals over traits and models. Filled: the
+    predictor alone; open: given what needs no distance, which is KL or norm, and |cos|. To the left
+    of 0, a vector of which more is seen breaks earlier.
     """
     known = {"norm": "norm:kl", "kl": "kl:norm"}
     distances = [f"{kind} {place}" for place in PLACES for kind in KINDS]
@@ -143,8 +143,6 @@ def across_vectors(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
                     "<extra></extra>",
                     **where,
                 )
-        line = {"color": GREY, "width": 1, "dash": "dot"}
-        figure.add_vline(x=0, line=line, layer="below", **where)  # type: ignore[arg-type]
     for words, fill in (("alone", INK), ("given KL or norm, and |cos|", "white")):
         marker = {"color": fill, "size": 8, "line": {"color": INK, "width": 1.6}}
         figure.add_scatter(x=[None], y=[None], mode="markers", name=words, marker=marker)
@@ -170,6 +168,7 @@ def across_vectors(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
         range=[len(names) - 0.5, -0.5],
     )
     figure.update_xaxes(range=[-1, 1], tickvals=[-0.5, 0, 0.5])
+    figure.update_xaxes(zeroline=True, zerolinecolor=GREY, zerolinewidth=1.5)
     figure.add_annotation(
         text="Rank correlation ρ with the true ceiling",
         x=0.5,
