@@ -88,7 +88,40 @@ def test_words_and_figures(laws: pd.DataFrame, tmp_path: Path) -> None:
     assert len(shown) == len(distance_laws.PREDICTORS)
     figure = figures.distance_laws(cells)
     assert len([trace for trace in figure.data if trace.x is not None]) == 15
-    collapsed = figures.distance_collapse(points(tmp_path).query("model == 'a'"), outcome="loss")
-    law = [trace for trace in collapsed.data if trace.name == "one law for all"]
-    assert len(law) == 6
-    assert all((np.diff(trace.y) >= 0).all() for trace in law)
+
+
+def test_what_lies_below_the_axis_is_drawn_at_its_foot_and_gaps_are_named() -> None:
+    rows = [
+        {"outcome": outcome, "predictor": "norm", "depth": depth, "method": method}
+        | {"r2": -3.0, "r2_low": -5.0, "r2_high": 0.5}
+        for outcome, method in (("coherence", "logistic"), ("loss", "logistic"), ("loss", "random"))
+        for depth in ("first", "middle")
+    ]
+    figure = figures.distance_laws(pd.DataFrame(rows))
+    assert list(figure.layout.yaxis.ticktext) == ["logistic probe", "random"]
+    norm = next(trace for trace in figure.data if trace.name == "norm")
+    assert norm.x[0] == -0.2
+    assert (norm.error_x.arrayminus[0], norm.error_x.array[0]) == pytest.approx((0, 0.7))
+    gaps = [(n.xref, n.y) for n in figure.layout.annotations if n.text == "not measured"]
+    assert gaps == [("x", 1)]
+    both = figures.distance_laws(pd.DataFrame(rows), depths=["first", "middle"])
+    assert len(both.layout.yaxis.ticktext) == 4
+    with pytest.raises(ValueError, match=r"no laws of the depths \['last'\]"):
+        figures.distance_laws(pd.DataFrame(rows), depths=["last"])
+
+
+def test_the_law_of_all_says_how_well_it_fits(tmp_path: Path) -> None:
+    study(tmp_path, tells=True, alone=True)
+    frame = points(tmp_path).query("model == 'a'")
+    figure = figures.distance_collapse(frame, outcome="loss")
+    laws = [trace for trace in figure.data if trace.name == "one law for all"]
+    assert len(laws) == 3
+    assert all((np.diff(trace.y) >= 0).all() for trace in laws)
+    # Distances are drawn as how many times the unsteered one, so that 1 is no steering.
+    assert min(laws[2].x) == pytest.approx(np.exp(frame["principal steered"].min()))
+    missed = sum(
+        ((mine["loss"] - mine["loss"].mean()) ** 2).sum() for _, mine in frame.groupby("norm")
+    )
+    total = ((frame["loss"] - frame["loss"].mean()) ** 2).sum()
+    # Mean losses rise with the norm here, so that its law is that of the means.
+    assert figure.layout.annotations[0].text == f"R² {1 - missed / total:.2f}"

@@ -251,17 +251,28 @@ def test_losses_come_back_out_of_their_sums() -> None:
 
 def test_figures_of_the_study() -> None:
     figure = figures.law_curves(law_study_curves.relative_curves(curves()), kind="utility")
-    names = [trace.name for trace in figure.data if trace.showlegend]
-    assert names == ["power", "law", "mood"] or names == ["power", "mood", "law"]
+    named = [trace for trace in figure.data if trace.showlegend]
+    ranked = sorted(named, key=lambda trace: trace.legendrank or 1000)  # 1000 is plotly's default
+    assert [trace.name for trace in ranked] == ["power", "mood", "law"]
     assert len([trace for trace in figure.data if trace.name == "law"]) == len(cases())
     assert figure.layout.meta["function"] == "law_curves"
+    relative = law_study_curves.relative_curves(curves())
+    one = figures.law_curves(relative, forms=["lora"], layers=LAYERS[:1])
+    assert len([trace for trace in one.data if trace.name == "law"]) == len(TRAITS)
+    assert [note.text for note in one.layout.annotations][:1] == [f"after layer {LAYERS[0]}"]
+    with pytest.raises(ValueError, match=r"no curves of \['reft'\]"):
+        figures.law_curves(relative, forms=["reft"])
     figure = figures.pairs_needed(law_findings.samples(pairs()))
     assert {trace.name for trace in figure.data if trace.name} == {
         f"{kind}, {words}" for kind in KINDS for words in ("dealt at random", "matched in length")
-    }
+    } | {"expected from the variance"}
     figure = figures.pair_spread(law_findings.spreads(pairs()))
     bars = [trace for trace in figure.data if trace.type == "bar"]
     assert np.array([trace.x for trace in bars[:3]]).sum(axis=0) == pytest.approx(1)
     panels = figures.law_scores(laws())
     assert "without a law" in [trace.name for trace in panels.data if trace.showlegend]
     assert len([words for words in panels.layout.annotations if "matched" in words.text]) == 1
+    shown = figures.law_scores(laws(in_place=0.99, held_out=0.9999, held_out_matched=-7.0))
+    medians = [trace for trace in shown.data if trace.name == "median of cases"]
+    # 1 - R² in powers of ten; beyond the ends of a panel, at them.
+    assert [trace.x[0] for trace in medians[:3]] == pytest.approx([2, 3, 0])

@@ -312,7 +312,8 @@ def test_curves_are_drawn_with_their_law_and_marks() -> None:
     figure = figures.odds_curves(frame, quantities=marks)  # type: ignore[arg-type]
     names = [trace.name for trace in figure.data if trace.name]
     assert {"preference", "utility", "the two answers", "unrelated text"} <= set(names)
-    assert sum(name.startswith("law, R²") for name in names) == 2
+    laws_named = [name.split(", R²")[0] for name in names if "R²" in name]
+    assert laws_named == ["law of preference", "law of utility"]
     points = [trace for trace in figure.data if trace.mode == "markers+text"]
     assert {each.text[0] for each in points} == {"peak", "half-life"}
     assert all(each.error_x.array is not None for each in points)

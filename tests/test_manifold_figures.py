@@ -175,7 +175,7 @@ def test_sensitivity_has_a_panel_a_way_to_spoil() -> None:
     assert [each.text for each in figure.layout.annotations][:2] == ["x", "y"]
 
 
-def test_the_test_across_vectors_shows_ranks_within_layers() -> None:
+def test_the_test_across_vectors_is_a_row_a_predictor_within_layers() -> None:
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(
         {
@@ -188,9 +188,24 @@ def test_the_test_across_vectors_shows_ranks_within_layers() -> None:
         }
     )
     frame["ceiling"] = 1 - frame["norm:kl"]
-    figure = figures.across_vectors(frame, predictors=["norm:kl", "cos_top"])
-    assert figure.layout.annotations[0].text.startswith("KL")
-    assert "ρ = −1.00" in figure.layout.annotations[0].text
+    frame["ceiling"] += frame["model"].map({"a": 0.0, "b": 9.0})  # which tells nothing of a vector
+    figure = figures.across_vectors(frame)
+    assert list(figure.layout.yaxis.ticktext) == ["KL", "|cos| to the first 8 components"]
+    alone = {
+        trace.name: trace
+        for trace in figure.data
+        if trace.marker.color != "white" and trace.x[0] is not None and trace.xaxis == "x"
+    }
+    assert alone["norm:kl"].x[0] == pytest.approx(-1)
+    ranks = frame.groupby("model")[["ceiling", "cos_top"]].rank()
+    rho = np.corrcoef(ranks.to_numpy().T)[0, 1]  # models are alike in size, and so in mean ranks
+    assert alone["cos_top"].x[0] == pytest.approx(rho)
+    bars = alone["cos_top"].error_x
+    assert bars.array[0] > 0 < bars.arrayminus[0]
+    # Given KL, which tells all, a cosine has nothing to add.
+    (beside,) = [t for t in figure.data if t.name == "cos_top" and t.marker.color == "white"]
+    assert beside.y[0] > alone["cos_top"].y[0]
+    assert np.isnan(beside.x[0]) or abs(beside.x[0]) < 1e-6
 
 
 def test_spoiled_texts_are_of_the_same_words_or_length(tiny: LM) -> None:

@@ -142,6 +142,25 @@ def test_the_buttons_of_a_page_have_room_of_their_own(tmp_path: Path, no_browser
     assert f'"r":{figure.layout.template.layout.margin.r + images.BAR}' in page
 
 
+def test_a_page_has_a_title_and_a_caption(tmp_path: Path, no_browser: None) -> None:
+    for name in figures.__all__:
+        figure = go.Figure().update_layout(meta={"function": name, "arguments": {}})
+        images.draw({tmp_path / name: figure})
+        page = (tmp_path / f"{name}.html").read_text()
+        assert f"({name})</title>" in page
+        heading = page.split("<h1>")[1].split("</h1>")[0]
+        assert len(heading) > 30
+        caption = page.split("</div>")[-1]
+        for told in ("Args", "title:", "Raises", "`"):
+            assert told not in heading + caption
+    images.draw({tmp_path / "link": go.Figure().update_layout(meta={"function": "distance_link"})})
+    page = (tmp_path / "link.html").read_text()
+    assert "<h1>Utility, coherence and distance of one vector over the same" in page
+    assert "<p>Means with 95 % intervals over pairs, prompts and texts.</p>" in page
+    images.draw({tmp_path / "own": go.Figure().update_layout(title_text="a < b")})
+    assert "<h1>a &lt; b</h1>" in (tmp_path / "own.html").read_text()
+
+
 def test_page_carries_no_script_from_a_text(tmp_path: Path, no_browser: None) -> None:
     frame = pd.DataFrame({"token": ["</script><script>alert(1)</script>"], "logit": [1.0]})
     report.export(figures.token_bars(frame), "tokens", data=frame, directory=tmp_path)

@@ -181,9 +181,19 @@ def test_predictions_have_a_panel_a_rule_and_say_how_far_off_they_are() -> None:
     )
     figure = predicted_ceilings(frame)
     titles = [each.text for each in figure.layout.annotations]
-    assert titles == ["good<br>off by 0.000", "bad &lt;b&gt;<br>off by 0.693"]
+    assert titles == [
+        "good<br>mean |ln ratio| 0.000",
+        "bad &lt;b&gt;<br>mean |ln ratio| 0.693",
+    ]
     named = [trace.name for trace in figure.data if trace.name]
     assert named == ["mood", "wren", "gpt2"]
+    looks = {trace.name: trace.marker.symbol for trace in figure.data if trace.name}
+    for trace in figure.data:  # in whatever order, a point keeps its model's look
+        if trace.text is not None:
+            truly = [{"wren": 0.5, "gpt2": 0.8}[words.split(", ")[1]] for words in trace.text]
+            assert list(trace.x) == truly
+            shapes = [looks[words.split(", ")[1]] for words in trace.text]
+            assert list(trace.marker.symbol) == shapes
     assert predicted_ceilings(frame, rules=["good"]).layout.annotations[0].text.startswith("good")
 
 

@@ -8,12 +8,12 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from workbench.figures.look import COLORS, GREY, TEMPLATE, WIDTH, redrawable
+from workbench.figures.look import COLORS, GREY, INK, TEMPLATE, WIDTH, redrawable
 
 _SYMBOLS = ("circle", "square-open", "diamond-open", "triangle-up-open", "x")
 _ACROSS = 3
 _TICKS = (0.05, 0.1, 0.2, 0.5, 1.0)
-_PANEL = 165  # pixels, of width and height
+_PANEL, _HEAD = 165, 56  # pixels: of a panel, and between two
 
 
 @redrawable
@@ -28,7 +28,8 @@ def predicted_ceilings(
         rules: which of them, in this order; all by default.
         title: above the figure.
 
-    On the line a rule is right. Under each name stands its mean distance, |log(predicted / true)|.
+    On the line a rule is right. Under each name stands its mean distance, |ln(predicted / true)|.
+    Points are drawn in an order by lot, so that no trait hides the others.
     """
     chosen = list(rules or frame["rule"].unique())
     traits, models = list(frame["trait"].unique()), list(frame["model"].unique())
@@ -37,12 +38,14 @@ def predicted_ceilings(
             f"{len(traits)} traits and {len(models)} models: there are {len(COLORS)} colours and "
             f"{len(_SYMBOLS)} shapes; draw fewer at a time"
         )
+    colors = dict(zip(traits, COLORS, strict=False))
+    shapes = dict(zip(models, _SYMBOLS, strict=False))
     rows = -(-len(chosen) // _ACROSS)
     names = []
     for rule in chosen:
         mine = frame[frame["rule"] == rule]
         error = np.abs(np.log(mine["predicted"] / mine["true"])).mean()
-        names.append(f"{html.escape(rule)}<br>off by {error:.3f}")
+        names.append(f"{html.escape(rule)}<br>mean |ln ratio| {error:.3f}")
     figure = make_subplots(
         rows=rows,
         cols=_ACROSS,
@@ -50,7 +53,7 @@ def predicted_ceilings(
         shared_yaxes="all",
         subplot_titles=names,
         horizontal_spacing=0.04,
-        vertical_spacing=0.17 / max(rows - 1, 1) if rows > 1 else 0,
+        vertical_spacing=_HEAD / (rows * _PANEL + (rows - 1) * _HEAD) if rows > 1 else 0,
     )
     low, high = frame["true"].min() * 0.6, max(frame["true"].max(), frame["predicted"].max()) * 1.3
     for index, rule in enumerate(chosen):
@@ -65,35 +68,56 @@ def predicted_ceilings(
             showlegend=False,
             **place,
         )
-        for trait, color in zip(traits, COLORS, strict=False):
-            for model, symbol in zip(models, _SYMBOLS, strict=False):
-                part = frame[
-                    (frame["rule"] == rule) & (frame["trait"] == trait) & (frame["model"] == model)
-                ]
-                name = html.escape(f"{trait}, {model}")
-                figure.add_scatter(
-                    x=part["true"],
-                    y=part["predicted"],
-                    mode="markers",
-                    showlegend=False,
-                    marker={"color": color, "symbol": symbol, "size": 5, "opacity": 0.7},
-                    hovertemplate=f"true %{{x:.3f}}, predicted %{{y:.3f}}<extra>{name}</extra>",
-                    **place,
-                )
-    shapes = [*zip(models, _SYMBOLS, strict=False)] if len(models) > 1 else []
-    entries = [(trait, "circle", color) for trait, color in zip(traits, COLORS, strict=False)]
-    for name, symbol, color in [*entries, *((model, shape, GREY) for model, shape in shapes)]:
-        marker = {"color": color, "symbol": symbol, "size": 7}
+        part = frame[frame["rule"] == rule].sample(frac=1, random_state=0)
         figure.add_scatter(
-            x=[None], y=[None], mode="markers", name=html.escape(name), marker=marker
+            x=part["true"],
+            y=part["predicted"],
+            mode="markers",
+            showlegend=False,
+            marker={
+                "color": part["trait"].map(colors),
+                "symbol": part["model"].map(shapes),
+                "size": 5,
+                "opacity": 0.35,
+            },
+            text=[
+                html.escape(f"{t}, {m}") for t, m in zip(part["trait"], part["model"], strict=True)
+            ],
+            hovertemplate="true %{x:.3f}, predicted %{y:.3f}<extra>%{text}</extra>",
+            **place,
         )
+    entries = [(trait, "circle", color, "trait") for trait, color in colors.items()]
+    if len(models) > 1:
+        entries += [(model, shape, INK, "model") for model, shape in shapes.items()]
+    for name, symbol, color, group in entries:
+        figure.add_scatter(
+            x=[None],
+            y=[None],
+            mode="markers",
+            name=html.escape(name),
+            marker={"color": color, "symbol": symbol, "size": 7},
+            legend="legend" if group == "trait" else "legend2",
+        )
+    above, plot = 52 + (30 if title else 0), rows * _PANEL + (rows - 1) * _HEAD
+    below = 56 + 46 * (2 if len(models) > 1 else 1)
+    legends = {
+        name: {
+            "title": {"text": f"{words}:  ", "font": {"size": 12}},
+            "orientation": "h",
+            "x": 0,
+            "y": -(54 + 46 * index) / plot,
+            "yanchor": "top",
+            "font": {"size": 12},
+        }
+        for index, (name, words) in enumerate((("legend", "Trait"), ("legend2", "Model")))
+    }
     figure.update_layout(
         template=TEMPLATE,
         width=WIDTH,
-        height=120 + rows * (_PANEL + 44) + 20 * -(-(len(entries) + len(shapes)) // 5),
-        margin={"t": 52 + (30 if title else 0), "b": 60},
+        height=above + plot + below,
+        margin={"t": above, "b": below},
         title={"text": html.escape(title)},
-        legend={"orientation": "h", "y": -0.13, "x": 0, "font": {"size": 12}},
+        **legends,
     )
     figure.update_annotations(font={"size": 12})
     axis = {"type": "log", "tickvals": _TICKS, "tickfont": {"size": 11}}

@@ -34,7 +34,7 @@ def pairs_needed(frame: pd.DataFrame, *, aim: float = 0.97, title: str = "") -> 
         aim: a level to mark.
         title: above the figure.
 
-    Points are medians over cases with the middle half of them; lines are what the variance between
+    Points are medians over cases, bars the middle half of them; lines are what the variance between
     pairs lets expect, dotted where pairs are dealt at random, solid where matched in length. The
     vertical axis shows 1 - R² on a logarithmic scale, upside down.
     """
@@ -49,12 +49,19 @@ def pairs_needed(frame: pd.DataFrame, *, aim: float = 0.97, title: str = "") -> 
             for _, own in part.groupby("cases", sort=False):
                 _expected(figure, own, name, color, dash)
             _seen(figure, part, name, color, filled=dealing == "matched")
+    figure.add_scatter(
+        x=[None],
+        y=[None],
+        mode="lines",
+        name="expected from the variance",
+        line={"color": INK, "width": 1.6},
+    )
     figure.add_hline(y=1 - aim, line={"color": INK, "width": 1, "dash": "dash"})  # type: ignore[arg-type]
     figure.add_annotation(
         text=f"aim {aim:g}",
-        x=1,
+        x=0.01,
         xref="paper",
-        xanchor="right",
+        xanchor="left",
         y=np.log10(1 - aim),
         yanchor="bottom",
         showarrow=False,
@@ -65,8 +72,8 @@ def pairs_needed(frame: pd.DataFrame, *, aim: float = 0.97, title: str = "") -> 
     figure.update_layout(
         template=TEMPLATE,
         width=WIDTH,
-        height=400 + (30 if title else 0),
-        margin={"t": 64 + (30 if title else 0)},
+        height=436 + (30 if title else 0),
+        margin={"t": 96 + (30 if title else 0)},
         title={"text": html.escape(title)},
         legend={"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom", "font": {"size": 12}},
     )
@@ -75,7 +82,7 @@ def pairs_needed(frame: pd.DataFrame, *, aim: float = 0.97, title: str = "") -> 
         autorange="reversed",
         tickvals=[1 - tick for tick in ticks],
         ticktext=[f"{tick:g}" for tick in ticks],
-        title_text="R² of one mean curve for another",
+        title_text="R² of one mean curve for another<br>(median and middle half of cases)",
     )
     figure.update_xaxes(
         type="log",
@@ -135,12 +142,12 @@ def pair_spread(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
         title: above the figure.
 
     *Level*: the pair's curve lies higher or lower throughout; *size of the effect*: it has more or
-    less of the mean curve; *shape*: all else. Black ticks: what a line in the length of the answers
+    less of the mean curve; *shape*: all else. Diamonds: what a line in the length of the answers
     explains.
     """
     traits = list(frame["trait"].unique())
     figure = make_subplots(
-        rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.09, column_titles=list(KINDS)
+        rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.12, column_titles=list(KINDS)
     )
     ordered = frame.assign(
         rank=frame["form"].map({form: index for index, form in enumerate(FORMS)}),
@@ -152,12 +159,13 @@ def pair_spread(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
             [name for name, _, _ in _CAUSES] + ["length"]
         ].mean()
         labels = _labels(means.index)
-        for name, words, color in _CAUSES:
+        for rank, (name, words, color) in enumerate(_CAUSES):
             figure.add_bar(
                 y=labels,
                 x=means[name],
                 orientation="h",
                 name=words,
+                legendrank=rank,
                 marker={"color": color},
                 showlegend=column == 1,
                 hovertemplate=f"{words}: %{{x:.0%}}<extra></extra>",
@@ -169,7 +177,10 @@ def pair_spread(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
             x=means["length"],
             mode="markers",
             name="explained by length",
-            marker={"symbol": "line-ns", "size": 11, "line": {"color": INK, "width": 2}},
+            legendrank=len(_CAUSES),
+            # White edges: seen on every colour of the bars.
+            marker={"symbol": "diamond", "size": 8, "color": INK}
+            | {"line": {"color": "white", "width": 1}},
             showlegend=column == 1,
             hovertemplate="by length: %{x:.0%}<extra></extra>",
             row=1,
@@ -180,15 +191,22 @@ def pair_spread(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
         barmode="stack",
         bargap=0.25,
         width=WIDTH + 60,
-        height=130 + (30 if title else 0) + 22 * len(means),
-        margin={"t": 70 + (30 if title else 0), "l": 190, "b": 56},
+        height=150 + (30 if title else 0) + 22 * len(means),
+        margin={"t": 70 + (30 if title else 0), "l": 190, "b": 76},
         title={"text": html.escape(title)},
-        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.1, "yanchor": "bottom"},
+        legend={
+            "orientation": "h",
+            "traceorder": "normal",
+            "x": 1,
+            "xanchor": "right",
+            "y": 1 + 26 / (22 * len(means)),
+            "yanchor": "bottom",
+        },
     )
     figure.update_annotations(font={"size": 13})
     figure.update_yaxes(autorange="reversed", showgrid=False, ticks="", tickfont={"size": 11})
-    figure.update_xaxes(range=[0, 1], tickformat=".0%", dtick=0.25)
-    figure.update_xaxes(title_text="Share of the variance between pairs", row=1, col=1)
+    figure.update_xaxes(range=[0, 1], tickformat=".0%", dtick=0.25, tickfont={"size": 12})
+    figure.update_xaxes(title_text="Share of the variance<br>between pairs")
     return figure
 
 

@@ -13,15 +13,19 @@ from plotly.subplots import make_subplots
 
 from workbench.figures.look import GREEN, GREY, INK, PURPLE, TEMPLATE, VERMILLION, WIDTH, redrawable
 from workbench.preference.law_shapes import KINDS, Kind
+from workbench.support.wording import number
 
 COLORS: Mapping[Kind, str] = {"preference": PURPLE, "utility": GREEN}
-# Score, in words, and what is drawn at the left end of its panel: that, and all below.
-_SCORES = (
-    ("in_place", "in place", 0.0),
-    ("held_out", "on other pairs", 0.0),
-    ("held_out_matched", "… matched in length", 0.0),
-    ("extrapolated", "beyond the range", -1.0),
-)
+_SCORES = {
+    "in_place": "same pairs",
+    "held_out": "other pairs",
+    "held_out_matched": "other pairs,<br>matched length",
+    "extrapolated": "beyond the<br>fitted range",
+}
+# What is missing of R² = 1 is drawn on a logarithmic axis, as most laws miss little: from 1, at the
+# left end, to this. Where laws are read beyond their range R² itself is drawn, from -1.
+_LEAST = {"in_place": 1e-4, "held_out": 1e-3, "held_out_matched": 1e-3}
+_WORST = -1.0
 # What a score is held against: its column, in words, its symbol.
 _LEVELS = {
     "in_place": ("random", "random curves", "x-thin"),
@@ -33,7 +37,8 @@ _LEVELS = {
 
 @redrawable
 def law_scores(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
-    """R² of every law, small multiples: in place, on held-out pairs, and beyond the fitted range.
+    """R² of every law, small multiples: on the pairs that it was fitted to, on other pairs, and
+    beyond the fitted range.
 
     Args:
         frame: rows of `law_comparison.compare`, of one case or of several one after the other;
@@ -42,51 +47,70 @@ def law_scores(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
 
     Dots are cases, bars their medians, in words at the right; crosses the median of random curves
     that are as smooth; the red line that of one half's mean curve for the other's, which no law can
-    pass. What lies below the left end of a panel is drawn there.
+    pass. What lies beyond an end of a panel is drawn there. But for the last panel, axes are of
+    1 - R² on a logarithmic scale.
     """
     names = list(dict.fromkeys(frame["law"]))
-    panels = [panel for panel in _SCORES if panel[0] in frame.columns]
+    panels = [score for score in _SCORES if score in frame.columns]
     figure = make_subplots(
         rows=2,
         cols=len(panels),
         shared_yaxes=True,
         horizontal_spacing=0.025,
         vertical_spacing=0.09,
-        column_titles=[words for _, words, _ in panels],
+        column_titles=[_SCORES[score] for score in panels],
     )
     for row, kind in enumerate(KINDS, 1):
         part = frame[frame["kind"] == kind]
-        for column, (score, _, worst) in enumerate(panels, 1):
-            _score_panel(figure, part, score, worst, COLORS[kind], row, column, names)
+        for column, score in enumerate(panels, 1):
+            _score_panel(figure, part, score, COLORS[kind], row, column, names)
         figure.update_yaxes(title_text=kind.capitalize(), row=row, col=1)
-    above = 66 + (30 if title else 0)
+    above = 84 + (30 if title else 0)
     figure.update_layout(
         template=TEMPLATE,
         width=WIDTH + 60 + 120 * (len(panels) - 3),
         height=above + 60 + 2 * (40 + 25 * len(names)),
         margin={"t": above, "r": 14, "l": 90, "b": 60},
         title={"text": html.escape(title)},
-        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.07, "yanchor": "bottom"},
+        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.1, "yanchor": "bottom"},
     )
     figure.update_annotations(font={"size": 13}, yshift=-2)
     figure.update_yaxes(autorange="reversed", showgrid=False, ticks="")
-    for column, (_, _, worst) in enumerate(panels, 1):
-        reach = 1 - worst
+    for column, score in enumerate(panels, 1):
+        ticks = _ticks(score)
+        left, right = _drawn(pd.Series([-np.inf, 1.0]), score)
         figure.update_xaxes(
-            range=[worst - 0.06 * reach, 1 + 0.46 * reach],
-            tickvals=[worst, (1 + worst) / 2, 1],
-            zeroline=worst < 0,
+            range=[left - 0.06 * (right - left), right + 0.46 * (right - left)],
+            tickvals=_drawn(pd.Series(list(ticks)), score).tolist(),
+            ticktext=list(ticks.values()),
+            tickangle=0,
+            tickfont={"size": 11},
+            zeroline=score not in _LEAST,
             col=column,
         )
     figure.update_xaxes(title_text="R²", row=2)
     return figure
 
 
+def _drawn(values: pd.Series, score: str) -> pd.Series:
+    """Where values of a score are drawn along its axis."""
+    if score not in _LEAST:
+        return values.clip(lower=_WORST)
+    return -np.log10((1 - values).clip(_LEAST[score], 1))
+
+
+def _ticks(score: str) -> dict[float, str]:
+    """The values that a score's axis is marked at, with their words."""
+    if score not in _LEAST:
+        return {_WORST: f"≤ {number(_WORST, 'g')}", 0: "0", 1: "1"}
+    end = 1 - _LEAST[score]
+    return {0: "≤ 0", 0.9: ".9", 0.99: ".99", end: f"≥ {end:g}".replace("0.", ".")}
+
+
 def _score_panel(
     figure: go.Figure,
     part: pd.DataFrame,
     score: str,
-    worst: float,
     color: str,
     row: int,
     column: int,
@@ -96,7 +120,7 @@ def _score_panel(
     first = row == 1 and column == 1
     where: dict[str, Any] = {"row": row, "col": column}
     figure.add_scatter(
-        x=part[score].clip(lower=worst),
+        x=_drawn(part[score], score),
         y=part["law"],
         mode="markers",
         name="cases",
@@ -107,7 +131,7 @@ def _score_panel(
         **where,
     )
     figure.add_scatter(
-        x=medians.clip(lower=worst),
+        x=_drawn(medians, score),
         y=medians.index,
         mode="markers",
         name="median of cases",
@@ -116,9 +140,10 @@ def _score_panel(
         showlegend=first,
         **where,
     )
-    _level(figure, part, score, worst, names, row == 1 and column <= 2, where)
+    _level(figure, part, score, names, row == 1 and column <= 2, where)
+    left, right = _drawn(pd.Series([-np.inf, 1.0]), score)
     figure.add_scatter(
-        x=[1 + 0.1 * (1 - worst)] * len(medians),
+        x=[right + 0.06 * (right - left)] * len(medians),
         y=medians.index,
         mode="text",
         text=[short(value) for value in medians],
@@ -134,7 +159,6 @@ def _level(
     figure: go.Figure,
     part: pd.DataFrame,
     score: str,
-    worst: float,
     names: Sequence[str],
     named: bool,
     where: dict[str, Any],
@@ -145,7 +169,7 @@ def _level(
         return
     level = part.groupby("law")[column].median().reindex(list(names))
     figure.add_scatter(
-        x=level.clip(lower=worst),
+        x=_drawn(level, score),
         y=level.index,
         mode="markers" if symbol == "x-thin" else "lines",
         name=words,

@@ -10,7 +10,18 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from workbench.figures.law_scores import COLORS, short
-from workbench.figures.look import BLUE, INK, LEGEND_ROW, ORANGE, band, legend, redrawable, stack
+from workbench.figures.look import (
+    BLUE,
+    INK,
+    LEGEND_ROW,
+    ORANGE,
+    align_legend,
+    band,
+    legend,
+    legend_rows,
+    redrawable,
+    stack,
+)
 from workbench.preference.law_quantities import curves, means, quantities
 from workbench.preference.law_shapes import KINDS, Kind
 from workbench.preference.laws import fit
@@ -40,19 +51,24 @@ def odds_curves(
     Lines are means over pairs, bands 95 % bootstrap intervals over pairs.
     """
     table = frame.assign(prompt_index=frame["pair"])
-    figure = stack(2, above=LEGEND_ROW, title=title, panel=230)
-    marks: list[Mapping[str, Any]] = []
+    laws, grid = {}, np.zeros(0)
     for kind in KINDS:
+        grid, values = curves(frame, kind)
+        laws[kind] = fit(grid, means(values), kind, law)
+    fine = np.linspace(grid[0], grid[-1], 401)
+    words = {kind: f"law of {kind}, R² {short(found.r2)}" for kind, found in laws.items()}
+    names = [name for kind in KINDS for name in (kind, words[kind])]
+    figure = stack(2, above=LEGEND_ROW * legend_rows(names), title=title, panel=230)
+    align_legend(figure, 1, names)
+    marks: list[Mapping[str, Any]] = []
+    for kind, found in laws.items():
         color = COLORS[kind]
         band(figure, 1, band_over_prompts(table, kind, axis="m"), kind, color)
-        grid, values = curves(frame, kind)
-        found = fit(grid, means(values), kind, law)
-        fine = np.linspace(grid[0], grid[-1], 401)
         figure.add_scatter(
             x=fine,
             y=found(fine),
             mode="lines",
-            name=f"law, R² {short(found.r2)}",
+            name=words[kind],
             line={"color": INK, "width": 1.4, "dash": "dash" if kind == "preference" else "dot"},
             legend=legend(1),
             hoverinfo="skip",
@@ -66,8 +82,8 @@ def odds_curves(
     figure.update_yaxes(title_text="Log-odds (nats)", row=1, col=1)
     figure.update_yaxes(title_text="Log-probability<br>(nats per token)", row=2, col=1)
     unit = str(frame.attrs.get("unit", "norm"))
-    words = axis_title("norm") if unit == "norm" else "Coefficient m"
-    figure.update_xaxes(title_text=words, row=2, col=1)
+    axis = axis_title("norm") if unit == "norm" else "Coefficient m"
+    figure.update_xaxes(title_text=axis, row=2, col=1)
     return figure
 
 

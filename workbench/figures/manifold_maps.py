@@ -10,7 +10,17 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from workbench.figures.look import BLUE, GREEN, GREY, INK, TEMPLATE, VERMILLION, WIDTH, redrawable
+from workbench.figures.look import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    PURPLE,
+    TEMPLATE,
+    VERMILLION,
+    WIDTH,
+    redrawable,
+)
 from workbench.support.wording import number
 
 _WORDS = {
@@ -23,8 +33,8 @@ _WORDS = {
 _PLANES = (("first", "second"), ("target", "across"))
 _GROUPS = {
     "ordinary": ("ordinary text", GREY, 3, 0.35),
-    "positive": ("with the trait", BLUE, 6, 0.9),
-    "negative": ("without it", VERMILLION, 6, 0.9),
+    "positive": ("with the trait", PURPLE, 6, 0.9),
+    "negative": ("without it", GREEN, 6, 0.9),
 }
 # From one end of the coefficient to the other.
 _SCALE = [[0, VERMILLION], [0.5, "#F2F2F2"], [1, BLUE]]
@@ -44,9 +54,9 @@ def manifold_plane(
         shares: axis -> share of ordinary text's variance along it, as `projection.axes` gives it.
         title: above the figure.
 
-    Thin lines are single tokens under rising coefficients, from negative (red) to positive (blue);
-    the thick one is the mean of all tokens. The arrow is the target direction, two standard
-    deviations of ordinary text to either side. Both axes of a panel have one scale.
+    Thin lines are single tokens under rising coefficients; the large points are the mean of all,
+    from negative coefficients (red) to positive ones (blue). The arrow is the target direction, two
+    standard deviations of ordinary text to either side. Both axes of a panel have one scale.
     """
     figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.15)
     for column, plane in enumerate(_PLANES, start=1):
@@ -85,7 +95,8 @@ def _plane(
             **place,
         )
     reach = float(frame["coefficient_norm"].abs().max())
-    for _, trail in list(frame[frame["group"] == "steered"].groupby("point"))[:_TRAILS]:
+    trails = list(frame[frame["group"] == "steered"].groupby("point"))[:_TRAILS]
+    for index, (_, trail) in enumerate(trails):
         line = trail.sort_values("coefficient_norm")
         figure.add_scatter(
             x=line[x],
@@ -93,9 +104,9 @@ def _plane(
             mode="lines",
             line={"color": INK, "width": 0.7},
             opacity=0.45,
-            name="tokens under steering",
+            name="single tokens, steered",
             legendgroup="trail",
-            showlegend=False,
+            showlegend=column == 1 and index == 0,
             hoverinfo="skip",
             **place,
         )
@@ -104,10 +115,10 @@ def _plane(
         x=mean[x],
         y=mean[y],
         mode="lines+markers",
-        name="steered, mean",
+        name="mean of all tokens, steered",
         legendgroup="mean",
-        showlegend=column == 1,
-        line={"color": INK, "width": 2.2},
+        showlegend=False,
+        line={"color": GREY, "width": 1.5},
         marker={
             "color": mean["coefficient_norm"],
             "colorscale": _SCALE,
@@ -137,13 +148,17 @@ def _plane(
         ayref=f"y{column}" if column > 1 else "y",
         showarrow=True,
         arrowhead=3,
-        arrowwidth=2.4,
-        arrowcolor=GREEN,
+        arrowwidth=2,
+        arrowcolor=INK,
+        opacity=0.8,
     )
     if column == 1:
-        figure.add_scatter(
-            x=[None], y=[None], mode="lines", name="target direction", line={"color": GREEN}
-        )
+        look = {"color": "white", "size": 9, "line": {"color": INK, "width": 1}}
+        for name, mode, line in (
+            ("mean of all tokens, steered", "lines+markers", {"color": GREY, "width": 1.5}),
+            ("target direction (arrow)", "lines", {"color": INK, "width": 2}),
+        ):
+            figure.add_scatter(x=[None], y=[None], mode=mode, name=name, line=line, marker=look)
     figure.update_xaxes(title_text=_named(x, shares), **place)
     figure.update_yaxes(
         title_text=_named(y, shares), scaleanchor=f"x{column}" if column > 1 else "x", **place
@@ -159,8 +174,8 @@ def _named(axis: str, shares: Mapping[str, float]) -> str:
 def manifold_space(
     frame: pd.DataFrame, *, shares: Mapping[str, float], title: str = ""
 ) -> go.Figure:
-    """The same along the target and the two greatest variances across it, in space, with a slider
-    of the coefficient.
+    """Ordinary text, and where steering moves tokens, along the target and the two greatest
+    variances across it: in space, with a slider of the coefficient.
 
     Args:
         frame: rows of `projection.projected`.
@@ -168,7 +183,8 @@ def manifold_space(
         title: above the figure.
 
     Black points are single tokens at the slider's coefficient, the diamond the mean of all; the
-    black line is the whole path of the mean. Frames are computed beforehand.
+    grey line is the whole path of the mean, the black one the target direction. Frames are computed
+    beforehand.
     """
     names = ("target", "across", "next")
 
@@ -187,8 +203,8 @@ def manifold_space(
     mean = frame[frame["group"] == "mean"].sort_values("coefficient_norm")
     ends = frame[frame["group"] == "target"].sort_values("point")
     for part, name, color, width in (
-        (mean, "path of the mean", INK, 4),
-        (ends, "target direction", GREEN, 6),
+        (mean, "path of the mean", GREY, 5),
+        (ends, "target direction", INK, 9),
     ):
         figure.add_scatter3d(
             **points(part), mode="lines", name=name, line={"color": color, "width": width}
@@ -222,7 +238,7 @@ def manifold_space(
         height=560 + (30 if title else 0),
         margin={"t": 20 + (30 if title else 0), "b": 10, "l": 10, "r": 10},
         title={"text": html.escape(title)},
-        legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "top"},
+        legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "top", "itemsizing": "constant"},
         sliders=[
             {
                 "steps": steps,

@@ -48,8 +48,8 @@ def survival_map(frame: pd.DataFrame, *, trait: str = "trait", title: str = "") 
         trait: what the trait's axis is called.
         title: above the figure.
 
-    Below: colour is the share of texts without a break by each token, as seen without a judge
-    (survival.py); lines are where half of the texts, and where 95 % of them, have not broken.
+    Below: colour is the share of texts without a break by each token, as seen without a judge;
+    lines are where half of the texts, and where 95 % of them, have not broken.
     """
     steered = frame[frame["vector"] == "vector"]
     axis, unit = coefficient_axis(steered)

@@ -5,6 +5,7 @@ folder, or from the network where that file is missing. Pictures need Chrome or 
 """
 
 import html
+import inspect
 import re
 import shutil
 import tempfile
@@ -16,7 +17,8 @@ import plotly.graph_objects as go
 from kaleido.errors import ChromeNotFoundError
 from plotly.offline import get_plotlyjs, get_plotlyjs_version
 
-from workbench.figures.look import WIDTH
+from workbench import figures
+from workbench.figures.look import INK, WIDTH
 from workbench.reporting.browser import browser
 from workbench.support.store import write_atomically
 
@@ -27,12 +29,18 @@ SCRIPT = "plotly.min.js"
 
 PAGE = """<!doctype html>
 <html lang="en">
-<head><meta charset="utf-8"><title>{title}</title><script src="{script}"></script>
+<head><meta charset="utf-8"><title>{title} ({name})</title><script src="{script}"></script>
 <script>window.Plotly || document.write('<script src="https://cdn.plot.ly/plotly-{version}.min.js"><\\/script>')</script>
-<style>body {{ background: white; margin: 2rem }} body > div {{ margin: auto }}</style>
+<style>
+body {{ background: white; color: {ink}; margin: 2rem auto; max-width: {width}px;
+  font-family: Arial, "Liberation Sans", Helvetica, sans-serif; line-height: 1.4 }}
+h1 {{ font-size: 1.15rem }}
+</style>
 </head>
 <body>
+<h1>{title}</h1>
 {figure}
+{caption}
 </body>
 </html>
 """
@@ -62,10 +70,36 @@ def _page(figure: go.Figure, path: Path) -> Path:
     right = figure.layout.margin.r or figure.layout.template.layout.margin.r or 0
     drawn.update_layout(width=(figure.layout.width or WIDTH) + BAR, margin={"r": right + BAR})
     body = drawn.to_html(full_html=False, include_plotlyjs=False, div_id=path.name, auto_play=False)
-    title = html.escape(path.name)
-    text = PAGE.format(title=title, script=SCRIPT, version=version, figure=body)
+    title, caption = _said(figure, path.name)
+    text = PAGE.format(
+        title=html.escape(title),
+        name=html.escape(path.name),
+        caption=f"<p>{html.escape(caption)}</p>" if caption else "",
+        script=SCRIPT,
+        version=version,
+        figure=body,
+        width=drawn.layout.width,
+        ink=INK,
+    )
     write_atomically(page, text.encode())
     return page
+
+
+def _said(figure: go.Figure, name: str) -> tuple[str, str]:
+    """A page's title and caption: what the figure's function says of itself, first and last.
+
+    Its docstring says for whoever draws the figure what a reader needs to read it. A figure that no
+    function of `workbench.figures` drew has its own title, or else the file's name.
+    """
+    meta = figure.layout.meta
+    function = str(meta.get("function")) if isinstance(meta, Mapping) else ""
+    text = inspect.getdoc(getattr(figures, function, None)) if function in figures.__all__ else None
+    if not text:
+        return str(figure.layout.title.text or name), ""
+    first, *others = (" ".join(part.split()) for part in text.split("\n\n"))
+    rest = " ".join(part for part in others if not part.startswith("Args:"))
+    caption = re.sub(r"Raises \w+ .*|[`*]", "", rest)
+    return first.rstrip(".").replace("`", ""), caption.strip()
 
 
 def render(files: Mapping[Path, go.Figure]) -> bool:

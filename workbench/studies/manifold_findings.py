@@ -38,6 +38,7 @@ OUTCOMES = {
 WORDS = {
     "principal": "distance (principal components)",
     "neighbours": "distance (nearest neighbours)",
+    "clusters": "distance (mixture of Gaussians)",
     "raw": "distance (streams in their own length)",
     "kl": "KL",
     "kl_fixed": "KL of fixed texts",
@@ -195,8 +196,8 @@ def shown(found: pd.DataFrame, outcome: str = "ceiling") -> pd.DataFrame:
 
 
 def in_words(predictor: str) -> str:
-    """A predictor's name for readers."""
-    return ", ".join(WORDS[part] for part in predictor.split(" "))
+    """A predictor's name for readers; a part of it that has no words stays as it is."""
+    return ", ".join(WORDS.get(part, part) for part in predictor.split(" "))
 
 
 def verdict(found: pd.DataFrame, *, outcome: str = "ceiling") -> str:

@@ -22,10 +22,19 @@ from workbench.support.wording import number
 NOT_STUDIED = "Not studied with this model."
 COLLAPSE = (
     "A line is one side of a sweep of wren's middle layer. Thick: one law fitted to the lines that "
-    "are shown, controls among them; not the laws that are judged below."
+    "are shown, controls among them, with its R²; not the laws that are judged below. Distance: "
+    "how many times what it is unsteered."
 )
-LAWS = "R² of laws on traits left out, per layer and method."
-ACROSS = "Ranks within the layer of a model; ρ with the controls, which are of middle layers."
+LAWS = (
+    "R² of laws on traits left out, of middle layers, per method, with 95 % intervals over traits "
+    "and models. At 0 a law is worth no more than the mean of the other traits."
+)
+ACROSS = (
+    "Rank correlations with the true ceiling within the layer of a model, with 95 % intervals over "
+    "traits and models; controls, which are of middle layers, among the vectors. Filled: alone; "
+    "open: given what needs no distance. To the left of 0, a vector of which more is seen breaks "
+    "earlier."
+)
 #: KLs in nats a token near which forms of steering are compared, and how near is near: a factor.
 NEAR, WITHIN = (0.035, 0.3), 1.4
 
