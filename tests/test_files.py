@@ -13,6 +13,7 @@ from test_vectors import vector
 
 import workbench
 from workbench.vectors import files
+from workbench.vectors.steering_vector import SteeringVector
 
 
 def test_save_and_load_are_exact(tmp_path):
@@ -95,3 +96,21 @@ def test_the_package_reads_back_what_it_saves(tmp_path):
     read = workbench.files.load(tmp_path / "v.safetensors")
     assert torch.equal(read.directions[0], vector().directions[0])
     assert {"files", "formats"} <= set(workbench.__all__)
+
+
+@pytest.mark.parametrize("ending", [".pt", ".gguf", ".svec", ".BIN"])
+def test_the_ending_of_another_format_is_refused(tmp_path, ending):
+    with pytest.raises(
+        ValueError, match=r"name it 'v\.safetensors'; .*" + ending.lower()
+    ) as caught:
+        vector().save(tmp_path / f"v{ending}")
+    assert not list(tmp_path.iterdir())
+    for module, name in re.findall(r"from (\S+) import (\w+)", str(caught.value)):
+        assert callable(getattr(import_module(module), name))
+
+
+def test_the_class_reads_back_what_it_saves(tmp_path):
+    vector().save(tmp_path / "v")
+    read = SteeringVector.load(tmp_path / "v")
+    assert isinstance(read, SteeringVector)
+    assert read.sha256 == vector().sha256

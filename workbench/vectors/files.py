@@ -21,13 +21,31 @@ from workbench.support.store import read_tensors, write_atomically
 from workbench.vectors.steering_vector import SteeringVector
 
 _FORMAT = "workbench.vector/1"
+# Endings of other formats, and what writes them.
+_OTHERS = {
+    ".gguf": "from workbench.vectors.formats import save_gguf writes .gguf",
+    ".svec": "from workbench.vectors.svec import save_svec writes .svec",
+    ".pt": "formats.load_pt reads .pt and nothing here writes it",
+    ".pth": "formats.load_pt reads .pth and nothing here writes it",
+    ".bin": "formats.load_pt reads .bin and nothing here writes it",
+}
 
 
 def save(vector: SteeringVector, path: str | os.PathLike[str]) -> None:
-    """Write one safetensors file, whole or not at all. Raises OSError (a full disk, say)."""
+    """Write one safetensors file, whole or not at all.
+
+    Raises ValueError for the ending of another format, and OSError (a full disk, say).
+    """
+    place = Path(path)
+    other = _OTHERS.get(place.suffix.lower())
+    if other is not None:
+        raise ValueError(
+            f"{str(place)!r} would be a safetensors file under another format's ending: name it "
+            f"{place.with_suffix('.safetensors').name!r}; {other}"
+        )
     tensors = {f"direction.{k}": v.contiguous() for k, v in vector.directions.items()}
     metadata = {"format": _FORMAT, "vector": json.dumps(describe(vector))}
-    write_atomically(Path(path), safetensors.torch.save(tensors, metadata))
+    write_atomically(place, safetensors.torch.save(tensors, metadata))
 
 
 def load(path: str | os.PathLike[str]) -> SteeringVector:
