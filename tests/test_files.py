@@ -13,6 +13,7 @@ from test_vectors import vector
 
 import workbench
 from workbench.vectors import files
+from workbench.vectors.steering_vector import SteeringVector
 
 
 def test_save_and_load_are_exact(tmp_path):
@@ -105,3 +106,10 @@ def test_the_ending_of_another_format_is_refused(tmp_path, name, remedy):
     with pytest.raises(ValueError, match=rf"{name}'.* '\.safetensors'.*{remedy}"):
         vector().save(tmp_path / name)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_class_reads_back_what_it_saves(tmp_path):
+    vector().save(tmp_path / "v")
+    read = SteeringVector.load(tmp_path / "v")
+    assert isinstance(read, SteeringVector)
+    assert read.sha256 == vector().sha256

@@ -138,3 +138,8 @@ def test_wren_rates_and_the_exact_judge_fits_the_same_frame() -> None:
     assert facts["trait"].tolist() == [1, -1, 1, -1]
     assert (facts["status"] == "ok").all()
     assert rated["trait"].between(-1, 1).all()
+
+
+def test_a_judge_needs_a_loaded_model() -> None:
+    with pytest.raises(ValueError, match=r"lm 'nope' is no loaded model: give LocalJudge\(workb"):
+        LocalJudge("nope")  # type: ignore[arg-type]

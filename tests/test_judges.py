@@ -50,7 +50,8 @@ def test_exact_of_nothing_has_its_columns() -> None:
 
 def test_exact_refuses_an_unknown_trait_before_any_text() -> None:
     with pytest.raises(
-        ValueError, match=r"trait 'charm' cannot be judged in wren's language; .*mood"
+        ValueError,
+        match=r"trait 'charm' cannot be judged in wren's language; .*mood.* with trait=.*Local",
     ):
         judges.exact([], "charm")
 

@@ -245,12 +245,33 @@ def test_code_in_a_checkpoint_does_not_run_unless_asked_for(saved: Path, tmp_pat
         ({"dtype": torch.int8}, ValueError, "dtype torch.int8"),
         ({"torch_dtype": "float16"}, ValueError, "pass it as dtype="),
         ({"device": "cpu", "device_map": "auto"}, ValueError, "pass one"),
+        ({"device": "cud"}, ValueError, r"device 'cud' cannot be used here .*; give one of cpu"),
+        ({"device": "cuda:99"}, ValueError, r"device 'cuda:99' cannot be used .*give one of cpu"),
         ({"tokenizer": "./no-tokenizer"}, OSError, "no-tokenizer"),
     ],
 )
 def test_bad_arguments(saved: Path, arguments: dict, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         models.load(saved, **arguments)
+
+
+def test_a_device_is_looked_at_before_the_weights(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_: object) -> None:
+        raise AssertionError("the weights were read")
+
+    monkeypatch.setattr(checkpoints, "read", read)
+    with pytest.raises(ValueError, match="device 'cud'"):
+        models.load(saved, device="cud")
+
+
+def test_what_is_no_name_and_a_file_are_told_apart(saved: Path, network: list) -> None:
+    with pytest.raises(ValueError, match=r"None is no model: give 'wren', a folder"):
+        models.load(None)  # type: ignore[arg-type]
+    with pytest.raises(FileNotFoundError, match=r"is a file: give its folder, '.*my-llama'$"):
+        models.load(saved / "model.safetensors")
+    assert network == []
 
 
 def test_bad_arguments_for_a_model_in_memory() -> None:

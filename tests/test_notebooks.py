@@ -81,6 +81,14 @@ def test_a_failing_cell_fails_the_command_with_its_error(project: Path) -> None:
     assert notebooks.find() == [Path("notebooks/01_first.ipynb")]
 
 
+def test_elsewhere_numbers_say_where_to_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="run this in the project's folder"):
+        notebooks.find(["01"])
+
+
 def test_results_end_with_the_report(project: Path) -> None:
     saving = """from workbench.reporting import report
 from workbench.support import tables
@@ -103,8 +111,9 @@ def test_a_partial_run_says_why_there_is_no_report(
     (project / "templates" / "page.md").write_text("{{ missing }}\n")
     partly = CliRunner().invoke(app, ["results", "01"])
     assert partly.exit_code == 0
-    assert "report not written" in partly.output
-    assert "missing" in partly.output
+    results, last = partly.output.splitlines()[-2:]
+    assert results == "results: notebooks/01_first.ipynb"
+    assert last == "report not written: it needs all notebooks; leave out their numbers"
     whole = CliRunner().invoke(app, ["results"])
     assert whole.exit_code == 1
     assert "page.md: no value for the fields missing" in whole.stderr

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from outside import SHARED
 
 from workbench.contrast import pairs as wp
-from workbench.contrast.catalogue import bundled
+from workbench.contrast.catalogue import about, bundled
 from workbench.contrast.loaders import load_pairs, load_prompts
 from workbench.contrast.pairs import Pair, Pairs
 from workbench.contrast.templating import crossed, from_ab, from_suffixes, from_templates
@@ -443,3 +443,18 @@ def test_prompts_that_ask_for_the_trait_are_not_handed_out() -> None:
     sides = Pair("a", "b", prompt="You are kind.", negative_prompt="You are cruel.")
     with pytest.raises(ValueError, match="differ in their prompt"):
         _ = Pairs((sides,), "personas").prompts
+
+
+def test_a_name_that_is_nearly_one_is_guessed():
+    with pytest.raises(FileNotFoundError, match=r"did you mean 'wren-italian'\?"):
+        wp.load("wren-italain")
+    with pytest.raises(FileNotFoundError, match=r"did you mean 'wren-italian'\?"):
+        about("wren-italain")
+    with pytest.raises(FileNotFoundError) as caught:
+        wp.load("zzz")
+    assert "did you mean" not in str(caught.value)
+
+
+def test_the_help_of_load_names_a_bundled_set():
+    (named,) = re.findall(r'`load\("([\w-]+)"\)`', wp.load.__doc__ or "")
+    assert named in bundled()

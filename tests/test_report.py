@@ -14,8 +14,10 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 from kaleido.errors import ChromeNotFoundError
+from typer.testing import CliRunner
 
 from workbench import figures
+from workbench.cli import app
 from workbench.reporting import images, report
 from workbench.support import tables
 
@@ -43,6 +45,13 @@ def suffixes(folder: Path, name: str) -> set[str]:
 def contents(folder: Path) -> dict[str, str]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_a_folder_that_is_not_there_is_not_redrawn(tmp_path: Path) -> None:
+    said = CliRunner().invoke(app, ["figures", str(tmp_path / "nope")])
+    assert said.exit_code == 1
+    assert f"no folder at {str(tmp_path / 'nope')!r}: give a report's" in said.stderr
+    assert CliRunner().invoke(app, ["figures", str(tmp_path)]).exit_code == 0
 
 
 def test_export_and_redraw_write_the_same_bytes(tmp_path: Path) -> None:
@@ -365,7 +374,7 @@ def test_standing_names_what_is_stale(tmp_path: Path) -> None:
 
 def test_what_a_notebook_keeps_says_whose_run_it_was(tmp_path: Path) -> None:
     class Run:
-        name, fingerprint = "tiny", "0123456789abcdef"
+        name, fingerprint, in_memory = "tiny", "0123456789abcdef", True
 
     run = {"model": "tiny", "seed": 3, "fingerprint": "0123456789ab"}
     studied = FRAME.copy()

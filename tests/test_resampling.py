@@ -103,7 +103,7 @@ def test_a_donor_that_begins_with_the_text_is_not_drawn_for_it() -> None:
 
 def test_too_few_donors_for_all_texts_are_said() -> None:
     lm = build("llama")
-    with pytest.warns(UserWarning, match="of 3 prompts up to 1 have a donor in a draw that anoth"):
+    with pytest.warns(UserWarning, match="of 3 prompts up to 2 have a donor in a draw that anoth"):
         (drawn,) = draws(lm, ["The old fox", "A girl", "Please tell"], LONG[3:5], PLACES, 1)
     assert (drawn.about["prompts"], drawn.about["donors"]) == (3, 2)
 

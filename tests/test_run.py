@@ -314,12 +314,42 @@ def test_the_reference_s_line_is_understood(finished):
 def test_a_missing_model_or_data_set_is_said_before_work(tmp_path):
     base = base_dir(tmp_path)
     ran = run(base, dataset="chioce")
-    assert ran.status == 1
+    assert ran.status == 2
     assert "no data set 'chioce': there is no train.jsonl" in ran.said
     assert "wren-power" in ran.said
     ran = run(base, model="./nowhere")
     assert ran.status == 1
     assert "no model './nowhere'" in ran.said
+    assert not (base / "runs").exists()
+
+
+def test_a_setting_that_cannot_be_used_is_a_wrong_option(tmp_path):
+    base = base_dir(tmp_path)
+    for words, message in (
+        ("lr", "set 'lr': give key=value"),
+        ("learning=1", "unknown hyper-parameter 'learning'"),
+    ):
+        ran = run(base, "--set", words)
+        assert ran.status == 2
+        assert message in ran.said
+
+
+def test_multipliers_with_commas_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    ran = run(base_dir(tmp_path), "--multipliers", "0,5")
+    assert ran.status == 2
+    assert "such as --multipliers 0 5" in " ".join(ran.said.split())
+
+
+def test_multipliers_beyond_the_training_are_said_first(tmp_path):
+    base = base_dir(tmp_path)
+    wide = {"steering_factors": "[2.0, 20.0]"}
+    ran = run(base, "--dry_run", settings=wide)
+    assert "split vector is trained at coefficients from 2 to 20" in ran.said
+    assert "(1): give others, such as --multipliers 0 2 20" in ran.said
+    for words in (("0",), ("0", "-5"), ("1", "2")):
+        said = run(base, "--dry_run", "--multipliers", *words, settings=wide).said
+        assert "is trained at" not in said
 
 
 def test_names_as_folders():

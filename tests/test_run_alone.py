@@ -72,7 +72,7 @@ def test_a_lock_ends_with_its_block_and_its_process(tmp_path):
     for _ in range(2):
         with alone(path), pytest.raises(BlockingIOError), alone(path):
             pass
-        assert list(path.parent.iterdir()) == []
+        assert list(tmp_path.iterdir()) == []  # nor the folder that it made
     end(held(path))
     assert list(path.parent.iterdir())
     with alone(path):

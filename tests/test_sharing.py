@@ -366,7 +366,7 @@ def test_to_the_hub_and_back(shared, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({}, "the coefficient None is not recommended"),
+        ({}, r"give coefficient=, or ceiling=find_ceiling\(frame\)"),
         ({"coefficient": 0.0}, "no number but 0"),
         ({"coefficient": math.inf}, "the coefficient inf"),
         ({"coefficient": 1.0, "positions": positions.after("x")}, "a card can say one of"),

@@ -141,3 +141,13 @@ def test_another_plan_is_refused(tmp_path):
     (tmp_path / "plan.json").write_bytes(b'{"seed"')
     with pytest.raises(ValueError, match=r"is damaged, so the run cannot be resumed"):
         store.open_chunks(tmp_path, {"seed": 1, "model": "a"}, 3)
+
+
+def test_a_folder_or_a_file_in_the_way_is_named(tmp_path):
+    with pytest.raises(IsADirectoryError, match="it is a folder; give a file's name in it"):
+        store.write_atomically(tmp_path, b"new")
+    (tmp_path / "file").write_bytes(b"old")
+    with pytest.raises(OSError, match=r"file' is a file; give a folder") as caught:
+        store.write_atomically(tmp_path / "file" / "new", b"new")
+    assert "free some space" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

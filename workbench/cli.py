@@ -44,11 +44,13 @@ def results(
 
     directory = report.folder(model, seed or 0)
     try:
-        run_all(notebooks or [], model=model, seed=seed, jobs=jobs)
+        executed = run_all(notebooks or [], model=model, seed=seed, jobs=jobs)
+        for path in executed:
+            typer.echo(f"results: {path}")
         pages = report.write(directory, templates=report.TEMPLATES)
     except (NotebookFailed, FileNotFoundError, ValueError) as error:
         if notebooks and isinstance(error, report.Unfilled):
-            typer.echo(f"report not written, since only some notebooks ran: {error}")
+            typer.echo("report not written: it needs all notebooks; leave out their numbers")
             return
         typer.echo(f"\n{error}", err=True)
         raise typer.Exit(1) from None
@@ -80,7 +82,11 @@ def figures(
     """Draw every figure of a report again from its saved data, without a model."""
     from workbench.reporting import report
 
-    names = report.redraw(directory)
+    try:
+        names = report.redraw(directory)
+    except (FileNotFoundError, ValueError) as error:
+        typer.echo(f"{error}", err=True)
+        raise typer.Exit(1) from None
     typer.echo(f"{len(names)} figures in {directory / 'figures'}: {', '.join(names) or 'none yet'}")
 
 

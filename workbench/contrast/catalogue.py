@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,12 @@ def bundled() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.jsonl"))
 
 
+def guess(name: str) -> str:
+    """Such as "; did you mean 'wren-mood'?" where a bundled name is like `name`, else ""."""
+    near = get_close_matches(name, bundled(), 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
 def about(name: str) -> dict[str, Any]:
     """The metadata of a bundled data set: `name`, `trait`, `description`, …
 
@@ -32,7 +39,9 @@ def about(name: str) -> dict[str, Any]:
     """
     path = FOLDER / f"{name}.jsonl"
     if not path.is_file():
-        raise FileNotFoundError(f"no bundled data set {name!r}; there is {', '.join(bundled())}")
+        raise FileNotFoundError(
+            f"no bundled data set {name!r}{guess(name)}; there is {', '.join(bundled())}"
+        )
     with path.open(encoding="utf-8") as lines:
         return json.loads(next(lines))
 

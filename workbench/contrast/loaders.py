@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbench.contrast.catalogue import FOLDER, bundled
+from workbench.contrast.catalogue import FOLDER, bundled, guess
 from workbench.contrast.pairs import Pair, Pairs
 from workbench.text.splits import PromptSet
 from workbench.text.tokens import Prompt
@@ -123,7 +123,7 @@ def _locate(name_or_path: str | os.PathLike[str]) -> Path:
         return FOLDER / f"{path.name}.jsonl"
     raise FileNotFoundError(
         f"no pairs {str(name_or_path)!r}: it is no file, and the bundled sets are "
-        f"{', '.join(bundled()) or 'none'}"
+        f"{', '.join(bundled()) or 'none'}{guess(str(name_or_path))}"
     )
 
 

@@ -285,7 +285,12 @@ def _as_row(pair: Pair) -> dict[str, object]:
 
 
 def load(name_or_path: str | os.PathLike[str], **columns: str) -> Pairs:
-    """Pairs that ship with the package (`load("mood")`) or from a file; see loaders.load_pairs."""
+    """Pairs that ship with the package (`load("wren-mood")`) or from a file.
+
+    A table (.csv, .json, .jsonl, .parquet) needs the columns "positive" and "negative", and may
+    have "prompt"; `load("mine.csv", positive="glad", negative="sad", prompt="question")` names
+    others. Every argument and error is that of loaders.load_pairs.
+    """
     from workbench.contrast.loaders import (
         load_pairs,  # loaders makes Pairs, so it lies above this line
     )

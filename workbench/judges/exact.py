@@ -41,7 +41,8 @@ def exact(written: Sequence[Written], trait: str) -> pd.DataFrame:
     if trait not in SCORES:
         raise ValueError(
             f"trait {trait!r} cannot be judged in wren's language; choose one of "
-            f"{', '.join(SCORES)}"
+            f"{', '.join(SCORES)} with trait=. The exact judge reads that language alone: for "
+            "other texts give LocalJudge(lm)"
         )
     # Small coefficients often give the same text: each is parsed once.
     texts = {c.text: as_completion(c.text) for c in written}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,11 +25,9 @@ from workbench.forward.reading import batches
 from workbench.forward.tracing import Remote
 from workbench.judges.interface import Written
 from workbench.judges.rubric import DIGITS, description, distinct, expected, plainly, questions
+from workbench.loading.models import LM
 from workbench.statistics.distributions import precise
 from workbench.text.tokens import Prompt, encode
-
-if TYPE_CHECKING:
-    from workbench.loading.models import LM
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +47,19 @@ class LocalJudge:
                    questions; near 0 it does not understand what it is asked
         status     "ok", "too long" (for the model's context) or "not finite"
         reason     the same in words, "" where the status is "ok"
+
+    Raises ValueError for an `lm` that is not loaded.
     """
 
     lm: LM
     traits: Mapping[str, str] = field(default_factory=dict)
     remote: Remote = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.lm, LM):
+            raise ValueError(
+                f"lm {self.lm!r} is no loaded model: give LocalJudge(workbench.load(name))"
+            )
 
     @property
     def label(self) -> str:

@@ -210,6 +210,11 @@ def share(
     recommended = coefficient is None
     if coefficient is None and ceiling is not None:
         coefficient = ceiling[1].recommended.value
+    elif coefficient is None:
+        raise ValueError(
+            "nothing says how much of the vector is to be used: give coefficient=, or "
+            "ceiling=find_ceiling(frame) of a sweep of it"
+        )
     size = number(coefficient)
     if not math.isfinite(size) or size == 0:
         raise ValueError(

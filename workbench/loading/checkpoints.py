@@ -46,9 +46,13 @@ def absolute(name: str) -> str:
 def locate(name_or_path: str | Path, subfolder: str) -> tuple[str, str]:
     """Where transformers finds the model (a directory or a hub id), and its short name.
 
-    Raises FileNotFoundError for a directory without a model, ValueError for what is neither a
-    directory nor could be a hub id.
+    Raises FileNotFoundError for a directory without a model, for a file, and for what is neither a
+    directory nor could be a hub id; ValueError for what is no name.
     """
+    if not isinstance(name_or_path, str | Path):
+        raise ValueError(
+            f"{name_or_path!r} is no model: give 'wren', a folder, a hub id, or a model in memory"
+        )
     given = str(name_or_path)
     if given in BUNDLED:
         folder = BUNDLED[given]
@@ -63,6 +67,11 @@ def locate(name_or_path: str | Path, subfolder: str) -> tuple[str, str]:
         if not (folder / subfolder / "config.json").is_file() and not any(folder.glob("*.gguf")):
             raise FileNotFoundError(f"no model in {given!r}: the directory has no config.json")
         return str(folder), folder.resolve().name
+    if folder.is_file():
+        raise FileNotFoundError(
+            f"{given!r} is a file: give its folder, {str(folder.parent)!r}"
+            + (f", with gguf_file={folder.name!r}" if folder.suffix == ".gguf" else "")
+        )
     _check_hub_id(given)
     return given, given
 

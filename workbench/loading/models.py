@@ -18,6 +18,7 @@ from nnsight import TransformersModel
 from torch import Tensor, nn
 
 from workbench.loading import checkpoints
+from workbench.loading.devices import check_device
 from workbench.loading.fingerprints import fingerprint
 from workbench.loading.layers import find_layers, text_config
 from workbench.loading.projections import (
@@ -239,10 +240,12 @@ def load(
         FileNotFoundError: no such model on this machine and no network to look for it (within
             5 s), or a directory that holds no model.
         ValueError: an encoder-decoder, a model that is not causal, a checkpoint that lacks
-            weights, an unknown dtype, layers that cannot be told, no tokenizer or one
+            weights, an unknown dtype, a device that is not here, what is neither name nor model,
+            layers that cannot be told, no tokenizer or one
             that cannot pad.
     """
     checkpoints.check_dtype(dtype)
+    check_device(device)
     if isinstance(name_or_model, nn.Module):
         if transformers_kwargs:
             given = ", ".join(sorted(transformers_kwargs))

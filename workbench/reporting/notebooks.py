@@ -48,12 +48,12 @@ def find(numbers: Sequence[str] = (), *, folder: Path = FOLDER) -> list[Path]:
     """
     failed = set(folder.glob("*.failed.ipynb"))
     everything = [path for path in sorted(folder.glob("[0-9]*.ipynb")) if path not in failed]
-    names = ", ".join(path.stem for path in everything) or "none"
+    if not everything:
+        raise FileNotFoundError(f"no notebooks in {folder}/: run this in the project's folder")
+    names = ", ".join(path.stem for path in everything)
     for number in numbers:
         if not any(path.name.startswith(number) for path in everything):
             raise FileNotFoundError(f"no notebook {number!r} in {folder}/: there is {names}")
-    if not everything:
-        raise FileNotFoundError(f"no notebooks in {folder}/: run this in the project's folder")
     return [path for path in everything if not numbers or path.name.startswith(tuple(numbers))]
 
 

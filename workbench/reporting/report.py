@@ -160,8 +160,13 @@ def redraw(directory: str | Path = "reports") -> list[str]:
     """Draw every figure of a report again from its saved data; the names of those drawn.
 
     Figures of `workbench.figures` are made anew, so that a change of their look arrives; any other
-    is rendered from its saved description. Raises ValueError for a figure whose function is gone.
+    is rendered from its saved description. Raises FileNotFoundError for a folder that is not there,
+    and ValueError for a figure whose function is gone.
     """
+    if not Path(directory).is_dir():
+        raise FileNotFoundError(
+            f"no folder at {str(directory)!r}: give a report's, which holds figures/"
+        )
     drawings: dict[Path, go.Figure] = {}
     for path in sorted((Path(directory) / "figures").glob("*.json")):
         drawing = json.loads(path.read_text(encoding="utf-8"))["drawing"]

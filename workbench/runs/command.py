@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from workbench.runs.options import Options, as_shard
+from workbench.runs.options import Options, WrongOption, as_shard
 
 
 class ManyNumbers(TyperCommand):
@@ -21,6 +21,12 @@ class ManyNumbers(TyperCommand):
         spread: list[str] = []
         inside = ""
         for arg in args:
+            if inside and "," in arg:
+                raise typer.BadParameter(
+                    f"{inside} {arg}: leave blanks between numbers, such as "
+                    f"{inside} {arg.replace(',', ' ')}",
+                    ctx=ctx,
+                )
             inside = inside if _is_number(arg) else ""
             if inside and spread[-1] != inside:
                 spread.append(inside)
@@ -218,6 +224,9 @@ def run(
 
     try:
         outcome = runner.run(options, say=typer.echo)
+    except WrongOption as error:
+        typer.echo(f"{error}", err=True)
+        raise typer.Exit(2) from None
     except (ValueError, OSError, RuntimeError) as error:
         typer.echo(f"{error}", err=True)
         raise typer.Exit(1) from None

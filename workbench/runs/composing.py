@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from workbench.loading.devices import check_device
 from workbench.runs.command import ManyNumbers
-from workbench.runs.devices import check_device
 from workbench.runs.locks import alone
 
 if TYPE_CHECKING:

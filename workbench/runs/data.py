@@ -28,7 +28,7 @@ from workbench.contrast import catalogue
 from workbench.contrast.datasets import Bad, Concept, Item, Table, read_concepts, read_items
 from workbench.contrast.loaders import load_pairs, read_about
 from workbench.contrast.pairs import Pairs
-from workbench.runs.options import Options
+from workbench.runs.options import Options, WrongOption
 from workbench.text.splits import as_text
 from workbench.wren.judge import SCORES
 
@@ -38,6 +38,10 @@ _SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 _KEYS = ("file_path", "hf_path", "field_names", "separator", "n_shots", "icl_exmaple")
 # The bundled pairs are dealt once and for all: another deal would test on what was trained on.
 _DEAL = 0
+
+
+class UnknownDataSet(WrongOption, FileNotFoundError):
+    """There is no data set of the name that is asked for."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +104,9 @@ def load(options: Options) -> Data:
     if train is None and test is None:
         return _bundled(options)
     if train is None and options.mode != "apply":
-        raise FileNotFoundError(_nowhere(options, "train"))
+        raise UnknownDataSet(_nowhere(options, "train"))
     if test is None and options.mode == "apply":
-        raise FileNotFoundError(_nowhere(options, "test"))
+        raise UnknownDataSet(_nowhere(options, "test"))
     table, said = Table(()), []
     if train is not None:
         table = _train_table(options, train, said)
@@ -187,7 +191,7 @@ def _source(
 
 def _bundled(options: Options) -> Data:
     if options.dataset not in catalogue.bundled():
-        raise FileNotFoundError(_nowhere(options, "train"))
+        raise UnknownDataSet(_nowhere(options, "train"))
     splits = load_pairs(options.dataset).split(seed=_DEAL)
     items = [Item(pair.prompt, pair.positive, pair) for pair in splits.report]
     made_for = catalogue.about(options.dataset).get("model")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workbench.runs.devices import check_device
+from workbench.loading.devices import check_device
 from workbench.runs.locks import alone
 
 if TYPE_CHECKING:

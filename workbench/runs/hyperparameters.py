@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from workbench.runs.known_keys import APPLYING, CONFIG, GENERATION, MAKING_OF, SPELLINGS, Schema
-from workbench.runs.options import Combination, Options
+from workbench.runs.options import Combination, Options, WrongOption
 from workbench.text.positions import everything
 from workbench.training.objectives import SFT, SPLIT, Objective, RePS
 from workbench.training.train import NOT_FIRST
@@ -29,6 +29,10 @@ REFERENCE_FOLDER = Path("hparams/Steer/experiment_hparams/spilt_experiment")
 
 class Missing(Exception):
     """There are no hyper-parameters for a combination."""
+
+
+class WrongSetting(WrongOption, ValueError):
+    """A --set that cannot be used."""
 
 
 class Hyperparameters:
@@ -46,7 +50,10 @@ class Hyperparameters:
             raise FileNotFoundError(f"no folder of hyper-parameters at {str(self.folder)!r}")
         self.passed_over: dict[str, str] = {}
         self._read: dict[tuple[str, str, str], dict[str, Any]] = {}
-        self._set = self._settings()
+        try:
+            self._set = self._settings()
+        except ValueError as error:
+            raise WrongSetting(str(error)) from None
         self._config: dict[str, Any] = {}
         if self.folder is not None and (self.folder / "config.yaml").is_file():
             self._config = self._checked(self.folder / "config.yaml", CONFIG)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -25,9 +25,9 @@ def alone(path: Path) -> Iterator[None]:
     Raises BlockingIOError that names the process that is there already, and OSError.
     """
     place = path.with_name(f".{path.name}.lock")
-    place.parent.mkdir(parents=True, exist_ok=True)
+    new = [folder for folder in place.parents if not folder.exists()]  # the innermost first
     while True:
-        with open(place, "a+", encoding="utf-8") as file:
+        with _opened(place) as file:
             _lock(file, path)
             if not _is(file, place):
                 continue  # the one that had it removed it after it was opened here
@@ -38,7 +38,22 @@ def alone(path: Path) -> Iterator[None]:
                 yield
             finally:
                 place.unlink(missing_ok=True)
+                _remove_empty(new)
             return
+
+
+def _opened(place: Path) -> IO[str]:
+    while True:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # the one that had the folder removed it meanwhile
+            return open(place, "a+", encoding="utf-8")
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """A call that came to nothing, as of a model that is not there, leaves no folder behind."""
+    with suppress(OSError):  # there is something in it
+        for folder in folders:
+            folder.rmdir()
 
 
 def _lock(file: IO[str], path: Path) -> None:

@@ -26,6 +26,10 @@ _ALIASES = {"spilt": "split"}  # as the published code spells it
 _PLAIN = re.compile(r"[\w.+-]+(?:--[\w.+-]+)*")
 
 
+class WrongOption(Exception):
+    """An option that only a look at the files shows to be wrong."""
+
+
 @dataclass(frozen=True)
 class Combination:
     """A method and a form of one concept (None: of the whole data set)."""

@@ -59,6 +59,8 @@ def run(options: Options, say: Callable[[str], None] = print) -> Outcome:
         say(line)
     hyper = Hyperparameters(options)
     say(hyper.said)
+    for line in _beyond_training(options, hyper):
+        say(line)
     layout = Layout(options.layout, options.base_dir, options.model_folder, options.dataset)
 
     @cache
@@ -89,6 +91,28 @@ def run(options: Options, say: Callable[[str], None] = print) -> Outcome:
         say(f"part {options.shard} has no work: there are fewer units than parts")
     number = (stop.number or signal.SIGINT) if stopped else 0
     return Outcome(journal, int(number), idle)
+
+
+def _beyond_training(options: Options, hyper: Hyperparameters) -> Iterator[str]:
+    """Where every multiplier asked for is smaller than any that a combination is trained at, or
+    larger, its texts show little of the training: said before anything is made."""
+    asked = [abs(m) for m in options.multipliers if m]
+    if not asked or options.mode == "generate":
+        return
+    for combination in options.combinations:
+        if combination.impossible:
+            continue
+        try:
+            factors = hyper.making(combination).get("steering_factors") or ()
+        except (Missing, ValueError):
+            continue  # said when its turn comes
+        sizes = [abs(float(factor)) for factor in factors]
+        if sizes and not any(min(sizes) <= m <= max(sizes) for m in asked):
+            yield (
+                f"{combination} is trained at coefficients from {min(sizes):g} to {max(sizes):g}, "
+                f"and no multiplier lies there ({', '.join(f'{m:g}' for m in options.multipliers)})"
+                f": give others, such as --multipliers 0 {min(sizes):g} {max(sizes):g}"
+            )
 
 
 class _Runner:

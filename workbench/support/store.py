@@ -35,6 +35,10 @@ def write_atomically(path: Path, content: bytes | Callable[[Path], object]) -> N
     stays as it was and nothing is left beside it. Raises OSError that names `path`.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(
+            errno.EISDIR, f"could not write {str(path)!r}: it is a folder; give a file's name in it"
+        )
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,10 +54,14 @@ def write_atomically(path: Path, content: bytes | Callable[[Path], object]) -> N
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
+        blocking = next((str(up) for up in path.parents if up.is_file()), None)
+        remedy = "free some space or choose another place"
+        if blocking is not None:
+            remedy = f"{blocking!r} is a file; give a folder"
         raise OSError(
             error.errno,
             f"could not write {str(path)!r} ({error.strerror or error}); what was there is "
-            "unchanged: free some space or choose another place",
+            f"unchanged: {remedy}",
         ) from error
     finally:
         if temporary is not None:

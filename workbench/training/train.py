@@ -114,8 +114,9 @@ def train(
         progress, quiet: Show a bar with the loss; do not print.
 
     Returns a `SteeringVector`, `LoRA` or `LocalWeight`. Its coefficient is m: `vector.at(m,
-    unit="raw", layers=vector.layers)`, `lora.at(m)`. `loss_history` gives its losses; "complete" in
-    its provenance is False if it was stopped.
+    unit="raw", layers=vector.layers)`, `lora.at(m)`. `loss_history(result)`, from
+    `workbench.training.train`, gives its losses; "complete" in its provenance is False if it was
+    stopped.
 
     If held-out pairs answer the other way round than those that were trained on, that is printed
     and stands in the provenance ("turned"): some of either may be the wrong way round. Where

@@ -301,14 +301,20 @@ class SteeringVector:
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one safetensors file, whole or not at all. Raises ValueError for a name that ends
-        as another tool's file does (.pt, .gguf, .svec), and OSError (a full disk, say).
+        """Write one safetensors file, whole or not at all; `SteeringVector.load` reads it back.
 
-        `workbench.files.load` reads it back.
+        Raises ValueError for the ending of another format, and OSError (a full disk, say).
         """
         from workbench.vectors.files import save  # which knows this class
 
         save(self, path)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> SteeringVector:
+        """Read what `save` wrote; the same as `workbench.files.load`, and errors as there."""
+        from workbench.vectors.files import load
+
+        return load(path)
 
 
 def _finite(factor: float, verb: str) -> float:
