@@ -23,6 +23,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from workbench.anatomy import ablation
+from workbench.anatomy.ablation import Component
+from workbench.anatomy.fillings import means
+from workbench.composition.compose import Same, compose
+from workbench.composition.schedules import Fixed
 from workbench.conditions.condition import Condition
 from workbench.conditions.conditional import ConditionalSteering, respond
 from workbench.contrast import loaders, pairs
@@ -30,19 +35,24 @@ from workbench.contrast.pairs import Pair, Pairs
 from workbench.extraction.extract import extract
 from workbench.forward import tracing
 from workbench.generation.generate import generate
+from workbench.geometry import manifold
 from workbench.interventions import updates
-from workbench.interventions.updates import Add, Intervention
+from workbench.interventions.updates import Add, Intervention, Place
 from workbench.judges import exact
 from workbench.loading import models
 from workbench.loading.models import LM
+from workbench.preference.odds import odds
+from workbench.probing.probes import probe
 from workbench.sweeps.alert import alert_as_coded
 from workbench.sweeps.ceiling import find_ceiling
 from workbench.sweeps.planning import row_bytes
 from workbench.sweeps.slopes import slopes
+from workbench.sweeps.survival import ceilings_by_length
 from workbench.sweeps.sweep import sweep
 from workbench.text import positions, splits
 from workbench.text.splits import PromptSet
 from workbench.text.tokens import encode
+from workbench.training.train import train
 from workbench.vectors import files, formats
 from workbench.vectors.controls import random_like
 from workbench.vectors.steering_vector import SteeringVector
@@ -106,6 +116,10 @@ class Runs:
 
 def long(here: Here) -> str:
     return "The old fox walked slowly. " * 60
+
+
+def composed(here: Here, properties: Any, schedules: Any) -> Any:
+    return compose(here.lm, ["The fox"], properties, schedules, new_tokens=2)
 
 
 def frame(**changes: Any) -> pd.DataFrame:
@@ -226,7 +240,7 @@ CASES: dict[str, Case] = {
     "new tokens over the context": (
         lambda h: generate(h.lm, ["The fox"], new_tokens=126),
         ValueError,
-        r"and 126 new tokens makes \d+ tokens, over the 128",
+        r"and 126 new tokens makes \d+ tokens, over the 128 .*; give new_tokens=12\d or fewer",
     ),
     "sweep over the context": (
         lambda h: h.sweep(new_tokens=126),
@@ -237,6 +251,117 @@ CASES: dict[str, Case] = {
         lambda h: PromptSet(("a",), "mine", "train"),
         ValueError,
         r"role 'train' is not one of \('extract', 'select', 'report'\)",
+    ),
+    # ---- a thing of another kind
+    "name of pairs": (
+        lambda h: extract(h.lm, "wren-italian"),  # pyright: ignore[reportArgumentType]
+        ValueError,
+        r"pairs is 'wren-italian'; give pairs.load\('wren-italian'\)",
+    ),
+    "name of pairs to train on": (
+        lambda h: train(h.lm, "wren-italian"),  # pyright: ignore[reportArgumentType]
+        ValueError,
+        r"pairs is 'wren-italian'; give pairs.load\('wren-italian'\)",
+    ),
+    "prompts for odds": (
+        lambda h: odds(h.lm, h.vector(), ["The fox"], [0, 1]),  # pyright: ignore
+        ValueError,
+        r"pairs is \['The fox'\]; give Pairs, as pairs.load\(name\)",
+    ),
+    "tuples for pairs": (
+        lambda h: extract(h.lm, [("a", "b")]),  # pyright: ignore[reportArgumentType]
+        ValueError,
+        r"pairs is \[\('a', 'b'\)\]; give Pairs, .*Pairs.from_lists\(positive, negative\)",
+    ),
+    "all three splits": (
+        lambda h: extract(h.lm, h.pairs().split()),  # pyright: ignore[reportArgumentType]
+        ValueError,
+        r"pairs is Splits, three sets; give one of them: splits.extract",
+    ),
+    "name of a model": (
+        lambda h: extract("wren", h.pairs()),  # pyright: ignore[reportArgumentType]
+        ValueError,
+        r"lm is 'wren', not a model; give workbench.load\('wren'\)",
+    ),
+    "name of a model that writes": (
+        lambda h: generate("wren", ["The fox"]),  # pyright: ignore[reportArgumentType]
+        ValueError,
+        r"lm is 'wren', not a model; give workbench.load\('wren'\)",
+    ),
+    "pairs for prompts": (
+        lambda h: h.sweep(h.pairs()),
+        ValueError,
+        r"^prompts are contrast pairs; give those of the pairs: pairs.prompts$",
+    ),
+    "splits for prompts": (
+        lambda h: h.sweep(h.pairs().split()),
+        ValueError,
+        r"^prompts is Splits\(.{,200}; give a list of texts or chats$",
+    ),
+    "interventions in a list of their own": (
+        lambda h: generate(h.lm, ["The fox"], [h.vector().at(1.0)]),  # pyright: ignore
+        ValueError,
+        r"^interventions holds a list of interventions; remove the brackets",
+    ),
+    "vector for a property": (
+        lambda h: Same(h.vector()),  # pyright: ignore[reportArgumentType]
+        ValueError,
+        r"not of a SteeringVector; give Same\(vector.at\(1.0\)\)",
+    ),
+    "interventions for a property": (
+        lambda h: composed(h, {"a": h.vector().at(1.0)}, {"a": Fixed(1.0)}),
+        ValueError,
+        r"property 'a' is a tuple; give Same\(vector.at\(1.0\)\)",
+    ),
+    "number for a schedule": (
+        lambda h: composed(h, {"a": Same(h.vector().at(1.0))}, {"a": 0.5}),
+        ValueError,
+        r"the schedule of 'a' is 0.5; give Fixed\(0.5\)",
+    ),
+    "properties without names": (
+        lambda h: composed(h, h.vector().at(1.0), Fixed(1.0)),
+        ValueError,
+        r"^properties is \(Intervention\(layer 1.*; give them by name: ",
+    ),
+    "one component": (
+        lambda h: ablation.ablate(h.lm, Component(1, "mlp")),  # pyright: ignore
+        ValueError,
+        r"components is one Component; wrap it in a list",
+    ),
+    "vector for components": (
+        lambda h: ablation.ablate(h.lm, h.vector()),  # pyright: ignore[reportArgumentType]
+        ValueError,
+        r"components is a SteeringVector; give ablation.everywhere\(lm, direction\)",
+    ),
+    "name of a filling": (
+        lambda h: ablation.ablate(h.lm, [Component(1, "mlp")], by="mean"),  # pyright: ignore
+        ValueError,
+        r"by is 'mean'; give a filling: fillings.zero, or fillings.means\(",
+    ),
+    "one kind of parts": (
+        lambda h: ablation.parts(h.lm, "mlp"),  # pyright: ignore[reportArgumentType]
+        ValueError,
+        r"kinds is one text, 'mlp'; give a list: \['mlp'\]",
+    ),
+    "kind that is no part": (
+        lambda h: ablation.parts(h.lm, ["head"]),  # pyright: ignore[reportArgumentType]
+        ValueError,
+        r"kind 'head': give a list of some of 'attention', 'mlp', 'layer'; heads come from",
+    ),
+    "vector for a condition": (
+        lambda h: Condition(h.vector(), 0.0),  # pyright: ignore[reportArgumentType]
+        ValueError,
+        r"directions is a SteeringVector; give Condition.of\(vector, threshold=0.0\)",
+    ),
+    "one factor": (
+        lambda h: train(h.lm, h.pairs(), factors=2.0),  # pyright: ignore[reportArgumentType]
+        ValueError,
+        r"factors 2.0 is not a list; give factors=\[2.0\]",
+    ),
+    "one length": (
+        lambda h: ceilings_by_length(frame(), 10),  # pyright: ignore[reportArgumentType]
+        ValueError,
+        r"tokens 10 is not a list; give tokens=\[10\]",
     ),
     # ---- coefficients, layers, positions
     "NaN coefficient": (
@@ -735,6 +860,70 @@ def test_what_is_no_number_is_refused_by_name(
     with pytest.raises(ValueError, match=said) as caught:
         NUMBERS[name](Here(idle, tmp_path), value)
     assert re.search("give|by a finite number", str(caught.value))
+
+
+# Each call that takes layers, and each that takes positions.
+LAYERED: dict[str, Callable[[Here, Any], Any]] = {
+    "at": lambda h, value: h.vector().at(1.0, layers=value),
+    "sweep": swept("layers"),
+    "extract": extracted("layers"),
+    "read": lambda h, value: tracing.read(h.lm, ["The fox"], value),
+    "probe": lambda h, value: probe(h.lm, h.pairs(), layers=value),
+    "fit": lambda h, value: manifold.fit(h.lm, ["The fox"] * 40, value),
+    "heads": lambda h, value: ablation.heads(h.lm, value),
+}
+PLACED: dict[str, Callable[[Here, Any], Any]] = {
+    "at": lambda h, value: h.vector().at(1.0, positions=value),
+    "sweep": swept("positions"),
+    "extract": extracted("positions"),
+    "read": lambda h, value: tracing.read(h.lm, ["The fox"], [1], value),
+    "probe": lambda h, value: probe(h.lm, h.pairs(), positions=value),
+    "fit": lambda h, value: manifold.fit(h.lm, ["The fox"] * 40, positions=value),
+    "train": lambda h, value: train(h.lm, h.pairs(), positions=value),
+    "preview": lambda h, value: positions.preview(h.lm, "The fox", value),
+    "condition": lambda h, value: h.respond(positions=value),
+    "but_first": lambda h, value: positions.but_first(value),
+    "means": lambda h, value: means(h.lm, ["The fox"], [Place(1)], positions=value),
+}
+
+
+@pytest.mark.parametrize("name", LAYERED)
+def test_layers_that_are_no_list_are_refused_by_name(name: str, idle: LM, tmp_path: Path) -> None:
+    here = Here(idle, tmp_path)
+    with pytest.raises(ValueError, match=r"^layers 1 is not a list; give layers=\[1\]$"):
+        LAYERED[name](here, 1)
+    with pytest.raises(ValueError, match=r"^layers 'all': give a list of layers by number"):
+        LAYERED[name](here, "all")
+
+
+@pytest.mark.parametrize("name", PLACED)
+def test_positions_that_are_no_rule_are_refused_by_name(
+    name: str, idle: LM, tmp_path: Path
+) -> None:
+    here = Here(idle, tmp_path)
+    with pytest.raises(ValueError, match=r"^positions is 'last'; give positions\.last \(from"):
+        PLACED[name](here, "last")
+    with pytest.raises(ValueError, match=r"^positions is <function last_k.*; give a rule, such as"):
+        PLACED[name](here, positions.last_k)
+    if name != "probe":  # which takes numbers
+        with pytest.raises(ValueError, match=r"^positions is -1; give a rule, such as"):
+            PLACED[name](here, -1)
+
+
+def test_the_named_rules_are_called_as_they_are() -> None:
+    assert all(getattr(positions, each.name) is each for each in positions.NAMED)
+
+
+def test_what_a_message_may_show_is_short(tiny: LM) -> None:
+    vector = Here(tiny, Path()).vector()
+    (made,) = vector.at(torch.tensor([1.0, 2.0]))
+    assert repr(made) == (
+        "Intervention(layer 1, residual, Add, coefficient of 2 rows, on everything)"
+    )
+    assert repr(Add(torch.ones(4))) == "Add(4 wide, length 2)"
+    assert repr(Condition.of(vector, threshold=0.1)) == (
+        "Condition(cosine above 0.1, output of layers [1], on prompt)"
+    )
 
 
 def test_there_are_enough_cases() -> None:

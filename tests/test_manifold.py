@@ -199,6 +199,10 @@ def test_shares_of_a_change(small: Manifolds, tiny: LM) -> None:
     np.testing.assert_allclose(here.inside(both), both, atol=1e-5)
 
 
+def test_they_are_shown_by_layers_and_kinds(small: Manifolds) -> None:
+    assert repr(small) == f"Manifolds(layers {[*small.layers]}, kinds {[*small.kinds]})"
+
+
 def test_what_is_not_there_is_named(small: Manifolds) -> None:
     with pytest.raises(ValueError, match=r"layers \[0, 1, 2\]"):
         small.at(9)

@@ -35,7 +35,7 @@ from workbench.interventions.updates import (
     Place,
     Site,
 )
-from workbench.support.checks import check_whole, require_lists
+from workbench.support.checks import check_whole, require_layers, require_lists
 from workbench.text.positions import Mask, Positions, but_first, everything
 from workbench.text.tokens import Batch
 from workbench.vectors.steering_vector import SteeringVector
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 Kind: TypeAlias = Literal["head", "attention", "mlp", "layer", "direction"]
 KINDS: tuple[Kind, ...] = ("head", "attention", "mlp", "layer", "direction")
+PARTS = ("attention", "mlp", "layer")
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +142,17 @@ def parts(
     kinds: Sequence[Literal["attention", "mlp", "layer"]] = ("attention", "mlp", "layer"),
     layers: Sequence[int] | None = None,
 ) -> list[Component]:
-    """The attention output, the MLP and both together, of these layers (default: all)."""
+    """The attention output, the MLP and both together, of these layers (default: all).
+
+    Raises ValueError for kinds that are no list, and for another kind.
+    """
+    require_lists(kinds=kinds)
+    for kind in kinds:
+        if kind not in PARTS:
+            raise ValueError(
+                f"kind {kind!r}: give a list of some of {', '.join(map(repr, PARTS))}; heads come "
+                "from ablation.heads, directions from ablation.directions"
+            )
     return [Component(layer, kind) for layer in _layers(lm, layers) for kind in kinds]
 
 
@@ -192,8 +203,27 @@ def places(components: Iterable[Component]) -> list[Place]:
 def check_ablation(
     lm: LM, components: Sequence[Component], by: Filling, batch: Batch | None = None
 ) -> None:
-    """Raise ValueError for no components, as `Component.check`, and for a filling that cannot stand
-    in for each of them in a batch or, without one, in texts that are still being written."""
+    """Raise ValueError for components that are no list of them, or none, as `Component.check`, for
+    what is no filling, and for one that cannot stand in for each of them in a batch or, without
+    one, in texts that are still being written."""
+    if isinstance(components, Component):
+        raise ValueError("components is one Component; wrap it in a list: [component]")
+    if isinstance(components, SteeringVector | Tensor):
+        raise ValueError(
+            f"components is a {type(components).__name__}; give "
+            "ablation.everywhere(lm, direction), which takes it out wherever the stream is read"
+        )
+    for each in components:
+        if not isinstance(each, Component):
+            raise ValueError(
+                f"{repr(each)[:200]} is not a Component; ablation.heads, parts and directions make "
+                "them"
+            )
+    if not callable(getattr(by, "check", None)):
+        raise ValueError(
+            f"by is {repr(by)[:200]}; give a filling: fillings.zero, or "
+            "fillings.means(lm, texts, ablation.places(components))"
+        )
     if len(components) == 0:
         raise ValueError("components is empty; name at least one part to ablate")
     for component in components:
@@ -286,5 +316,5 @@ def _update(kind: Kind, target: Tensor, share: Tensor, origin: Origin | None) ->
 def _layers(lm: LM, layers: Sequence[int] | None) -> list[int]:
     if layers is None:
         return list(range(lm.layers))
-    require_lists(layers=layers)
+    require_layers(layers)
     return [check_layer(lm, layer) for layer in layers]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import torch
@@ -34,6 +35,29 @@ def check_properties(lm: LM, properties: Mapping[str, Property], steps: int) -> 
                     check_layer(lm, at.layer)
                     check_fits(lm, update, at)
                 fitting[at, id(update)] = update
+
+
+def check_kinds(properties: object, schedules: object) -> None:
+    """Raises ValueError for interventions in place of a property, and a number in place of a
+    schedule."""
+    for name, given in (("properties", properties), ("schedules", schedules)):
+        if not isinstance(given, Mapping):
+            raise ValueError(
+                f"{name} is {repr(given)[:200]}; give them by name: "
+                "{'name': Same(vector.at(1.0))} and {'name': Fixed(1.0)}"
+            )
+        for key, each in given.items():
+            if name == "properties" and not callable(getattr(each, "at", None)):
+                raise ValueError(
+                    f"property {key!r} is a {type(each).__name__}; give Same(vector.at(1.0)) "
+                    "(from workbench.composition.compose import Same)"
+                )
+            if name == "schedules" and not (callable(each) and hasattr(each, "probe")):
+                strength = each if isinstance(each, Real) else 1.0
+                raise ValueError(
+                    f"the schedule of {key!r} is {repr(each)[:200]}; give Fixed({strength!r}) "
+                    "(from workbench.composition.schedules import Fixed)"
+                )
 
 
 def check_rows(schedules: Mapping[str, Schedule], rows: int) -> None:

@@ -18,11 +18,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from workbench.composition.checks import check_numbers, check_properties, check_rows
+from workbench.composition.checks import check_kinds, check_numbers, check_properties, check_rows
 from workbench.composition.schedules import Schedule, Seen
 from workbench.forward import decoding
 from workbench.forward.caching import decoding_cache, select_rows
-from workbench.forward.steering import Plan, place
+from workbench.forward.steering import Plan, check_interventions, place
 from workbench.generation.generate import end_ids, text_lengths
 from workbench.generation.sampling import Chooser, Sampling, check_sampling, check_streams
 from workbench.interventions.updates import AnyUpdate, Intervention, Place, per_row
@@ -51,12 +51,19 @@ class Same:
     weight; a schedule's coefficient multiplies theirs. Their positions are not asked: a property
     acts from the last token of the prompt on.
 
-    Raises ValueError for a coefficient that is not one number.
+    Raises ValueError for what is no list of interventions, and for a coefficient that is not one
+    number.
     """
 
     interventions: Sequence[Intervention]
 
     def __post_init__(self) -> None:
+        if callable(getattr(self.interventions, "at", None)):
+            raise ValueError(
+                f"Same is of interventions, not of a {type(self.interventions).__name__}; give "
+                "Same(vector.at(1.0))"
+            )
+        check_interventions(self.interventions)
         for each in self.interventions:
             if callable(each.coefficient) or per_row(each.coefficient).ndim:
                 raise ValueError(
@@ -133,10 +140,12 @@ def compose(
 
     Nothing is added before the last token of a prompt. Properties may differ in steps and layers:
     one that has ended, or knows nothing of a layer, adds nothing there. Raises ValueError, before
-    the model runs, for names that differ, no properties, at any step a layer out of range and an
-    update that does not fit the model or was made on another, a schedule that is made for another
-    number of rows, and as `generate`; and where logits come out as NaN.
+    the model runs, for what is no property or no schedule, names that differ, no properties, at any
+    step a layer out of range and an update that does not fit the model or was made on another, a
+    schedule that is made for another number of rows, and as `generate`; and where logits come out
+    as NaN.
     """
+    check_kinds(properties, schedules)
     if not properties or set(properties) != set(schedules):
         raise ValueError(
             f"properties {sorted(properties)} and schedules {sorted(schedules)}: give one schedule "

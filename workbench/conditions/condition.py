@@ -19,7 +19,7 @@ from workbench.conditions.point import FIRES, ConditionPoint, Fires
 from workbench.interventions.updates import Origin
 from workbench.statistics.similarity import SIMILARITIES, Similarity, similarity
 from workbench.support.checks import number
-from workbench.text.positions import Mask, Positions, prompt
+from workbench.text.positions import Mask, Positions, check_positions, prompt
 from workbench.vectors.steering_vector import SteeringVector
 
 if TYPE_CHECKING:
@@ -58,6 +58,11 @@ class Condition:
     origin: Origin | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.directions, SteeringVector):
+            raise ValueError(
+                "directions is a SteeringVector; give Condition.of(vector, "
+                f"threshold={self.threshold!r}), or directions by layer"
+            )
         if not self.directions:
             raise ValueError("a condition needs a direction at one layer at least")
         if not math.isfinite(number(self.threshold)):
@@ -69,6 +74,7 @@ class Condition:
         ):
             if value not in known:
                 raise ValueError(f"{name} {value!r} is unknown; choose one of {', '.join(known)}")
+        check_positions(self.positions)
         if isinstance(self.positions, Mask):
             raise ValueError(
                 "a mask belongs to one batch; a condition is asked of many: give a position rule"
@@ -84,6 +90,12 @@ class Condition:
                 )
         object.__setattr__(self, "directions", plain)
         self._check_bias()
+
+    def __repr__(self) -> str:
+        return (
+            f"Condition({self.similarity} {self.fires} {self.threshold:g}, {self.reads} of layers "
+            f"{list(self.layers)}, on {self.positions!r})"
+        )
 
     def _check_bias(self) -> None:
         if self.similarity != "probe":

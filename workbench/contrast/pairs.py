@@ -265,6 +265,23 @@ class Pairs(Sequence[Pair]):
         return cls(_numbered(rows), name, trait)
 
 
+def check_pairs(pairs: object) -> None:
+    """Raise ValueError for anything but `Pairs`, such as their name or all three sets at once."""
+    if isinstance(pairs, Pairs):
+        return
+    if isinstance(pairs, str | os.PathLike):
+        raise ValueError(f"pairs is {str(pairs)!r}; give pairs.load({str(pairs)!r})")
+    if isinstance(pairs, Splits):
+        raise ValueError(
+            "pairs is Splits, three sets; give one of them: splits.extract, splits.select or "
+            "splits.report"
+        )
+    raise ValueError(
+        f"pairs is {repr(pairs)[:200]}; give Pairs, as pairs.load(name) or "
+        "Pairs.from_lists(positive, negative) makes them"
+    )
+
+
 def _numbered(rows: Iterable[tuple[str, str, Prompt]]) -> tuple[Pair, ...]:
     """Pairs out of rows; an error says which row it is about."""
     pairs = []

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from workbench.contrast.holding import hold_out
-from workbench.contrast.pairs import Pairs
+from workbench.contrast.pairs import Pairs, check_pairs
 from workbench.extraction.layer_scores import best_layer, d_prime_interval, share_interval
 from workbench.extraction.methods import CAST_METHODS, METHODS, explained_variance
 from workbench.forward.reading import PairActivations, read_pairs, residual_norms
-from workbench.support.checks import check_whole
+from workbench.support.checks import check_whole, require_layers, require_model
 from workbench.support.versions import versions
-from workbench.text.positions import Positions, last_k
+from workbench.text.positions import Positions, check_positions, last_k
 from workbench.text.tokens import Prompt
 from workbench.vectors.steering_vector import SteeringVector
 
@@ -73,10 +73,15 @@ def extract(
 
     Held-out separation by layer is in `.separation` (see `separate`), of PCA methods the explained
     variance by layer in `.explained_variance`, the rest in `.provenance`.
-    Raises ValueError, before the model runs, for an unknown method, layers or numbers out of
-    range, texts over the context length, or held-out pairs that share a text with `pairs`; and
-    afterwards where the two sides look the same to the model.
+    Raises ValueError, before the model runs, for arguments of another kind (the name of a model or
+    of pairs, say), an unknown method, layers or numbers out of range, texts over the context
+    length, or held-out pairs that share a text with `pairs`; and afterwards where the two sides
+    look the same to the model.
     """
+    require_model(lm)
+    check_pairs(pairs)
+    check_positions(positions)
+    require_layers(layers)
     if method not in METHODS:
         own = CAST_METHODS.get(method)
         raise ValueError(

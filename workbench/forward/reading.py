@@ -16,12 +16,21 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from workbench.contrast.pairs import Pairs
+from workbench.contrast.pairs import Pairs, check_pairs
 from workbench.forward import tracing
 from workbench.forward.steering import check_layer
 from workbench.forward.tracing import TOKENS
+from workbench.support.checks import require_layers
 from workbench.support.store import cache_path, cached, tensors_hash
-from workbench.text.positions import Mask, Positions, last_k, mask, only_read, select
+from workbench.text.positions import (
+    Mask,
+    Positions,
+    check_positions,
+    last_k,
+    mask,
+    only_read,
+    select,
+)
 from workbench.text.tokens import Batch, Prompt, encode, to_batch
 
 if TYPE_CHECKING:
@@ -73,9 +82,12 @@ def read_pairs(
     are. `progress` shows a bar where it takes longer than two seconds.
     `compat` reads as repeng does: prompt and completion tokenized as one text, and the last layer
     after the model's final norm.
-    Raises ValueError for a layer out of range, a text over the context length, a side where
-    `positions` touches nothing, and positions given as a mask.
+    Raises ValueError for arguments of another kind, a layer out of range, a text over the context
+    length, a side where `positions` touches nothing, and positions given as a mask.
     """
+    check_pairs(pairs)
+    check_positions(positions)
+    require_layers(layers)
     wanted = tuple(range(lm.layers)) if layers is None else tuple(layers)
     for layer in wanted:
         check_layer(lm, layer)

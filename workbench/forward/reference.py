@@ -30,9 +30,9 @@ from workbench.forward.reading import batches
 from workbench.forward.steering import check_layer
 from workbench.forward.streaming import Lengths, Streaming
 from workbench.statistics.moments import Moments, merged
-from workbench.support.checks import check_whole
+from workbench.support.checks import check_whole, require_layers
 from workbench.support.versions import versions
-from workbench.text.positions import Mask, Positions, content, mask, select
+from workbench.text.positions import Mask, Positions, check_positions, content, mask, select
 from workbench.text.splits import text_hash
 from workbench.text.tokens import Batch, Prompt, encode
 
@@ -231,6 +231,8 @@ def _with_skip(
 
 
 def _checked(lm: LM, layers: Sequence[int] | None, positions: Positions) -> tuple[int, ...]:
+    check_positions(positions)
+    require_layers(layers)
     if isinstance(positions, Mask):
         raise ValueError(
             f"{positions!r} belongs to one batch, and texts are read in many: give a position rule"

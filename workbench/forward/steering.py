@@ -134,13 +134,18 @@ def check_interventions(interventions: Sequence[Intervention]) -> None:
         )
     if not isinstance(interventions, Sequence):
         raise ValueError(
-            f"interventions is {interventions!r}; give a list of them, or vector.at(coefficient) "
-            "for a steering vector"
+            f"interventions is {repr(interventions)[:200]}; give a list of them, or "
+            "vector.at(coefficient) for a steering vector"
         )
     for each in interventions:
+        if isinstance(each, list | tuple) and each and isinstance(each[0], Intervention):
+            raise ValueError(
+                "interventions holds a list of interventions; remove the brackets around it: give "
+                "vector.at(coefficient) as it is, and several as [*one, *other]"
+            )
         if not isinstance(each, Intervention):
             raise ValueError(
-                f"{each!r} is not an intervention; give Intervention(layer, update), or "
+                f"{repr(each)[:200]} is not an intervention; give Intervention(layer, update), or "
                 "vector.at(coefficient) for a steering vector"
             )
 

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from workbench.forward import tracing
 from workbench.forward.reading import batches, later_norms, median_norms, tokens_at_once
 from workbench.forward.streams import Activations
-from workbench.text.positions import Mask, Positions, mask, select
+from workbench.text.positions import Mask, Positions, check_positions, mask, select
 from workbench.text.tokens import Batch
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ def touched_by(
     """
     if isinstance(positions, Mask):
         raise ValueError("a mask belongs to one batch; give numbers of tokens or a position rule")
+    if isinstance(positions, str):
+        check_positions(positions)
     if callable(positions):
         return {repr(positions): select(lm, batch, positions)}
     given = list(positions) if isinstance(positions, Iterable) else [positions]

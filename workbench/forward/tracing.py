@@ -22,6 +22,7 @@ from workbench.forward.visits import modules, visit, visit_all, visit_input, vis
 from workbench.interventions.updates import EMBEDDINGS, Intervention, Place, Site, steer
 from workbench.loading.layers import evaluating
 from workbench.statistics.distributions import chosen_logprobs, precise
+from workbench.support.checks import require_layers
 from workbench.text.positions import Positions, last, select
 from workbench.text.tokens import Batch, Prompt, to_batch
 
@@ -210,8 +211,10 @@ def activations(
     are float32 (float64 for a float64 model), on the CPU. With `norms`, the length of every
     token's stream comes from the same pass.
 
-    Raises ValueError for no layers, a layer out of range, or a row where nothing is chosen.
+    Raises ValueError for layers that are no list, or none, a layer out of range, what is no rule of
+    positions, or a row where nothing is chosen.
     """
+    require_layers(layers)
     if len(layers) == 0:
         raise ValueError("layers is empty; name at least one layer")
     wanted = [EMBEDDINGS if layer == EMBEDDINGS else check_layer(lm, layer) for layer in layers]

@@ -32,9 +32,10 @@ from workbench.statistics.estimates import (
     Spectrum,
     likelihoods,
 )
+from workbench.support.checks import require_layers, require_model
 from workbench.support.store import cache_path, cached
 from workbench.support.versions import versions
-from workbench.text.positions import Positions, content
+from workbench.text.positions import Positions, check_positions, content
 from workbench.text.splits import text_hash
 from workbench.text.tokens import Prompt
 
@@ -80,8 +81,12 @@ def fit(
     cache   keep on disk what was read, and take it from there
     others  as for `collect` and estimates.py
 
-    Raises ValueError for fewer than 40 documents, an unknown kind, and as `collect`.
+    Raises ValueError for fewer than 40 documents, an unknown kind, a name in place of the model,
+    and as `collect`.
     """
+    require_model(lm)
+    check_positions(positions)
+    require_layers(layers)
     if isinstance(texts, str) or len(texts) < 40:
         raise ValueError(
             f"{len(texts)} documents cannot fit and calibrate a manifold: give at least 40, better "

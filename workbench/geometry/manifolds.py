@@ -118,6 +118,9 @@ class Manifolds:
     def kinds(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(kind for _, kind in self.found))
 
+    def __repr__(self) -> str:
+        return f"Manifolds(layers {list(self.layers)}, kinds {list(self.kinds)})"
+
     def __iter__(self) -> Iterator[Manifold]:
         return iter(self.found.values())
 

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from workbench.text.positions import Positions, everything, only_read
+from workbench.text.positions import Positions, check_positions, everything, only_read
 
 Coefficient: TypeAlias = float | Tensor | Callable[[int], float | Tensor]
 
@@ -153,6 +153,9 @@ class Add:
         if not torch.isfinite(self.direction).all():
             raise ValueError("the direction has values that are not finite numbers")
 
+    def __repr__(self) -> str:
+        return f"Add({self.width} wide, length {float(self.direction.detach().norm()):.4g})"
+
     @property
     def width(self) -> int:
         return self.direction.shape[0]
@@ -183,8 +186,8 @@ class Intervention:
     The update may be a plain function (hidden, scale) -> hidden: it is then taken to fit any model.
     The coefficient is a number, a tensor with one number per batch row, or a function of the step
     that returns either. Raises ValueError for one that is not finite, for something that is no
-    update, for an unknown site, and for positions that can only be read, as `last_k`: the end of a
-    text moves on while it is written.
+    update, for an unknown site, and for positions that are no rule or can only be read, as
+    `last_k`: the end of a text moves on while it is written.
     """
 
     layer: int
@@ -210,6 +213,7 @@ class Intervention:
         if not hasattr(self.update, "width"):
             function: Any = self.update
             object.__setattr__(self, "update", Function(function))
+        check_positions(self.positions)
         why = only_read(self.positions)
         if why:
             raise ValueError(
@@ -218,6 +222,17 @@ class Intervention:
             )
         if not callable(self.coefficient):
             per_row(self.coefficient)
+
+    def __repr__(self) -> str:
+        strength: object = self.coefficient
+        if callable(strength):
+            strength = "by step"
+        elif isinstance(strength, Tensor) and strength.ndim:
+            strength = f"of {len(strength)} rows"
+        return (
+            f"Intervention(layer {self.layer}, {self.site}, {type(self.update).__name__}, "
+            f"coefficient {strength}, on {self.positions!r})"
+        )
 
 
 def per_row(coefficient: float | Tensor) -> Tensor:

@@ -21,12 +21,13 @@ import pandas as pd
 import torch
 from numpy.typing import ArrayLike
 
-from workbench.contrast.pairs import Pairs
+from workbench.contrast.pairs import Pairs, check_pairs
 from workbench.contrast.polarity import against_said
 from workbench.forward.tracing import Remote
 from workbench.interventions.updates import Intervention
 from workbench.preference.logodds import Forks, preference, utility, utility_of_means
 from workbench.preference.multiples import check_multipliers, multiples
+from workbench.support.checks import require_model
 from workbench.support.versions import versions
 from workbench.text.splits import as_text
 from workbench.text.tokens import Batch, Prompt, encode
@@ -76,10 +77,12 @@ def odds(
     `versions`), how many pairs are `undefined` (utility NaN at some m) and `begin_alike`, and
     `said`, a list of sentences about what is odd: they are printed unless `quiet`.
 
-    Raises ValueError for a grid without 0 or with values that are not finite, pairs without
-    prompts, an answer without tokens, a pair over the model's context, a vector of another model,
-    coefficients given per row, and another `length`.
+    Raises ValueError for anything but `Pairs`, a grid without 0 or with values that are not finite,
+    pairs without prompts, an answer without tokens, a pair over the model's context, a vector of
+    another model, coefficients given per row, and another `length`.
     """
+    require_model(lm)
+    check_pairs(pairs)
     if length not in ("sum", "mean"):
         raise ValueError(f"length {length!r} is unknown; use 'sum' or 'mean'")
     grid = check_multipliers(multipliers)

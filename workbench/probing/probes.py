@@ -27,7 +27,7 @@ from workbench.probing.linear_probes import KINDS, Bools, check_dealt, deal, jud
 from workbench.probing.stream_rounding import beyond_rounding
 from workbench.probing.word_probes import told_by_words, words_so_far
 from workbench.statistics.intervals import Floats
-from workbench.support.checks import check_whole, require_lists
+from workbench.support.checks import check_whole, require_layers, require_model
 from workbench.support.store import tensors_hash
 from workbench.support.versions import versions
 from workbench.text.positions import Positions
@@ -163,9 +163,10 @@ def probe(
     do not fit, and for folds that would be without a class; afterwards for streams that are not
     finite.
     """
+    require_model(lm)
+    require_layers(layers)
     if kind not in KINDS:
         raise ValueError(f"kind {kind!r} is unknown; choose one of {', '.join(map(repr, KINDS))}")
-    require_lists(layers=layers)
     chosen = list(range(lm.layers)) if layers is None else [check_layer(lm, k) for k in layers]
     if not chosen or len(set(chosen)) < len(chosen):
         raise ValueError(f"layers {chosen}: name at least one, and each once")

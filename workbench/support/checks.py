@@ -1,4 +1,4 @@
-"""What counts as a number, and as a list, among the arguments of a call.
+"""What counts as a number, as a list, and as a model, among the arguments of a call.
 
 Python takes True for 1 and lets "0.5" through until something multiplies it; here neither is a
 number. This module knows nothing of what the numbers are for.
@@ -7,8 +7,9 @@ number. This module knows nothing of what the numbers are for.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from numbers import Integral, Real
+from os import PathLike
 from typing import Any
 
 
@@ -47,9 +48,9 @@ def check_positive(name: str, value: object) -> float:
 
 def require_lists(**given: Sequence[object] | None) -> None:
     """Raise ValueError for a list that is one text instead, which would be read letter by letter,
-    or one whole number."""
+    or one number."""
     for name, texts in given.items():
-        if isinstance(texts, Integral):
+        if isinstance(texts, Real):
             raise ValueError(f"{name} {texts!r} is not a list; give {name}=[{texts!r}]")
         if isinstance(texts, str):
             raise ValueError(f"{name} is one text, {texts[:200]!r}; give a list: [{texts[:20]!r}]")
@@ -72,3 +73,23 @@ def require_columns(frame: Any, needed: Collection[str], wanted: str) -> None:
 def _short(value: object) -> str:
     said = repr(value)
     return said if len(said) <= 80 else f"{said[:79]}…"
+
+
+def require_layers(layers: object) -> None:
+    """Raise ValueError for layers that are neither a list of numbers nor None, which leaves the
+    choice to the call: one number, or a text."""
+    if layers is None:
+        return
+    if isinstance(layers, Real):
+        raise ValueError(f"layers {layers!r} is not a list; give layers=[{layers!r}]")
+    if isinstance(layers, str) or not isinstance(layers, Iterable):
+        raise ValueError(
+            f"layers {repr(layers)[:200]}: give a list of layers by number, such as layers=[2, 3]"
+        )
+
+
+def require_model(lm: object) -> None:
+    """Raise ValueError for the name or the folder of a model in the model's place."""
+    if isinstance(lm, str | PathLike):
+        named = str(lm)
+        raise ValueError(f"lm is {named!r}, not a model; give workbench.load({named!r})")

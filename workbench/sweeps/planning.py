@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +109,8 @@ def lay_out(
     for name, given in (("prompts", prompts), ("prompted", prompted)):
         if isinstance(given, str | Mapping):
             raise ValueError(f"{name} is one prompt, {given!r}; wrap it in a list")
+        if not isinstance(given, Collection):
+            raise ValueError(f"{name} is {repr(given)[:200]}; give a list of texts or chats")
     if len(prompts) == 0:
         raise ValueError("prompts is empty; give at least one prompt")
     values = _check_coefficients(coefficients)

@@ -27,6 +27,7 @@ import pandas as pd
 
 from workbench.generation.measures import empty
 from workbench.statistics.crossings import bounded_from_below, crossing, limits, reentry, settled
+from workbench.support.checks import require_lists
 from workbench.sweeps.assembly import require_complete
 from workbench.sweeps.breakage import intact, usual_bound
 from workbench.sweeps.frames import coefficient_axis, is_unsteered
@@ -114,8 +115,10 @@ def ceilings_by_length(
 
     One row per sign, length and share: `value`, `low`, `high` in the sweep's unit and signed;
     infinite beyond the range, NaN where so few prompts can show nothing of it (95 % of them, say,
-    with fewer than 59). Raises ValueError for a length out of range, and as `survival`.
+    with fewer than 59). Raises ValueError for lengths or shares that are no list, a
+    length out of range, and as `survival`.
     """
+    require_lists(tokens=tokens, shares=shares)
     wide, longest = by_prompt(frame, breaks)
     wrong = [t for t in tokens if not 1 <= t <= longest]
     if wrong:

@@ -23,13 +23,14 @@ from workbench.forward.tracing import Remote
 from workbench.generation.generate import check_sampling
 from workbench.interventions.updates import Intervention
 from workbench.judges import Judge
+from workbench.support.checks import require_layers, require_model
 from workbench.support.interrupts import stopping
 from workbench.support.store import open_chunks, tensors_hash
 from workbench.sweeps.assembly import assemble
 from workbench.sweeps.planning import check_judges, chunk_rows, lay_out, provenance
 from workbench.sweeps.running import Work, run_chunks
 from workbench.sweeps.slopes import slope_records
-from workbench.text.positions import Mask, Positions, everything, select
+from workbench.text.positions import Mask, Positions, check_positions, everything, select
 from workbench.text.splits import settle_role
 from workbench.text.tokens import Prompt, encode
 from workbench.vectors.controls import as_strong_as, random_like
@@ -135,6 +136,7 @@ def sweep(
     twice, judges that are no list, prompts that made the vector, a vector of another model, a
     budget too small for one text, a `directory` that holds another sweep.
     """
+    require_model(lm)
     check_sampling(new_tokens, temperature, seed=seed)
     require_steerable(steered)
     unit = steered.units[0] if unit is None else unit
@@ -214,6 +216,8 @@ def _prepare(
     unit: Unit,
 ) -> dict[str, Callable[..., tuple[Intervention, ...]]]:
     """For what is steered and each control: coefficient -> interventions."""
+    check_positions(positions)
+    require_layers(layers)
     if isinstance(positions, Mask):
         raise ValueError(
             "a mask belongs to one batch; a sweep runs many: give a position rule, such as "

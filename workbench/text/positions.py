@@ -137,11 +137,26 @@ class ButFirst:
 
 def select(lm: LM, batch: Batch, positions: Positions) -> Tensor:
     """The (B, T) bool mask of the tokens that a rule touches: never padding, and on completions
-    what the rule says of generated tokens (`mask`, `last_k` and `token` speak for every column)."""
+    what the rule says of generated tokens (`mask`, `last_k` and `token` speak for every column).
+
+    Raises ValueError as `check_positions`.
+    """
+    check_positions(positions)
     touched = positions(lm, batch).to(batch.attention.device)
     if not isinstance(positions, Mask | LastK | Token | ButFirst):
         touched = torch.where(batch.completion, positions.generated, touched)
     return touched & batch.attention
+
+
+def check_positions(positions: object) -> None:
+    """Raise ValueError for what is no rule, such as its name or the number of a token."""
+    if callable(positions) and hasattr(positions, "generated"):
+        return
+    known = isinstance(positions, str) and positions in [each.name for each in NAMED]
+    remedy = f"positions.{positions}" if known else "a rule, such as positions.last or last_k(1)"
+    raise ValueError(
+        f"positions is {repr(positions)[:200]}; give {remedy} (from workbench import positions)"
+    )
 
 
 def only_read(positions: Positions) -> str | None:
@@ -207,7 +222,9 @@ def nth(position: int) -> Nth:
 def but_first(rule: Positions) -> ButFirst:
     """What a rule touches, but for the first token of each text: what models hold there is often
     many times as large as elsewhere, and little of it is about the text (Sun et al. 2024, "Massive
-    Activations in Large Language Models", https://arxiv.org/abs/2402.17762)."""
+    Activations in Large Language Models", https://arxiv.org/abs/2402.17762). Raises ValueError as
+    `check_positions`."""
+    check_positions(rule)
     return ButFirst(rule)
 
 
@@ -268,6 +285,8 @@ def _content(batch: Batch) -> Tensor:
 
 
 content = Rule("content", _content, generated=True)
+NAMED = (everything, prompt, generated, last, assistant, content)
+"""The rules that need no further word."""
 
 
 def mask(touched: Tensor, *, generated: bool = False) -> Mask:

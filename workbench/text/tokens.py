@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import Tensor
 
+from workbench.support.checks import require_model
 from workbench.text.chats import Message, Segment, render
 from workbench.text.completions import Completion, encode_completions
 
@@ -141,6 +142,7 @@ def encode(
     Raises ValueError for an empty list, an empty prompt, counts that differ, a chat without a chat
     template, and a row that is longer than the model's context.
     """
+    require_model(lm)
     _check_prompts(prompts)
     if completions is not None and len(completions) != len(prompts):
         raise ValueError(
@@ -188,6 +190,7 @@ def to_batch(lm: LM, prompts: Sequence[Prompt] | Batch, *, new_tokens: int = 0) 
     """
     if not isinstance(prompts, Batch):
         return encode(lm, prompts, new_tokens=new_tokens)
+    require_model(lm)
     if new_tokens:
         check_ended(prompts)
     longest = int(prompts.attention.sum(dim=1).max())
@@ -217,7 +220,7 @@ def _check_prompts(prompts: Sequence[Prompt]) -> None:
     if isinstance(prompts, (str, Mapping)):
         raise ValueError(f"prompts is one prompt, {prompts!r}; wrap it in a list")
     if not isinstance(prompts, Collection):
-        raise ValueError(f"prompts is {prompts!r}; give a list of texts or chats")
+        raise ValueError(f"prompts is {repr(prompts)[:200]}; give a list of texts or chats")
     if len(prompts) == 0:
         raise ValueError("prompts is empty; give at least one prompt")
     for prompt in prompts:
@@ -226,8 +229,12 @@ def _check_prompts(prompts: Sequence[Prompt]) -> None:
                 f"prompt {prompt!r} is one message; a chat is a list of messages, and prompts are "
                 "a list of chats: [[message, …]]"
             )
+        if hasattr(prompt, "negative"):  # a contrast pair, of a room that this one does not know
+            raise ValueError("prompts are contrast pairs; give those of the pairs: pairs.prompts")
         if not isinstance(prompt, Sequence):
-            raise ValueError(f"prompt {prompt!r} is neither a text nor a chat (a list of messages)")
+            raise ValueError(
+                f"prompt {repr(prompt)[:200]} is neither a text nor a chat (a list of messages)"
+            )
 
 
 def _encode_prompts(tokenizer: Any, prompts: Sequence[Prompt]) -> list[EncodedPrompt]:
@@ -289,7 +296,8 @@ def _check_context(
     if context is None:
         return
     for prompt, (tail, _) in zip(prompts, tails, strict=True):
-        total = len(prompt.ids) + len(tail) + new_tokens
+        own = len(prompt.ids) + len(tail)
+        total, room = own + new_tokens, context - own
         if total > context:
             parts = f"a prompt of {len(prompt.ids)} tokens"
             parts += f" with a completion of {len(tail)}" if tail else ""

@@ -16,7 +16,7 @@ import torch
 
 from workbench.contrast.pairs import Pairs
 from workbench.support.checks import check_whole, number
-from workbench.text.positions import Mask, Positions
+from workbench.text.positions import Mask, Positions, check_positions
 from workbench.training.examples import Examples, completion_logprobs
 from workbench.training.fitting import Losses, Schedule
 from workbench.training.objectives import Objective, Side, describe
@@ -81,6 +81,7 @@ class Settings:
                 f"sub='remove' takes a vector out of the stream; the form {self.form.name!r} has "
                 "none: use sub='negate'"
             )
+        check_positions(self.positions)
         if isinstance(self.positions, Mask):
             raise ValueError(
                 "a mask belongs to one batch; training runs many: give a position rule"

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from workbench.contrast.holding import hold_out
-from workbench.contrast.pairs import Pairs
+from workbench.contrast.pairs import Pairs, check_pairs
 from workbench.contrast.polarity import against_said, require_consistent
 from workbench.forward.steering import check_layer, plan
 from workbench.loading.layers import frozen
+from workbench.support.checks import require_layers, require_lists, require_model
 from workbench.support.interrupts import stopping
 from workbench.support.store import open_chunks, tensors_hash
 from workbench.support.versions import versions
@@ -122,7 +123,8 @@ def train(
     and stands in the provenance ("turned"): some of either may be the wrong way round. Where
     training diverged, that is warned of instead.
 
-    Raises ValueError, before any step, for unknown names, settings out of range, layers without
+    Raises ValueError, before any step, for arguments of another kind (the name of a model or of
+    pairs, say), unknown names, settings out of range, layers without
     the site of the form, pairs that lack a prompt, have an empty completion, are longer than the
     context or contradict each other (polarity.py), held-out pairs that share a text with what is
     trained on or has made `start`, a `start` of another model, and a `directory` that holds another
@@ -130,6 +132,9 @@ def train(
     `Diverged`, a ValueError that names the step and its pairs, for a loss that is not finite: its
     `result` is what the last checkpoint holds (None before the first).
     """
+    require_model(lm)
+    check_pairs(pairs)
+    require_lists(factors=factors)
     aim, shape = as_objective(objective), _form(form)
     settings = Settings(
         objective=aim,
@@ -252,6 +257,8 @@ def _layers(lm: LM, layers: int | Sequence[int] | None, start: Trained | None) -
     """The layers to train, in order. Raises ValueError for none, one twice, or out of range."""
     if layers is None:
         return (lm.layers // 2,) if start is None else start.layers
+    if not isinstance(layers, int):
+        require_layers(layers)
     given = [layers] if isinstance(layers, int) else list(layers)
     chosen = tuple(sorted(check_layer(lm, layer) for layer in given))
     if not chosen or len(set(chosen)) < len(chosen):

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from workbench.interventions.updates import Add, Coefficient, Intervention, Origin
-from workbench.support.checks import number, require_lists
+from workbench.support.checks import number, require_layers
 from workbench.support.store import tensors_hash
 from workbench.text.positions import Positions, everything
 
@@ -187,7 +187,7 @@ class SteeringVector:
                 for layer, own in coefficient.items()
                 for each in self.at(own, layers=[layer], positions=positions, unit=unit)
             )
-        require_lists(layers=layers)
+        require_layers(layers)
         chosen = self.default_layers if layers is None else tuple(layers)
         if not chosen:
             raise ValueError("layers is empty; name at least one layer")
