@@ -23,7 +23,7 @@ INTRODUCTION = """# Steering a language model
 A *steering vector* is added to what the model computes at one of its layers, and the text changes:
 its mood, its language, whatever the vector was made for. Press **Train and sweep** and wait for the
 curves. Then move the slider: it says how much of the vector is added. The left text is the plain
-model's, the right one is steered. At a **green** coefficient a detector calls at least nine in
+model's, the right one is steered. At a **green** coefficient `find_ceiling` calls at least nine in
 ten of the texts that it tried intact, at an **amber** one at least half, at a **red** one fewer. It
 misses faults: where a curve of coherence is shown, that is another judge, and a stricter one. The
 darker a word is shaded, the less likely it is to the plain model. Coefficients are in *residual
