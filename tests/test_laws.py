@@ -12,7 +12,7 @@ from workbench import figures
 from workbench.preference import law_comparison, law_quantities, laws
 from workbench.preference.law_quantities import curves, means
 from workbench.preference.law_shapes import KINDS, LAWS, Kind, validity, wells
-from workbench.studies import law_words
+from workbench.studies import law_findings
 
 M = np.linspace(-0.7, 0.7, 33)
 # m+, L+, p+, m-, L-; p- follows from continuity.
@@ -214,9 +214,9 @@ def test_the_slope_at_0_is_the_curves_own() -> None:
     assert (found.value, found.count) == (pytest.approx(3), 3)
     assert 0.99 < found.low < 2 < 5 < found.high < 6.01
     law = pd.DataFrame([{"kind": "preference", "quantity": "slope", "value": 0.5, "low": 0.2}])
-    said = law_words.slope_missed(law.assign(high=0.9), found)
+    said = law_findings.slope_missed(law.assign(high=0.9), found)
     assert "the paper's law, fitted to the whole range, by +0.50 [+0.20, +0.90]: it misses" in said
-    assert "not told apart" in law_words.slope_missed(law.assign(high=1.5), found)
+    assert "not told apart" in law_findings.slope_missed(law.assign(high=1.5), found)
     with pytest.raises(ValueError, match=r"a grid from 0\.1 to 0\.7: give points on both sides"):
         law_quantities.slope_at_0(frame[frame["m"] > 0])
 
@@ -226,7 +226,7 @@ def test_a_place_that_every_resample_has_is_said_to_be_one() -> None:
             ("utility", "half_life_plus", 0.5, 0.1)]  # fmt: skip
     found = pd.DataFrame(rows, columns=["kind", "quantity", "value", "alike"])
     found = found.assign(low=found["value"], high=found["value"] + 0.2, found=1.0)
-    told = law_words.marks(found, law_quantities.Interval(2.25, 1.7, 2.8, 16), 0.7)
+    told = law_findings.marks(found, law_quantities.Interval(2.25, 1.7, 2.8, 16), 0.7)
     assert told["value [95 %]"].tolist() == [
         "+2.25 [+1.70, +2.80]", "every resample has its top at 0", "0 in every resample",
         "+0.50 [+0.50, +0.70]",

@@ -10,9 +10,9 @@ import pytest
 
 from workbench import figures
 from workbench.statistics.harmonic import scored
-from workbench.studies import method_words
+from workbench.studies import method_findings
 from workbench.studies.method_comparison import at_the_end, cells, differences, table
-from workbench.studies.method_words import by_trait, edges, headline, verdict
+from workbench.studies.method_findings import by_trait, edges, headline, verdict
 
 TRAITS = ("power", "mood", "formality", "callous")
 # How far each way shows the trait, and its coherence.
@@ -149,13 +149,13 @@ def test_a_mean_of_opposite_differences_is_no_tie() -> None:
 
 def test_words() -> None:
     frame = texts()
-    said = method_words.shown(table(frame))
+    said = method_findings.shown(table(frame))
     row = said.set_index(["method", "form"]).loc[("difference of means", "vector")]
     assert row["coefficient m, median (range)"] == "1 (1 to 1) norms"
     assert row["left at 0"] == "0 of 20"
     assert row["coherence"] == "0.90 (all equal)"
     assert said["coefficient m, median (range)"].iloc[0] == "–"
-    apart = method_words.shown_differences(differences(frame))
+    apart = method_findings.shown_differences(differences(frame))
     assert apart["p (Holm)"].iloc[0] == "<0.001"
     assert apart["by trait"].iloc[0].startswith("+")
     words = verdict(differences(frame))
@@ -190,7 +190,7 @@ def test_cells_at_the_end_of_what_was_tried_are_counted() -> None:
     ]
     assert "SFT as LoRA 4 of 20" in edges(found)
     assert "SFT as vector" not in edges(found)
-    told = method_words.sentences(frame, trials)
+    told = method_findings.sentences(frame, trials)
     assert told["edges"] == edges(found)
     assert told["wins_best"] == headline(differences(frame, "best"))
     assert edges(found[found["largest"] == 0]).startswith("In no cell")

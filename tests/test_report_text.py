@@ -45,8 +45,8 @@ def test_no_number_is_typed_by_hand(template: Path) -> None:
 def test_every_field_is_saved_by_a_notebook(template: Path) -> None:
     code = "\n".join(map(source, NOTEBOOKS))
     modules = (
-        "studies/coefficient_findings", "studies/law_words", "studies/law_findings",
-        "studies/method_words", "studies/manifold_page", "reporting/report",
+        "studies/coefficient_findings", "studies/law_findings", "studies/law_tables",
+        "studies/method_findings", "studies/manifold_page", "reporting/report",
     )  # fmt: skip
     words = "\n".join(
         (ROOT / "workbench" / f"{name}.py").read_text(encoding="utf-8") for name in modules

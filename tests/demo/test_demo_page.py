@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.demo import page, zones
+from workbench.demo import page, plots, zones
 from workbench.demo.code import as_python
 from workbench.demo.slider import ZoneSlider
 from workbench.demo.state import State
+from workbench.figures.look import TEMPLATE, stack
 from workbench.generation.live import Piece, Text
 from workbench.sweeps.marks import Ceiling, Estimate, Side
 
@@ -209,3 +210,13 @@ def test_copied_code_holds_texts_as_literals(text: str) -> None:
         "wb.load", "contrasts.data_prompts", "contrasts.own_pairs", "wb.extract", "wb.pairs.load",
         "wb.pairs.load('wren-bell').split", "vector.at", "second.at", "live.stream", "print",
     }  # fmt: skip
+
+
+def test_a_legend_stays_above_the_names_of_marks_at_another_height() -> None:
+    figure = stack(4, above=100, title="")
+    figure.layout.legend.y = 1.1
+    edges = 100 + TEMPLATE.layout.margin.b
+    pixels = 0.1 * (figure.layout.height - edges)
+    plots.fit_height(figure, 470)
+    assert figure.layout.height == 470
+    assert (figure.layout.legend.y - 1) * (470 - edges) == pytest.approx(pixels)

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from workbench import figures
 from workbench.demo import page
 from workbench.demo.chart import Chart, Library
-from workbench.figures.look import INK
+from workbench.figures.look import INK, TEMPLATE
 from workbench.vectors.steering_vector import SteeringVector
 
 _LIGHT_INK, _DARK_GRID = "#E0E0E0", "#3A3A3A"
@@ -66,9 +66,21 @@ class LivePlot:
         if self.figure is None:
             return
         figure = go.Figure(self.figure)
-        figure.update_layout(width=None, height=self.height, autosize=True, meta=None)
+        fit_height(figure, self.height)
+        figure.update_layout(width=None, autosize=True, meta=None)
         themed(figure, dark=self._dark)
         self.chart.show(figure)
+
+
+def fit_height(figure: go.Figure, height: int) -> None:
+    """Draw as high as that; a legend above all panels stays as many pixels above them, or it would
+    sink into the names that stand between."""
+    own, usual = figure.layout.margin, TEMPLATE.layout.margin
+    edges = sum(usual[side] if own[side] is None else own[side] for side in "tb")
+    before, above = figure.layout.height, figure.layout.legend.y
+    if before is not None and above is not None and above > 1:
+        figure.layout.legend.y = 1 + (above - 1) * (before - edges) / (height - edges)
+    figure.layout.height = height
 
 
 def _instead(words: str) -> str:

@@ -14,7 +14,7 @@ from plotly.subplots import make_subplots
 from workbench.figures.law_scores import COLORS
 from workbench.figures.look import BLUE, INK, ORANGE, SKY, TEMPLATE, WIDTH, redrawable
 from workbench.preference.law_shapes import KINDS
-from workbench.studies.law_findings import FORMS
+from workbench.studies.law_tables import FORMS
 
 _DASHES = {"random": "dot", "matched": "solid"}
 _WORDS = {"random": "dealt at random", "matched": "matched in length"}
@@ -30,7 +30,7 @@ def pairs_needed(frame: pd.DataFrame, *, aim: float = 0.97, title: str = "") -> 
     """R² of one mean curve for another, without a law, by the number of pairs behind each.
 
     Args:
-        frame: rows of `law_findings.samples`.
+        frame: rows of `law_tables.samples`.
         aim: a level to mark.
         title: above the figure.
 
@@ -138,7 +138,7 @@ def pair_spread(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
     """What pairs differ in: shares of the variance between them, a bar a case.
 
     Args:
-        frame: rows of `law_findings.spreads`.
+        frame: rows of `law_tables.spreads`.
         title: above the figure.
 
     *Level*: the pair's curve lies higher or lower throughout; *size of the effect*: it has more or

@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 from workbench.figures.look import COLORS, GREY, INK, TEMPLATE, WIDTH, redrawable, shaded
 from workbench.preference.law_shapes import Kind
 from workbench.preference.laws import fit
-from workbench.studies.law_findings import CASE, FORMS
+from workbench.studies.law_tables import CASE, FORMS
 
 _ROW = 170  # pixels of a row of panels
 
@@ -33,7 +33,7 @@ def law_curves(
         frame: rows of `law_study_curves.relative_curves`.
         kind: which of the two curves.
         law: what is fitted to each mean and drawn, thin and dashed.
-        forms: of `law_findings.FORMS`, those that are drawn; all of the frame's by default.
+        forms: of `law_tables.FORMS`, those that are drawn; all of the frame's by default.
         layers: likewise.
         title: above the figure.
 

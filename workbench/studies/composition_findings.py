@@ -18,8 +18,7 @@ from numpy.typing import ArrayLike
 
 from workbench.statistics.intervals import Interval
 from workbench.statistics.over_seeds import of_seeds, over_seeds, percent_over_seeds
-from workbench.support.saying import points
-from workbench.support.wording import listed
+from workbench.support.wording import listed, points
 
 # Undivided: by the KL of the paper. Divided: by that KL over the number of likely tokens, as in the
 # published code (`schedules.Dynamic.divided`). No family has both.

@@ -21,7 +21,7 @@ from workbench.studies.composition_findings import (
     equal_kl,
     marked,
 )
-from workbench.support.saying import points
+from workbench.support.wording import points
 
 
 def tradeoffs(texts: pd.DataFrame) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from workbench.statistics.intervals import Interval, bootstrap_mean, wilson
-from workbench.support.saying import percent
+from workbench.support.wording import percent
 from workbench.wren.requests import requests
 
 GATES = ("best F1", "best F1, request's end", "best F1, of requests", "2 %", "2 % of tasks")

@@ -22,8 +22,7 @@ from workbench.studies.condition_findings import (
     untrained,
 )
 from workbench.support import tables
-from workbench.support.saying import percent
-from workbench.support.wording import MEASURES, METHODS
+from workbench.support.wording import MEASURES, METHODS, percent
 
 STEERING = {
     "none": "unsteered",

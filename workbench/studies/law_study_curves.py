@@ -10,7 +10,7 @@ import pandas as pd
 
 from workbench.preference import coupling
 from workbench.preference.law_shapes import KINDS
-from workbench.studies.law_findings import CASE, FORMS
+from workbench.studies.law_tables import CASE, FORMS
 
 
 def hidden(frame: pd.DataFrame, *, at: float = 1.0, seed: int = 0) -> pd.DataFrame:

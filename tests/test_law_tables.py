@@ -8,8 +8,8 @@ import pytest
 
 from workbench import figures
 from workbench.preference.law_shapes import KINDS, LAWS
-from workbench.studies import law_findings, law_study_curves, law_words
-from workbench.studies.law_findings import CASE, FORMS
+from workbench.studies import law_findings, law_study_curves, law_tables
+from workbench.studies.law_tables import CASE, FORMS
 
 TRAITS, LAYERS = ("power", "mood"), (0, 3)
 SCORES = {
@@ -87,7 +87,7 @@ def curves() -> pd.DataFrame:
 
 
 def test_claims_are_met_by_the_median() -> None:
-    table = law_findings.claims(laws()).set_index(["R²", "curve"])
+    table = law_tables.claims(laws()).set_index(["R²", "curve"])
     assert len(table) == 6
     assert table.loc[("fitted in place", "utility"), "met"] == "yes"
     carried = table.loc[("carried to other pairs", "preference")]
@@ -100,13 +100,13 @@ def test_claims_are_met_by_the_median() -> None:
 
 
 def test_every_miss_is_listed_with_its_reason() -> None:
-    assert law_findings.misses(laws(), pairs()).empty
+    assert law_tables.misses(laws(), pairs()).empty
     table = laws()
     low = (table["law"] == "paper") & (table["trait"] == "mood") & (table["kind"] == "utility")
     table.loc[low & (table["form"] == "lora"), ["held_out", "no_law"]] = (0.7, 0.71)
     table.loc[low & (table["form"] == "vector"), "held_out_matched"] = 0.5
     table.loc[low & (table["form"] == "vector") & (table["layer"] == 3), "in_place"] = 0.8
-    told = law_findings.misses(table, pairs())
+    told = law_tables.misses(table, pairs())
     assert len(told) == 2 + 2 + 1
     reasons = told.groupby("form")["reason"].unique()
     assert reasons["LoRA, SPLIT"].tolist() == [
@@ -121,7 +121,7 @@ def test_every_miss_is_listed_with_its_reason() -> None:
 
 
 def test_summary_counts_the_best_law_of_each_case() -> None:
-    table = law_findings.summary(laws()).set_index(["curve", "law"])
+    table = law_tables.summary(laws()).set_index(["curve", "law"])
     assert table.loc[("preference", "paper"), "best by AICc"] == len(cases())
     assert table.loc[("utility", "cubic"), "best beyond"] == len(cases())
     assert table.loc[("utility", "paper"), "best beyond"] == 0
@@ -129,36 +129,36 @@ def test_summary_counts_the_best_law_of_each_case() -> None:
 
 
 def test_the_papers_numbers_stand_beside_ours() -> None:
-    table = law_findings.by_form(laws(held_out=-12.0))
+    table = law_tables.by_form(laws(held_out=-12.0))
     assert table["R² of"].tolist()[-1].startswith("the paper: Gemma-2-9B")
     assert len(table) == len(FORMS) + 1
     assert table["preference, carried"].tolist()[0] == "−12.00 (−12.00 to −12.00)"
 
 
 def test_no_number_of_pairs_is_said_in_words() -> None:
-    assert law_findings.fewest(67.0) == "67 pairs"
-    assert law_findings.fewest(np.inf) == "no number of pairs"
+    assert law_tables.fewest(67.0) == "67 pairs"
+    assert law_tables.fewest(np.inf) == "no number of pairs"
 
 
 def test_what_limits_the_laws_is_said() -> None:
-    said = law_words.limit(laws(), pairs())
+    said = law_findings.limit(laws(), pairs())
     assert "median R² of 0.950, and one half's own mean curve, without any law, 0.951" in said
     assert "70% is level" in said
     assert "reaches 0.97 at no number of pairs on a side dealt at random" in said
     assert "and at no number of pairs matched in length" in said
-    assert law_findings.reaching(pairs(), "utility", "matched", 0.9) == 16
-    assert law_findings.reaching(pairs(), "utility", "random", 0.9) == 32
-    told = law_words.needed(laws())
+    assert law_tables.reaching(pairs(), "utility", "matched", 0.9) == 16
+    assert law_tables.reaching(pairs(), "utility", "random", 0.9) == 32
+    told = law_findings.needed(laws())
     assert "the paper's law has a median R² of 0.40, the cubic 0.80" in told
     assert f"ahead in 0 of {len(cases())} cases" in told
-    table = law_findings.samples(pairs())
+    table = law_tables.samples(pairs())
     assert table.query("kind == 'utility' and dealing == 'matched'")["r2"].tolist() == [
         pytest.approx(1 - 1 / count) for count in (8, 16, 32)
     ]
 
 
 def test_what_was_studied_is_counted() -> None:
-    found = law_findings.studied(case_table(), curves())
+    found = law_tables.studied(case_table(), curves())
     assert (found["cases"], found["traits"], found["layers"]) == (16, "power, mood", "0, 3")
     assert found["study_points"] == 33
 
@@ -202,7 +202,7 @@ def test_shapes_are_read_off_the_curves() -> None:
 
 def test_everything_that_the_report_asks_for_is_said() -> None:
     relative = law_study_curves.relative_curves(curves())
-    told = law_words.said(
+    told = law_findings.said(
         case_table(), relative, law_study_curves.hidden(curves()), laws(), pairs()
     )
     assert "LoRA, SPLIT 0.50 (0.40 to 0.60)" in told["ceilings"]
@@ -262,11 +262,11 @@ def test_figures_of_the_study() -> None:
     assert [note.text for note in one.layout.annotations][:1] == [f"after layer {LAYERS[0]}"]
     with pytest.raises(ValueError, match=r"no curves of \['reft'\]"):
         figures.law_curves(relative, forms=["reft"])
-    figure = figures.pairs_needed(law_findings.samples(pairs()))
+    figure = figures.pairs_needed(law_tables.samples(pairs()))
     assert {trace.name for trace in figure.data if trace.name} == {
         f"{kind}, {words}" for kind in KINDS for words in ("dealt at random", "matched in length")
     } | {"expected from the variance"}
-    figure = figures.pair_spread(law_findings.spreads(pairs()))
+    figure = figures.pair_spread(law_tables.spreads(pairs()))
     bars = [trace for trace in figure.data if trace.type == "bar"]
     assert np.array([trace.x for trace in bars[:3]]).sum(axis=0) == pytest.approx(1)
     panels = figures.law_scores(laws())
